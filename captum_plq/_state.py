@@ -1,0 +1,153 @@
+"""Context managers that borrow a model or its inputs and give them back as they were."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "check_images",
+    "differentiable_copies",
+    "eager",
+    "evaluation_mode",
+    "frozen_parameters",
+    "never_compiled",
+    "untouched_rng",
+    "untraced",
+]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def never_compiled(function: F) -> F:
+    """Keeps a function out of ``torch.compile``, since hooks come and go inside it.
+
+    As ``torch.compiler.disable``, which would import the compiler (over a second) here and
+    now; this does so only for a caller who has imported it.
+    """
+    disabled: list[F] = []
+
+    @functools.wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(function))
+        return disabled[0](*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every submodule in evaluation mode, and each back into the mode it was in.
+
+    Sets the flags themselves rather than calling ``model.train()``, which some converted
+    networks answer with other weights.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def frozen_parameters(model: nn.Module) -> Iterator[None]:
+    """Stops gradients to the parameters, so that nothing is kept in memory for them."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Runs compiled modules eagerly: a module compiled before a hook was set skips it."""
+    if "torch._dynamo" not in sys.modules:  # then nothing has been compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Suspends ``torch.jit.trace``, so that what runs inside is not recorded."""
+    if not torch._C._get_tracing_state():
+        yield
+        return
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
+    """Restores the global random state of the CPU and of the devices of ``tensors``."""
+    devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices), device_type="cuda"):
+        yield
+
+
+@never_compiled
+def check_images(images: Sequence[object]) -> None:
+    """Refuses what no gradient can be taken of.
+
+    Args:
+
+        images (sequence): The tensors to be explained, each (B, ...).
+
+    Raises:
+        TypeError: if one is not a tensor, or not of floating point.
+        ValueError: if one has no rows, or holds NaN or infinite values.
+    """
+    with untraced():
+        _check_images(images)
+
+
+def _check_images(images: Sequence[object]) -> None:
+    for x in images:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Images must be tensors, but got {type(x).__name__}.")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"Images must be floating point to have gradients, but got {x.dtype}. "
+                "Convert with .float(); the values may stay 0–255 if the model takes those."
+            )
+        if x.ndim == 0 or x.shape[0] == 0:
+            raise ValueError(
+                f"Images must come as a batch (B, ...) of at least one, but got {tuple(x.shape)}."
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("Images hold NaN or infinite values: clean or leave out such images.")
+
+
+def differentiable_copies(inputs: Sequence[object]) -> tuple[object, ...]:
+    """Leaves that share the floating-point tensors' memory and require grad.
+
+    The caller's own tensors keep their flags and their ``.grad``. Tensors made in inference
+    mode are cloned, since autograd cannot use them.
+    """
+    return tuple(
+        (x.clone() if x.is_inference() else x).detach().requires_grad_()
+        if isinstance(x, Tensor) and x.is_floating_point()
+        else x
+        for x in inputs
+    )

@@ -1,0 +1,176 @@
+"""Pixel-level quality as a Captum attribution method."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_plq._state import check_images, differentiable_copies, frozen_parameters
+from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
+from captum_plq.quality_model import QualityModel
+
+__all__ = ["PixelQualityAttribution", "TargetScalar"]
+
+TargetScalar = Literal["node", "serfiq"]
+"""What the gradient is taken of: the quality node M_Q, or the SER-FIQ score itself."""
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+
+class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
+    r"""Pixel-level face image quality (PLQ): which pixels help recognition, which hurt.
+
+    Terhörst et al., "Pixel-Level Face Image Quality Assessment for Explainable Face
+    Recognition", IEEE T-BIOM 2023. The quality of an image for this network (SER-FIQ,
+    Eq. 1) becomes a regression node on the network's embedding (Eq. 3); the attribution is
+    the gradient of that node with respect to the pixels (Eq. 4). One forward and one
+    backward of the network, no training.
+
+    What comes back is the signed gradient S(I). The map P(I) in [0, 1] of Eqs. 5 and 6 is
+    a function of it, :func:`~captum_plq.functional.quality_map`, which needs γ.
+
+    Args:
+
+        model (nn.Module or SERFIQ): Embedding network, (B, C, H, W) → (B, d), or a
+            :class:`~captum_plq.SERFIQ` around it with other than the paper's parameters.
+        weights (str): Weights of the quality node: ``"l1"`` (the paper's, the default),
+            ``"sum"`` (released code), ``"signed"`` or ``"l2"``; see
+            :func:`~captum_plq.functional.node_weights`.
+        target_scalar (str): ``"node"`` (the paper's, the default): the quality node.
+            ``"serfiq"``: the SER-FIQ score itself, through the stochastic embeddings.
+        scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
+        normalize (bool, optional): Scale the embedding to unit length within the gradient
+            path; see :class:`~captum_plq.QualityModel`.
+
+    Raises:
+        ValueError: if ``weights`` or ``target_scalar`` is unknown, or as
+            :class:`~captum_plq.SERFIQ`.
+
+    Examples::
+
+        >>> plq = PixelQualityAttribution(model)
+        >>> attributions, quality = plq.attribute(images, return_quality=True)
+        >>> maps = quality_map(attributions, gamma=7.5)  # (B, H, W), 0 red to 1 green
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        weights: NodeWeights = "l1",
+        target_scalar: TargetScalar = "node",
+        scaling: QualityScaling | None = None,
+        normalize: bool | None = None,
+    ) -> None:
+        if target_scalar not in ("node", "serfiq"):
+            raise ValueError(
+                f"target_scalar must be 'node' or 'serfiq', but got {target_scalar!r}."
+            )
+        self.quality_model = QualityModel(
+            model, weights=weights, scaling=scaling, normalize=normalize
+        )
+        self.target_scalar: TargetScalar = target_scalar
+        GradientAttribution.__init__(self, self.quality_model)
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        additional_forward_args: object = None,
+        max_gradient_norm: float | None = None,
+        return_quality: bool = False,
+    ) -> Any:
+        r"""Attributes the quality of each image to its pixels.
+
+        Args:
+
+            inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W), floating point, in
+                the unit the model takes. The caller's tensors are left as they are.
+            target (int, tuple, Tensor or list, optional): As in Captum, index into the
+                embedding: only that feature then feeds the quality node. ``None``, the
+                paper's method: all of them do.
+            additional_forward_args (Any, optional): As in Captum, further arguments of the
+                model, without attributions.
+            max_gradient_norm (float, optional): Clip each image's gradient to this L2 norm
+                (Sec. VI). ``None``: no clipping.
+            return_quality (bool): Also return Q. Default: ``False``.
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a pair of
+            **attributions** and **quality**:
+            - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed, in
+              units of quality per unit of pixel value; a tuple if ``inputs`` was one.
+            - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1].
+
+        Raises:
+            AssertionError: for a ``target`` that does not fit the embedding.
+            TypeError: for integer images.
+            ValueError: for NaN pixels, or a node whose gradient vanishes by construction.
+        """
+        is_tuple = isinstance(inputs, tuple)
+        images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
+        check_images(images)
+        qualities: list[Tensor] = []
+        scales: list[Tensor] = []
+
+        def scalar(*arguments: object) -> Tensor:
+            if self.target_scalar == "serfiq":
+                return self._score(arguments, qualities)
+            node = self.quality_model.build(arguments)
+            self._check_slope(node.embedding)
+            qualities.append(node.quality)
+            scales.append(node.scale)
+            contributions = node.direction * node.embedding
+            return contributions.flatten(1).sum(1) if target is None else contributions
+
+        with torch.inference_mode(False), frozen_parameters(self.quality_model):
+            leaves = differentiable_copies(images)
+            gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)
+            if scales:
+                gradients = tuple(_per_image(scales[0], g) for g in gradients)
+            if max_gradient_norm is not None:
+                gradients = tuple(clip_gradient(g, max_gradient_norm) for g in gradients)
+        attributions = tuple(g.contiguous() for g in gradients)
+        result = attributions if is_tuple else attributions[0]
+        return (result, qualities[0]) if return_quality else result
+
+    def attribute_future(self) -> None:
+        """Not implemented, as for Captum's Saliency."""
+        raise NotImplementedError("attribute_future is not implemented for pixel-level quality.")
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """``False``: the attribution is a gradient."""
+        return False
+
+    def has_convergence_delta(self) -> bool:
+        """``False``: a gradient does not sum to a difference of outputs."""
+        return False
+
+    def _score(self, arguments: tuple[object, ...], qualities: list[Tensor]) -> Tensor:
+        quality = self.quality_model.serfiq.quality(
+            self.quality_model.serfiq.embeddings(*arguments, differentiable=True)[1]
+        )
+        qualities.append(quality.detach())
+        return scale_quality(quality, self.quality_model.scaling)
+
+    def _check_slope(self, embedding: Tensor) -> None:
+        """Refuses the ``"l2"`` node on unit vectors, whose gradient is zero everywhere."""
+        if self.quality_model.weights != "l2":
+            return
+        lengths = embedding.detach().flatten(1).norm(dim=1)
+        if self.quality_model.normalize or bool(((lengths - 1).abs() < 1e-4).all()):
+            raise ValueError(
+                "weights='l2' on an embedding of unit length has gradient zero everywhere: the "
+                "node looks along the embedding, which can only move across it. Use an "
+                "embedding that is not normalised, or another weighting."
+            )
+
+
+def _per_image(scale: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient * scale.view(-1, *[1] * (gradient.ndim - 1))).to(gradient.dtype)

@@ -1,0 +1,301 @@
+"""Finds the embedding layer of a network by watching it run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+__all__ = [
+    "EmbeddingLayerError",
+    "OutputSelector",
+    "check_embedding_layer",
+    "find_embedding_layer",
+    "select_embedding",
+]
+
+OutputSelector = int | str | Callable[[Any], Tensor] | None
+"""Which part of a model's output is the embedding: index, key or field, or a function."""
+
+
+class EmbeddingLayerError(ValueError):
+    """The embedding layer could not be found, or cannot be used; says what to do."""
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """One call of a linear layer, as a hook saw it."""
+
+    name: str
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+    output_version: int
+
+    def __str__(self) -> str:
+        kind = type(self.layer).__name__
+        shapes = f"{tuple(self.input.shape[1:])} -> {tuple(self.output.shape[1:])}"
+        return f"{self.name or '(the model itself)'}: {kind} {shapes}"
+
+
+def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:
+    """Picks the embedding out of what a model returns.
+
+    Args:
+
+        output (object): A tensor, tuple, list, dict, dataclass or named tuple.
+        selector (int, str, Callable or None): Index, key or field name, or a function of
+            ``output``. ``None`` takes a tensor as it is, and a container's only tensor.
+
+    Returns:
+        *Tensor*: the embedding, (B, ...).
+
+    Raises:
+        EmbeddingLayerError: if the choice is open, or the selected thing is no tensor.
+
+    Examples::
+
+        >>> select_embedding((embedding, norm), 0)
+        >>> select_embedding({"feature": embedding}, "feature")
+    """
+    if callable(selector):
+        chosen: object = selector(output)
+    elif isinstance(output, Tensor) and selector is None:
+        chosen = output
+    else:
+        parts = _parts(output)
+        if selector is None:
+            distinct = {id(part): key for key, part in parts.items() if isinstance(part, Tensor)}
+            tensors = list(distinct.values())
+            if len(tensors) != 1:
+                raise EmbeddingLayerError(
+                    f"The model returns a {type(output).__name__} with {len(tensors)} tensors "
+                    f"{tensors}: say which is the embedding, e.g. output={tensors[0]!r}."
+                    if tensors
+                    else f"The model returns a {type(output).__name__} without a tensor in it: "
+                    "pass output=, a function that takes it and returns the embedding."
+                )
+            selector = tensors[0]
+        if selector not in parts:
+            raise EmbeddingLayerError(
+                f"The model's output ({type(output).__name__}) has no part {selector!r}; "
+                f"it has {list(parts)}."
+            )
+        chosen = parts[selector]
+    if not isinstance(chosen, Tensor) or chosen.ndim == 0:
+        raise EmbeddingLayerError(
+            f"output={selector!r} selects a {type(chosen).__name__}, not a batch of embeddings."
+        )
+    return chosen
+
+
+def _parts(output: object) -> dict[int | str, object]:
+    if isinstance(output, dict):
+        return dict(output)
+    if isinstance(output, (tuple, list)):
+        parts: dict[int | str, object] = dict(enumerate(output))
+        parts.update({name: getattr(output, name) for name in getattr(output, "_fields", ())})
+        return parts
+    fields = getattr(output, "__dataclass_fields__", {})
+    return {name: getattr(output, name) for name in fields}
+
+
+def find_embedding_layer(
+    model: nn.Module, inputs: Sequence[object], selector: OutputSelector = None
+) -> str:
+    """Name of the last linear map on the way from the images to the embedding.
+
+    Runs ``model`` once with a hook on each linear and convolution layer. The answer is the
+    last of them, in the order of execution, that the embedding depends on; of a low-rank
+    pair (a wide layer feeding a wider one through fewer features, with nothing between
+    them) the first.
+
+    Args:
+
+        model (nn.Module): The network, in evaluation mode.
+        inputs (sequence): Its arguments; at least one floating-point tensor that requires
+            grad. Autograd must be on.
+        selector (int, str, Callable or None): see :func:`select_embedding`.
+
+    Returns:
+        *str*: the qualified name, for ``model.get_submodule``; ``""`` is the model itself.
+
+    Raises:
+        EmbeddingLayerError: if no linear layer was seen at work, or if the embedding
+            depends on none of them.
+    """
+    executions: list[_Execution] = []
+    with ExitStack() as hooks:
+        for name, layer in model.named_modules():
+            if isinstance(layer, (nn.Linear, _ConvNd)):
+                hooks.enter_context(_watched(name, layer, executions))
+        embedding = select_embedding(model(*inputs), selector)
+    if not executions:
+        raise EmbeddingLayerError(
+            "The model ran no Linear or convolution module, so there is no embedding layer to "
+            "drop out. Functional calls (F.linear), scripted and exported programs cannot be "
+            "seen: use the original nn.Module, or name a module with embedding_layer=."
+        )
+    outputs = [execution.output for execution in executions]
+    slopes = _slopes(embedding, [*outputs, *_images(inputs)])
+    if all(slope is None for slope in slopes[len(outputs) :]):
+        raise EmbeddingLayerError(
+            "The embedding does not depend on the images: the model cuts the gradient "
+            "(torch.no_grad, .detach or a non-differentiable step inside its forward)."
+        )
+    used = [x for x, slope in zip(executions, slopes, strict=False) if slope is not None]
+    if not used:
+        raise EmbeddingLayerError(
+            "The embedding depends on none of the linear layers that ran: "
+            f"{_listed(executions)}. Check output=, which selects the embedding."
+        )
+    last = used[-1]
+    if len(used) > 1 and _is_low_rank_pair(used[-2], last):
+        last = used[-2]
+    try:
+        check_embedding_layer(model, last.name, inputs, selector, embedding)
+    except EmbeddingLayerError as error:
+        later = _run_after(model, last.layer, inputs)
+        raise EmbeddingLayerError(
+            f"The last linear layer that ran cannot serve as the embedding layer. {error} Name "
+            "the module before which to drop out, embedding_layer=NAME. "
+            + (f"Candidates that ran after it: {_listed(later)}. " if later else "")
+            + f"Linear layers that ran last: {_listed(used)}."
+        ) from error
+    return last.name
+
+
+def check_embedding_layer(
+    model: nn.Module,
+    name: str,
+    inputs: Sequence[object],
+    selector: OutputSelector,
+    embedding: Tensor,
+) -> None:
+    """Checks that everything passes through a layer once, and that nothing is random.
+
+    Cuts the gradient at the layer: if the embedding still depends on the images, a second
+    path (a skip connection) goes around it, and dropping out its input is not what SER-FIQ
+    means.
+
+    Args:
+
+        model (nn.Module): The network, in evaluation mode.
+        name (str): Qualified name of the layer.
+        inputs (sequence): As for :func:`find_embedding_layer`.
+        selector (int, str, Callable or None): see :func:`select_embedding`.
+        embedding (Tensor): What ``model`` gave for ``inputs`` before.
+
+    Raises:
+        EmbeddingLayerError: if the layer is unknown, ran not exactly once, returned no
+            tensor, can be bypassed, or if two forwards differ.
+    """
+    layer = named_layer(model, name)
+    calls: list[object] = []
+
+    def cut(_: nn.Module, __: object, output: object) -> object:
+        calls.append(output)
+        return output.detach() if isinstance(output, Tensor) else output
+
+    handle = layer.register_forward_hook(cut)
+    try:
+        again = select_embedding(model(*inputs), selector)
+    finally:
+        handle.remove()
+    shown = f"{name!r} ({type(layer).__name__})"
+    if len(calls) != 1:
+        raise EmbeddingLayerError(
+            f"{shown} ran {len(calls)} times in one forward, but must run exactly once. "
+            "A model that embeds an image twice (flip augmentation) must be given without it."
+        )
+    if not isinstance(calls[0], Tensor):
+        raise EmbeddingLayerError(f"{shown} returns a {type(calls[0]).__name__}, not a tensor.")
+    if not close_rows(again, embedding):
+        raise EmbeddingLayerError(
+            "Two forwards of the same images gave different embeddings: some part of the model "
+            "is random in evaluation mode (e.g. F.dropout without training=self.training). "
+            "SER-FIQ brings its own dropout and needs a deterministic model."
+        )
+    if any(slope is not None for slope in _slopes(again, _images(inputs))):
+        raise EmbeddingLayerError(
+            f"Another path leads around {shown} to the embedding (a skip connection or a gate)."
+        )
+
+
+def named_layer(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of that name, or an error that lists the linear ones."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        linear = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
+        raise EmbeddingLayerError(
+            f"The model has no module named {name!r}. Its last linear layers: {linear[-5:]}."
+        ) from error
+
+
+def close_rows(a: Tensor, b: Tensor) -> bool:
+    """Whether two computations of the same embeddings agree within their precision."""
+    if a.shape != b.shape:
+        return False
+    a, b = a.detach(), b.detach()
+    half = a.dtype in (torch.float16, torch.bfloat16)
+    scale = float(b.abs().max()) if b.numel() else 0.0
+    tolerance = (3e-2 if half else 1e-3) * scale
+    return torch.allclose(a.float(), b.float(), rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+@contextmanager
+def _watched(name: str, layer: nn.Module, executions: list[_Execution]) -> Iterator[None]:
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(x, Tensor) and isinstance(y, Tensor) and y.requires_grad:
+            executions.append(_Execution(name, module, x, y, y._version))
+
+    handle = layer.register_forward_hook(record, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _run_after(model: nn.Module, layer: nn.Module, inputs: Sequence[object]) -> list[_Execution]:
+    """The leaf modules that ran after ``layer``: where dropout may be put instead."""
+    executions: list[_Execution] = []
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if next(module.children(), None) is None:
+                hooks.enter_context(_watched(name, module, executions))
+        model(*inputs)
+    positions = [i for i, x in enumerate(executions) if x.layer is layer]
+    return executions[positions[-1] + 1 :] if positions else []
+
+
+def _images(inputs: Sequence[object]) -> list[Tensor]:
+    return [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+
+
+def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Gradients of the embedding's sum; ``None`` where it does not depend on a tensor."""
+    if not embedding.requires_grad:
+        return [None] * len(tensors)
+    return torch.autograd.grad(embedding.sum(), tensors, allow_unused=True)
+
+
+def _is_low_rank_pair(first: _Execution, second: _Execution) -> bool:
+    """Whether ``second`` is fed by ``first``, unchanged, through fewer features."""
+    fed = (
+        first.output.data_ptr() == second.input.data_ptr()
+        and first.output.numel() == second.input.numel()
+        and first.output._version == first.output_version
+    )
+    rank = first.output[0].numel()
+    return fed and rank < first.input[0].numel() and rank < second.output[0].numel()
+
+
+def _listed(executions: Sequence[_Execution]) -> str:
+    return "; ".join(str(x) for x in executions[-6:])

@@ -1,0 +1,184 @@
+"""M_Q: a face network with a quality node on its embedding (Sec. III-B of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_plq._state import check_images
+from captum_plq.functional import (
+    NodeWeights,
+    QualityScaling,
+    node_direction,
+    node_scale,
+    node_weights,
+    scale_quality,
+)
+from captum_plq.serfiq import SERFIQ
+
+__all__ = ["QualityModel", "QualityNode"]
+
+
+@dataclass(frozen=True)
+class QualityNode:
+    """The quality node of a batch of images, taken apart.
+
+    Args:
+
+        embedding (Tensor): (B, ...), clean, under autograd, normalised if asked for.
+        direction (Tensor): the shape of ``embedding``, detached.
+        scale (Tensor): (B,), detached. ``scale * direction`` are the weights of Eq. 3.
+        quality (Tensor): (B,), Q, detached.
+        scaled_quality (Tensor): (B,), Q̂, detached.
+    """
+
+    embedding: Tensor
+    direction: Tensor
+    scale: Tensor
+    quality: Tensor
+    scaled_quality: Tensor
+
+
+class QualityModel(nn.Module):
+    r"""The image-specific quality regression model :math:`M_Q` (Eq. 3).
+
+    A node on the embedding layer, without bias, with the weights of
+    :func:`~captum_plq.functional.node_weights`: :math:`M_Q(I) = \sum_k w_k e_k(I)`. The
+    weights belong to one image. Called with images alone, each image gets its own node;
+    this is right for methods that look at the image itself (Saliency, Deconvolution,
+    GuidedBackprop, GradCAM). A method that evaluates other images on the way (baselines,
+    occlusions, interpolations) must keep the node of the image it explains: build it once
+    with :meth:`node` and pass it on as ``additional_forward_args``.
+
+    Args:
+
+        model (nn.Module or SERFIQ): Embedding network, or a :class:`SERFIQ` around it with
+            other than the paper's parameters.
+        weights (str): ``"l1"`` (the paper's, the default), ``"sum"`` (released code),
+            ``"signed"`` or ``"l2"``.
+        scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
+        normalize (bool, optional): Scale the embedding to unit length within the gradient
+            path, as the released code does; the paper does not say. ``None``: yes, except
+            for ``"l2"``, whose gradient would vanish.
+
+    Raises:
+        ValueError: if ``weights`` is unknown.
+
+    Shape:
+
+        - Input: images (B, ...), then optionally node weights (B, d), then whatever else
+          the model takes.
+        - Output: (B,).
+
+    Examples::
+
+        >>> quality_model = QualityModel(model)
+        >>> Saliency(quality_model).attribute(images, abs=False)  # Eq. 4
+        >>> node = quality_model.node(images)  # (B, d)
+        >>> IntegratedGradients(quality_model).attribute(images, additional_forward_args=node)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        weights: NodeWeights = "l1",
+        scaling: QualityScaling | None = None,
+        normalize: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if weights not in ("l1", "sum", "signed", "l2"):
+            raise ValueError(f"weights must be 'l1', 'sum', 'signed' or 'l2', but got {weights!r}.")
+        self.serfiq = model if isinstance(model, SERFIQ) else SERFIQ(model)
+        self.weights: NodeWeights = weights
+        self.scaling = scaling
+        self.normalize = weights != "l2" if normalize is None else normalize
+
+    def forward(
+        self, images: Tensor, node: Tensor | None = None, *additional_inputs: object
+    ) -> Tensor:
+        """Output of the quality node, (B,).
+
+        Args:
+
+            images (Tensor): (B, ...), floating point.
+            node (Tensor, optional): (B', d), weights from :meth:`node`. Where a Captum
+                method evaluates n·B' images, each row serves n of them in turn.
+                ``None``: the node of these very images.
+            additional_inputs: What else the model takes.
+
+        Returns:
+            *Tensor*: (B,).
+
+        Raises:
+            ValueError: if the number of images is no multiple of the number of nodes.
+        """
+        inputs = (images, *additional_inputs)
+        check_images(inputs[:1])
+        if node is None:
+            built = self.build(inputs)
+            return built.scale * _dot(built.direction, built.embedding)
+        embedding = self._embedding(self.serfiq.tap.embed(self.serfiq.model, inputs))
+        nodes = node.flatten(1)
+        if embedding.shape[0] % nodes.shape[0]:
+            raise ValueError(
+                f"{embedding.shape[0]} images cannot share {nodes.shape[0]} quality nodes evenly."
+            )
+        nodes = nodes.repeat_interleave(embedding.shape[0] // nodes.shape[0], dim=0)
+        return _dot(nodes, embedding)
+
+    def node(self, *inputs: object) -> Tensor:
+        """Weights of the quality node of each image (Eq. 3).
+
+        Args:
+
+            inputs: What the model takes, the images first, (B, ...).
+
+        Returns:
+            *Tensor*: (B, d), detached.
+        """
+        check_images(inputs[:1])
+        built = self.build(inputs)
+        weights = node_weights(built.embedding.detach(), built.scaled_quality, self.weights)
+        return weights.flatten(1)
+
+    def build(self, inputs: Sequence[object]) -> QualityNode:
+        """Builds the quality node of each image, in one forward of the network.
+
+        Args:
+
+            inputs (sequence): What the model takes, the images first, (B, ...).
+
+        Returns:
+            *QualityNode*: with the clean embedding under autograd.
+        """
+        clean, stochastic = self.serfiq.embeddings(*inputs)
+        embedding = self._embedding(clean)
+        fixed = embedding.detach()
+        quality = self.serfiq.quality(stochastic).detach()
+        scaled = scale_quality(quality, self.scaling)
+        return QualityNode(
+            embedding=embedding,
+            direction=node_direction(fixed, self.weights),
+            scale=node_scale(fixed, scaled, self.weights),
+            quality=quality,
+            scaled_quality=scaled,
+        )
+
+    def _embedding(self, clean: Tensor) -> Tensor:
+        if clean.dtype.itemsize < 4:
+            clean = clean.float()
+        if not self.normalize:
+            return clean
+        return F.normalize(clean.flatten(1), dim=1).view_as(clean)
+
+    def extra_repr(self) -> str:
+        """The parameters, for ``print``."""
+        return f"weights={self.weights!r}, scaling={self.scaling}, normalize={self.normalize}"
+
+
+def _dot(weights: Tensor, embedding: Tensor) -> Tensor:
+    return (weights.flatten(1) * embedding.flatten(1)).sum(1)

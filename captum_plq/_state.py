@@ -64,7 +64,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def frozen_parameters(model: nn.Module) -> Iterator[None]:
     """Stops gradients to the parameters, so that nothing is kept in memory for them."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:

@@ -127,6 +127,11 @@ class EmbeddingTap:
             EmbeddingLayerError: if there is no such layer, or it cannot be tapped.
         """
         if self._located is None:
+            if any(parameter.is_inference() for parameter in model.parameters()):
+                raise EmbeddingLayerError(
+                    "The model's parameters were made in inference mode, where autograd cannot "
+                    "use them: build or load the model outside torch.inference_mode()."
+                )
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),

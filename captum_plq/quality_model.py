@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,16 +106,17 @@ class QualityModel(nn.Module):
         Args:
 
             images (Tensor): (B, ...), floating point.
-            node (Tensor, optional): (B', d), weights from :meth:`node`. Where a Captum
-                method evaluates n·B' images, each row serves n of them in turn.
-                ``None``: the node of these very images.
+            node (Tensor, optional): (B', d), or (d,) for one image: weights from
+                :meth:`node`. Where a Captum method evaluates n·B' images, each row serves n
+                of them in turn. ``None``: the node of these very images.
             additional_inputs: What else the model takes.
 
         Returns:
             *Tensor*: (B,).
 
         Raises:
-            ValueError: if the number of images is no multiple of the number of nodes.
+            ValueError: if ``node`` has another number of features than the embedding, or
+                the number of images is no multiple of the number of nodes.
         """
         inputs = (images, *additional_inputs)
         check_images(inputs[:1])
@@ -122,10 +124,12 @@ class QualityModel(nn.Module):
             built = self.build(inputs)
             return built.scale * _dot(built.direction, built.embedding)
         embedding = self._embedding(self.serfiq.tap.embed(self.serfiq.model, inputs))
-        nodes = node.flatten(1)
-        if embedding.shape[0] % nodes.shape[0]:
+        nodes = torch.atleast_2d(node).flatten(1)  # Captum's Lime unpacks a bare (1, d) tensor
+        features = embedding.flatten(1).shape[1]
+        if nodes.shape[1] != features or embedding.shape[0] % nodes.shape[0]:
             raise ValueError(
-                f"{embedding.shape[0]} images cannot share {nodes.shape[0]} quality nodes evenly."
+                f"{embedding.shape[0]} images with {features} features cannot share quality "
+                f"nodes of shape {tuple(node.shape)}: pass what node(images) returned."
             )
         nodes = nodes.repeat_interleave(embedding.shape[0] // nodes.shape[0], dim=0)
         return _dot(nodes, embedding)

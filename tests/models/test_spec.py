@@ -1,0 +1,74 @@
+"""What `FaceModel` does to images before the network sees them."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from captum_plq.models import FaceModel, ModelSpec
+
+MEAN, STD = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
+
+
+def face_model(**changes):
+    spec = ModelSpec("mine", (6, 5), mean=MEAN, std=STD, **changes)
+    return FaceModel(nn.Identity(), spec)
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, 6, 5), generator=generator).float()
+
+
+def test_normalises_each_channel(images):
+    output = face_model()(images)
+    for channel in range(3):
+        expected = (images[:, channel] - MEAN[channel]) / STD[channel]
+        torch.testing.assert_close(output[:, channel], expected)
+
+
+def test_bgr_is_flipped_before_it_is_normalised(images):
+    bgr = face_model(channel_order="BGR")(images)
+    torch.testing.assert_close(bgr, face_model()(images.flip(1)))
+
+
+def test_the_gradient_is_with_respect_to_rgb_pixels_of_0_to_255(images):
+    images.requires_grad_()
+    output = face_model(channel_order="BGR")(images)
+    (gradient,) = torch.autograd.grad(output.sum(), images)
+    expected = torch.tensor(STD).reciprocal().flip(0).view(1, 3, 1, 1).expand_as(gradient)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_images_are_not_changed(images):
+    before = images.clone()
+    face_model(channel_order="BGR")(images)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 6, 5), (1, 1, 3, 6, 5), (2, 1, 6, 5), (2, 4, 6, 5), (2, 3, 5, 6), (2, 6, 5, 3)]
+)
+def test_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"mine takes images of shape \(B, 3, 6, 5\)") as raised:
+        face_model()(torch.zeros(shape))
+    assert str(shape) in str(raised.value)
+
+
+def test_normalisation_follows_the_module_but_is_not_saved():
+    model = FaceModel(nn.Conv2d(3, 1, 1), ModelSpec("mine", (6, 5), mean=MEAN, std=STD)).double()
+    assert model(torch.zeros(1, 3, 6, 5, dtype=torch.float64)).dtype == torch.float64
+    assert set(model.state_dict()) == {"backbone.weight", "backbone.bias"}
+
+
+def test_spec_is_fixed_and_claims_nothing_by_default():
+    spec = face_model().spec
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.name = "other"
+    assert spec.embedding_layer is None
+    assert spec.trained_with_dropout is None
+    assert spec.scaling is None
+    assert spec.gamma is None
+    assert {spec.licence_code, spec.licence_weights, spec.source} == {"unknown"}

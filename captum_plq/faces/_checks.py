@@ -1,0 +1,83 @@
+"""What the other files of this folder ask of their arguments and of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MissingExtraError", "faces_extra", "require_landmarks", "require_rgb"]
+
+
+class MissingExtraError(ImportError):
+    """A package of the optional group ``faces`` is not installed."""
+
+
+@contextmanager
+def faces_extra() -> Iterator[None]:
+    """Turns a failed import of an optional package into one sentence that says what to do.
+
+    Raises:
+        MissingExtraError: if an import in the ``with`` block fails.
+
+    Examples::
+
+        >>> with faces_extra():
+        ...     import dlib
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"captum_plq.faces needs Pillow, dlib and face_recognition_models, but {error.name} "
+            "could not be imported; run: pip install 'captum-plq[faces]'",
+            name=error.name,
+        ) from error
+
+
+def require_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Checks that an array is an 8-bit RGB image.
+
+    Args:
+
+        image (ndarray): To be checked.
+
+    Returns:
+        *ndarray*: the same image, (H, W, 3), uint8, contiguous as dlib wants it; copied only
+        if it was not contiguous.
+
+    Raises:
+        ValueError: if it is not of shape (H, W, 3) and type uint8, or has no pixels.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(
+            "image must be RGB of shape (H, W, 3) and type uint8, "
+            f"but got shape {image.shape} and type {image.dtype}."
+        )
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def require_landmarks(landmarks: NDArray[Any]) -> NDArray[np.float64]:
+    """Checks that an array holds dlib's five landmarks.
+
+    Args:
+
+        landmarks (ndarray): To be checked.
+
+    Returns:
+        *ndarray*: the same points, (5, 2), float64.
+
+    Raises:
+        ValueError: if it is not of shape (5, 2), not finite, or if the two eyes coincide.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.shape != (5, 2) or not np.isfinite(points).all():
+        raise ValueError(
+            f"landmarks must be five finite points (5, 2), but got shape {points.shape}."
+        )
+    if np.allclose(points[0:2].mean(axis=0), points[2:4].mean(axis=0)):
+        raise ValueError("landmarks must have two different eyes, but their centres coincide.")
+    return points

@@ -1,0 +1,172 @@
+"""Cutting a face out so that it lies as a face network expects it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_plq.faces._checks import faces_extra, require_landmarks, require_rgb
+from captum_plq.faces.detect import Face
+
+__all__ = ["Template", "align_face", "landmarks_in_chip"]
+
+Template = Literal["dlib", "arcface"]
+
+# dlib's mean face, in units of the face's side (dlib/image_transforms/interpolation.h), and
+# the margin its face network was trained with.
+_DLIB_POINTS = np.array(
+    [
+        (0.8595674595992, 0.2134981538014),
+        (0.6460604764104, 0.2289674387677),
+        (0.1205750620789, 0.2137274526848),
+        (0.3340850613712, 0.2290642403242),
+        (0.4901123135679, 0.6277975316475),
+    ]
+)
+_DLIB_PADDING = 0.25
+
+# Where dlib's five points lie in faces aligned to the 112×112 ArcFace template, which itself is
+# defined on pupils, nose tip and mouth corners. Measured with detect_faces on "LFW aligned to
+# the ArcFace template", magnified four times: every second person's first image, 1035 of 1043
+# faces found; mean of each coordinate without its extreme tenths. Standard deviations over the
+# faces: 1.4 to 2.6 px. Landing of re-aligned faces, on the other 1038 people: the points of the
+# ArcFace template end a median of 1.67 px from where they should (mean over a face's five
+# points: median 1.78, 90th percentile 3.3), dlib's landmarks a median of 1.11 px from these.
+_ARCFACE_POINTS = np.array(
+    [
+        (79.64, 52.85),
+        (65.93, 53.32),
+        (31.23, 53.30),
+        (44.91, 53.51),
+        (55.63, 79.41),
+    ]
+)
+_ARCFACE_SIDE = 112
+
+
+def align_face(
+    image: NDArray[np.uint8], face: Face, *, template: Template, size: int | tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Turns, scales and crops a face to a template.
+
+    The transform is the similarity that brings the five landmarks closest to the template's;
+    dlib resamples through an image pyramid, so that large faces do not alias; where it shrinks
+    more than twice, the pyramid shifts the chip by up to half a pixel. What lies beyond the
+    image is black.
+
+    Args:
+
+        image (ndarray): (H, W, 3), uint8, RGB, in which ``face`` was detected.
+        face (Face): The face to cut out; only its landmarks are used.
+        template (str): ``"dlib"``: the chip of ``dlib.get_face_chip`` with its padding of
+            0.25 (equal to it, pixel by pixel). ``"arcface"``: the 112×112 crop of ArcFace and
+            most newer networks. Its own template is about the mouth and the tip of the nose,
+            which dlib does not give; instead, dlib's landmarks are brought to where they lie,
+            on average, in faces aligned to it. Its points come to lie within some 2 px of
+            where they should.
+        size (int or tuple[int, int]): Side, or height and width, of the chip in pixels. The
+            template is scaled with the height and centred in the width.
+
+    Returns:
+        *ndarray*: (size, size, 3) or (height, width, 3), uint8, RGB.
+
+    Raises:
+        ValueError: if ``image`` is not (H, W, 3) uint8, or landmarks, ``template`` or ``size``
+            are not as above.
+        MissingExtraError: if dlib is not installed.
+
+    Examples::
+
+        >>> best = detect_faces(image)[0]
+        >>> align_face(image, best, template="arcface", size=112).shape
+        (112, 112, 3)
+    """
+    with faces_extra():
+        import dlib
+
+    chip: NDArray[np.uint8] = dlib.extract_image_chip(
+        require_rgb(image), _chip_details(face, template, size)
+    )
+    return chip
+
+
+def landmarks_in_chip(
+    face: Face, *, template: Template, size: int | tuple[int, int]
+) -> NDArray[np.float64]:
+    """Where the landmarks of a face lie in the chip that :func:`align_face` cuts.
+
+    Good to half a pixel of the chip, because of the pyramid mentioned there.
+
+    Args:
+
+        face (Face): As given to :func:`align_face`.
+        template (str): As given to :func:`align_face`.
+        size (int or tuple[int, int]): As given to :func:`align_face`.
+
+    Returns:
+        *ndarray*: (5, 2), float64, x and y in the chip's pixels (whole numbers are pixel
+        centres), in the order of :attr:`Face.landmarks`; close to the template, not equal.
+
+    Raises:
+        ValueError: if landmarks, ``template`` or ``size`` are not as in :func:`align_face`.
+        MissingExtraError: if dlib is not installed.
+
+    Examples::
+
+        >>> points = landmarks_in_chip(best, template="arcface", size=112)
+        >>> occluded = cover_eye(chip, points, "left")
+    """
+    details = _chip_details(face, template, size)
+    rect = details.rect
+    # dlib puts the corners of the turned rectangle onto the centres of the chip's corner pixels.
+    centre = np.array([rect.left() + rect.right(), rect.top() + rect.bottom()]) / 2
+    extent = np.array([rect.right() - rect.left(), rect.bottom() - rect.top()])
+    last = np.array([details.cols - 1, details.rows - 1])
+    cos, sin = np.cos(details.angle), np.sin(details.angle)
+    upright = (face.landmarks - centre) @ np.array([[cos, -sin], [sin, cos]])
+    points: NDArray[np.float64] = upright / extent * last + last / 2
+    return points
+
+
+def _template_points(template: str, height: int, width: int) -> NDArray[np.float64]:
+    if template == "dlib":
+        points = (_DLIB_PADDING + _DLIB_POINTS) / (2 * _DLIB_PADDING + 1) * height
+    elif template == "arcface":
+        points = _ARCFACE_POINTS * (height / _ARCFACE_SIDE)
+    else:
+        raise ValueError(f'template must be "dlib" or "arcface", but got {template!r}.')
+    return np.asarray(points + np.array([(width - height) / 2, 0.0]))
+
+
+def _chip_details(face: Face, template: str, size: int | tuple[int, int]) -> Any:
+    """Which turned rectangle of the image becomes the chip, as dlib's ``chip_details``."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 2 or width < 2:
+        raise ValueError(f"size must be at least 2 pixels each way, but got {size}.")
+    landmarks = require_landmarks(face.landmarks)
+    with faces_extra():
+        import dlib
+
+    wanted = _template_points(template, height, width)
+    # dlib counts chip coordinates from the corner of the first pixel, ArcFace from its centre.
+    if template == "arcface":
+        wanted = wanted + 0.5
+    dims = dlib.chip_dims(height, width)
+    details = dlib.chip_details(_dpoints(wanted), _dpoints(landmarks), dims)
+    if template == "arcface":
+        # dlib spreads cols·scale − 1 image pixels over cols − 1 steps; make each step `scale`.
+        rect = details.rect
+        x, y = (rect.left() + rect.right()) / 2, (rect.top() + rect.bottom()) / 2
+        scale = (rect.right() - rect.left() + 1) / width
+        half_x, half_y = scale * (width - 1) / 2, scale * (height - 1) / 2
+        exact = dlib.drectangle(x - half_x, y - half_y, x + half_x, y + half_y)
+        details = dlib.chip_details(exact, dims, details.angle)
+    return details
+
+
+def _dpoints(points: NDArray[np.float64]) -> Any:
+    import dlib
+
+    return dlib.dpoints([dlib.dpoint(float(x), float(y)) for x, y in points])

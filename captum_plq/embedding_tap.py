@@ -108,6 +108,11 @@ class EmbeddingTap:
         self.output = output
         self._located: str | None = None
 
+    @property
+    def layer_name(self) -> str | None:
+        """Name of the embedding layer, once it has been located."""
+        return self._located
+
     @never_compiled
     def locate(self, model: nn.Module, inputs: Sequence[object]) -> str:
         """Name of the embedding layer, found and checked at the first call.

@@ -38,6 +38,7 @@ __all__ = [
     "PairAverage",
     "QualityScaling",
     "clip_gradient",
+    "half_quality_gamma",
     "mean_pairwise_distance",
     "merge_channels",
     "node_direction",
@@ -417,6 +418,34 @@ def quality_map(gradient: Tensor, gamma: float) -> Tensor:
         scaled per image, so maps of different images can be compared.
     """
     return pixel_quality(merge_channels(gradient), gamma)
+
+
+def half_quality_gamma(merged: Tensor) -> float:
+    r"""γ at which the median pixel has quality ½: a start for a network without one.
+
+    The paper recommends to choose γ on a good reference image, such that the centre of its
+    face reads high and its background low (footnote 4). One γ then serves all images of a
+    network: it must not be chosen anew for each.
+
+    Args:
+
+        merged (Tensor): ĝ of one or more reference images, any shape, ≥ 0.
+
+    Returns:
+        *float*: γ = -2 log₁₀ of the median ĝ.
+
+    Raises:
+        ValueError: if the median is 0 or not finite, so that no γ exists.
+
+    Examples::
+
+        >>> half_quality_gamma(torch.tensor([1e-4, 1e-3, 1e-2]))
+        6.0
+    """
+    median = float(_at_least_float32(merged).median())
+    if not 0 < median < math.inf:
+        raise ValueError(f"No γ fits gradients whose median is {median}.")
+    return round(-2 * math.log10(median), 6)
 
 
 def rescale_gamma(gamma: float, pixel_scale: float) -> float:

@@ -5,7 +5,7 @@ functions is called; importing it does not.
 """
 
 from captum_plq.faces._checks import MissingExtraError
-from captum_plq.faces.align import align_face, landmarks_in_chip
+from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned
 from captum_plq.faces.decode import ImageError, load_image
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
@@ -22,5 +22,6 @@ __all__ = [
     "detect_faces",
     "landmarks_in_chip",
     "load_image",
+    "resize_aligned",
     "surgical_mask",
 ]

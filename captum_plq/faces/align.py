@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from captum_plq.faces._checks import faces_extra, require_landmarks, require_rgb
 from captum_plq.faces.detect import Face
 
-__all__ = ["Template", "align_face", "landmarks_in_chip"]
+__all__ = ["Template", "align_face", "landmarks_in_chip", "resize_aligned"]
 
 Template = Literal["dlib", "arcface"]
 
@@ -128,6 +128,43 @@ def landmarks_in_chip(
     upright = (face.landmarks - centre) @ np.array([[cos, -sin], [sin, cos]])
     points: NDArray[np.float64] = upright / extent * last + last / 2
     return points
+
+
+def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Brings an image that is already an aligned face to a network's input size.
+
+    Args:
+
+        image (ndarray): (H, W, 3), uint8, RGB.
+        size (tuple[int, int]): Height and width wanted, in pixels.
+
+    Returns:
+        *ndarray*: (height, width, 3), uint8, RGB; ``image`` itself if it has the size.
+
+    Raises:
+        ValueError: if ``image`` is not (H, W, 3) uint8, or of other proportions than ``size``
+            (by more than 2 %), so that resizing would distort the face.
+        MissingExtraError: if Pillow is not installed.
+
+    Examples::
+
+        >>> resize_aligned(crop, (150, 150)).shape
+        (150, 150, 3)
+    """
+    image = require_rgb(image)
+    (height, width), (rows, columns) = image.shape[:2], size
+    if (height, width) == (rows, columns):
+        return image
+    if abs(height * columns / (width * rows) - 1) > 0.02:
+        raise ValueError(
+            f"An aligned face must have the proportions of the network's input, "
+            f"{columns}×{rows} pixels, but this image is {width}×{height}: leave out the option "
+            "for aligned images to have the face found and cut out."
+        )
+    with faces_extra():
+        from PIL import Image
+
+    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.LANCZOS))
 
 
 def _template_points(template: str, height: int, width: int) -> NDArray[np.float64]:

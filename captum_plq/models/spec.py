@@ -31,9 +31,10 @@ class ModelSpec:
         embedding_layer (str, optional): Qualified name, within the network, of the layer
             whose input SER-FIQ drops out. ``None``: it is found by itself.
         trained_with_dropout (bool, optional): SER-FIQ's precondition. ``None``: unknown.
-        scaling (QualityScaling, optional): α and r of Eq. 2, measured for this network.
-        gamma (float, optional): γ of Eq. 6, measured for this network, for gradients
-            with respect to 0–255 pixels.
+        scaling (QualityScaling, optional): α and r of Eq. 2, measured for this network
+            with the paper's 100 passes at dropout 0.5; for others they do not hold.
+        gamma (float, optional): γ of Eq. 6, measured for this network with the paper's
+            node weights (``"l1"``), for gradients with respect to 0–255 pixels.
         licence_code (str): Licence of the network's code here.
         licence_weights (str): Licence of its weights.
         source (str): Where network and weights were published.

@@ -1,0 +1,76 @@
+"""The main job on a portrait that needs no download: what one look at PLQ tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_plq.explanation import Explainer, Settings
+from captum_plq.faces import (
+    MissingExtraError,
+    align_face,
+    blur,
+    cover_eye,
+    detect_faces,
+    landmarks_in_chip,
+    surgical_mask,
+)
+from captum_plq.models import load_model
+
+__all__ = ["run_demo"]
+
+_BLUR = 0.03  # sigma, in chip heights
+
+
+def run_demo(directory: Path, model: str = "dlib", settings: Settings | None = None) -> list[str]:
+    """Explains NASA's portrait of an astronaut, as it is and spoilt in three ways.
+
+    Args:
+
+        directory (Path): Where the figure, the arrays and the record go.
+        model (str): A network, see :func:`~captum_plq.models.load_model`.
+        settings (Settings, optional): Default: the paper's.
+
+    Returns:
+        *list[str]*: lines for the person who asked: qualities, what to make of them, and the
+        paths of the files.
+
+    Raises:
+        MissingExtraError: if scikit-image, which ships the portrait, is not installed.
+    """
+    explainer = Explainer(load_model(model), settings)
+    spec = explainer.spec
+    portrait = _portrait()
+    face = detect_faces(portrait)[0]
+    template, size = spec.alignment, spec.input_size
+    chip = align_face(portrait, face, template=template, size=size)
+    points = landmarks_in_chip(face, template=template, size=size)
+    spoilt = {
+        "as it is": chip,
+        "square over one eye": cover_eye(chip, points, "left").image,
+        "surgical mask": surgical_mask(chip, points).image,
+        "blur": blur(chip, _BLUR * size[0]),
+    }
+    explanation = explainer(np.stack(list(spoilt.values())))
+    paths = explanation.save(
+        directory,
+        "astronaut",
+        names=list(spoilt),
+        extra={"source": "skimage.data.astronaut(), NASA, public domain"},
+    )
+    width = max(map(len, spoilt))
+    titles = explanation.titles()
+    lines = [f"{name:{width}}  {title}" for name, title in zip(spoilt, titles, strict=True)]
+    return [*lines, *([spec.note] if spec.note else []), *(str(path) for path in paths)]
+
+
+def _portrait() -> NDArray[np.uint8]:
+    try:
+        from skimage.data import astronaut
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "The portrait of the demo comes with scikit-image: pip install 'captum-plq[demo]'"
+        ) from error
+    return np.ascontiguousarray(astronaut()[..., :3])

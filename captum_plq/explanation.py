@@ -1,0 +1,287 @@
+"""From aligned faces to an explanation on disk: qualities, attributions, maps, a figure."""
+
+from __future__ import annotations
+
+import json
+import platform
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from captum_plq.attribution import PixelQualityAttribution, TargetScalar
+from captum_plq.functional import (
+    NodeWeights,
+    QualityScaling,
+    half_quality_gamma,
+    merge_channels,
+    quality_map,
+    quality_standard_error,
+    scale_quality,
+)
+from captum_plq.models import FaceModel, ModelSpec
+from captum_plq.serfiq import SERFIQ
+from captum_plq.visualization import plot_quality_map, plot_quality_maps
+
+__all__ = ["Explainer", "Explanation", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of a run, all with the paper's values as defaults.
+
+    Args:
+
+        passes (int): m of SER-FIQ.
+        dropout (float): p of SER-FIQ.
+        seed (int): Seed of the dropout masks.
+        weights (str): ``"l1"``, ``"sum"``, ``"signed"`` or ``"l2"``.
+        target_scalar (str): ``"node"`` or ``"serfiq"``.
+        gamma (float, optional): γ of Eq. 6. ``None``: the network's own; where none is
+            known for these weights, the one that gives the median pixel of the first batch quality ½; maps
+            then compare within this run only.
+        device (str): Where to compute, e.g. ``"cpu"`` or ``"cuda"``.
+    """
+
+    passes: int = 100
+    dropout: float = 0.5
+    seed: int = 0
+    weights: NodeWeights = "l1"
+    target_scalar: TargetScalar = "node"
+    gamma: float | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known about a batch of n faces.
+
+    Args:
+
+        images (ndarray): (n, H, W, 3), uint8, RGB.
+        attributions (ndarray): (n, 3, H, W), float32, S(I) of Eq. 4 with respect to 0–255
+            pixels.
+        maps (ndarray): (n, H, W), float32, P(I) in [0, 1].
+        quality (list[float]): Q (Eq. 1).
+        quality_standard_error (list[float]): of Q, from the finite number of passes.
+        scaled_quality (list[float] or None): Q̂ (Eq. 2), if α and r are known.
+        record (dict): Parameters, model and versions, ready for JSON.
+    """
+
+    images: NDArray[np.uint8]
+    attributions: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    quality: list[float]
+    quality_standard_error: list[float]
+    scaled_quality: list[float] | None
+    record: dict[str, Any] = field(repr=False)
+
+    def titles(self, names: Sequence[str] | None = None) -> list[str]:
+        """One title per face: its name, if given, and its quality."""
+        titles = []
+        for i, q in enumerate(self.quality):
+            text = f"Q = {q:.3f} ± {self.quality_standard_error[i]:.3f}"
+            if self.scaled_quality is not None:
+                text += f", Q̂ = {self.scaled_quality[i]:.2f}"
+            titles.append(text if names is None else f"{names[i]}\n{text}")
+        return titles
+
+    @property
+    def caption(self) -> str:
+        """Network and parameters in one line, and what a reader must be told."""
+        p, model = self.record["parameters"], self.record["model"]
+        line = (
+            f"{model['name']}; m = {p['passes']}, p = {p['dropout']:g}, weights {p['weights']}, "
+            f"γ = {p['gamma']:.2f} ({p['gamma_source']})"
+        )
+        return "\n".join([line, *textwrap.wrap(model["note"], 55 * max(2, len(self.images)))])
+
+    def save(
+        self,
+        directory: Path,
+        stem: str,
+        *,
+        names: Sequence[str] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> list[Path]:
+        """Writes the figure, the arrays and the record.
+
+        Args:
+
+            directory (Path): Made if it is missing.
+            stem (str): File name without its ending.
+            names (sequence of str, optional): One per face, for the figure's titles.
+            extra (dict, optional): More for the JSON.
+
+        Returns:
+            *list[Path]*: ``stem.png``, ``stem.npz`` (``images``, ``attributions``, ``maps``)
+            and ``stem.json``.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        figure_path, array_path, record_path = (
+            directory / f"{stem}{ending}" for ending in (".png", ".npz", ".json")
+        )
+        images, maps, titles = list(self.images), list(self.maps), self.titles(names)
+        if len(images) == 1:
+            figure, _ = plot_quality_map(images[0], maps[0], title=titles[0], caption=self.caption)
+        else:
+            figure, _ = plot_quality_maps(images, maps, titles, caption=self.caption)
+        figure.savefig(figure_path, dpi=150)
+        np.savez_compressed(
+            array_path, images=self.images, attributions=self.attributions, maps=self.maps
+        )
+        faces = [
+            {
+                **({} if names is None else {"name": names[i]}),
+                "quality": self.quality[i],
+                "quality_standard_error": self.quality_standard_error[i],
+                "scaled_quality": None if self.scaled_quality is None else self.scaled_quality[i],
+                "mean_pixel_quality": float(self.maps[i].mean()),
+            }
+            for i in range(len(self.quality))
+        ]
+        files = {"figure": figure_path.name, "arrays": array_path.name}
+        record = {"faces": faces, **(extra or {}), **self.record, "files": files}
+        record_path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        return [figure_path, array_path, record_path]
+
+
+class Explainer:
+    """Explains aligned faces with one network and one set of choices.
+
+    Args:
+
+        model (FaceModel): Takes 0–255 RGB.
+        settings (Settings): Default: the paper's.
+
+    Raises:
+        ValueError: for a bad parameter or an unusable device.
+
+    Examples::
+
+        >>> explainer = Explainer(load_model("dlib"))
+        >>> explanation = explainer(chips)  # (n, 150, 150, 3), uint8
+        >>> explanation.save(Path("out"), "faces")
+    """
+
+    def __init__(self, model: FaceModel, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.spec = model.spec
+        self.device = _usable_device(self.settings.device)
+        self.scaling, self.scaling_source = _scaling(self.spec, self.settings)
+        self.gamma, self.gamma_source = _gamma(self.spec, self.settings)
+        layer = model.spec.embedding_layer
+        self.serfiq = SERFIQ(
+            model.to(self.device),
+            passes=self.settings.passes,
+            dropout=self.settings.dropout,
+            seed=self.settings.seed,
+            embedding_layer=None if layer is None else f"backbone.{layer}",
+        )
+        self.plq = PixelQualityAttribution(
+            self.serfiq,
+            weights=self.settings.weights,
+            target_scalar=self.settings.target_scalar,
+            scaling=self.scaling,
+        )
+
+    def __call__(self, chips: NDArray[np.uint8]) -> Explanation:
+        """Explains a batch of aligned faces.
+
+        Args:
+
+            chips (ndarray): (n, H, W, 3), uint8, RGB, aligned as the network expects.
+
+        Returns:
+            *Explanation*: of the n faces.
+
+        Raises:
+            ValueError: if the network takes images of another size.
+        """
+        pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2)
+        images = pixels.float().to(self.device)
+        attributions, quality = self.plq.attribute(images, return_quality=True)
+        with torch.no_grad():
+            _, stochastic = self.serfiq.embeddings(images)
+            error = quality_standard_error(stochastic.flatten(2))
+        if self.gamma is None:
+            self.gamma = half_quality_gamma(merge_channels(attributions))
+        scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
+        return Explanation(
+            images=chips,
+            attributions=attributions.float().cpu().numpy(),
+            maps=quality_map(attributions, self.gamma).cpu().numpy(),
+            quality=quality.tolist(),
+            quality_standard_error=error.tolist(),
+            scaled_quality=None if scaled is None else scaled.tolist(),
+            record=self._record(),
+        )
+
+    def _record(self) -> dict[str, Any]:
+        parameters = {
+            **{k: v for k, v in asdict(self.settings).items() if k not in ("gamma", "device")},
+            "estimator": "Monte Carlo",
+            "pair_average": self.serfiq.average,
+            "normalize_stochastic_embeddings": self.serfiq.normalize,
+            "normalize_embedding": self.plq.quality_model.normalize,
+            "alpha": None if self.scaling is None else self.scaling.alpha,
+            "r": None if self.scaling is None else self.scaling.r,
+            "scaling_source": self.scaling_source,
+            "gamma": self.gamma,
+            "gamma_source": self.gamma_source,
+            "embedding_layer": self.serfiq.tap.layer_name,
+        }
+        return {
+            "parameters": parameters,
+            "model": asdict(self.spec),
+            "device": _device_name(self.device),
+            "versions": _versions(),
+        }
+
+
+def _scaling(spec: ModelSpec, settings: Settings) -> tuple[QualityScaling | None, str]:
+    """α and r, where they hold: Q depends on both m and p."""
+    if spec.scaling is None:
+        return None, f"none is known for {spec.name}"
+    if (settings.passes, settings.dropout) != (100, 0.5):
+        return None, f"none: that of {spec.name} holds for 100 passes at dropout 0.5"
+    return spec.scaling, f"of {spec.name}"
+
+
+def _gamma(spec: ModelSpec, settings: Settings) -> tuple[float | None, str]:
+    """γ, where one is known; the gradients of another node have another size."""
+    if settings.gamma is not None:
+        return settings.gamma, "given"
+    if spec.gamma is not None and (settings.weights, settings.target_scalar) == ("l1", "node"):
+        return spec.gamma, f"of {spec.name}"
+    return None, "median pixel of this run's first image at 0.5"
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("captum-plq", "torch", "captum", "numpy", "pillow", "dlib-bin"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions

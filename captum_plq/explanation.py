@@ -44,8 +44,8 @@ class Settings:
         weights (str): ``"l1"``, ``"sum"``, ``"signed"`` or ``"l2"``.
         target_scalar (str): ``"node"`` or ``"serfiq"``.
         gamma (float, optional): γ of Eq. 6. ``None``: the network's own; where none is
-            known for these weights, the one that gives the median pixel of the first batch quality ½; maps
-            then compare within this run only.
+            known for these weights, the one that gives the median pixel of the first batch
+            quality ½. Maps then compare within this run only.
         device (str): Where to compute, e.g. ``"cpu"`` or ``"cuda"``.
     """
 

@@ -119,7 +119,7 @@ def _draw(top: Axes, bottom: Axes, image: ArrayLike, quality_map: ArrayLike, tit
             "apply quality_map to the attributions first."
         )
     top.imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-    bottom.imshow(p, cmap="RdYlGn", vmin=0.0, vmax=1.0)
+    bottom.imshow(p, cmap="RdYlGn", vmin=0.0, vmax=1.0, interpolation="nearest")
     top.set_title(title, fontsize=10)
     for axis in (top, bottom):
         axis.set_axis_off()

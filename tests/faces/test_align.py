@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_plq.faces import Face, NoFaceError, align_face, detect_faces, landmarks_in_chip
+from captum_plq.faces import (
+    Face,
+    NoFaceError,
+    align_face,
+    detect_faces,
+    landmarks_in_chip,
+    resize_aligned,
+)
 from captum_plq.faces import align as align_module
 
 # The published template: eye centres, tip of the nose, corners of the mouth, at 112×112.
@@ -186,3 +193,18 @@ def test_bad_image_is_refused(astronaut):
     face = turned_face(1.0, 0, (100, 100))
     with pytest.raises(ValueError, match="uint8"):
         align_face(astronaut / 255, face, template="arcface", size=112)
+
+
+def test_an_aligned_image_is_resized_only_if_it_must_be(astronaut):
+    chip = astronaut[:112, :112]
+    assert resize_aligned(chip, (112, 112)) is chip
+    larger = resize_aligned(chip, (150, 150))
+    assert larger.shape == (150, 150, 3)
+    back = resize_aligned(larger, (112, 112)).astype(float)
+    assert np.abs(back - chip).mean() < 2.0
+
+
+@pytest.mark.parametrize("shape", [(112, 100), (100, 112), (224, 112)])
+def test_an_aligned_image_of_other_proportions_is_refused(astronaut, shape):
+    with pytest.raises(ValueError, match=f"{shape[1]}×{shape[0]}"):
+        resize_aligned(astronaut[: shape[0], : shape[1]], (112, 112))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,7 @@ __all__ = [
     "evaluation_mode",
     "frozen_parameters",
     "never_compiled",
+    "outside_inference",
     "untouched_rng",
     "untraced",
 ]
@@ -74,14 +76,33 @@ def frozen_parameters(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+_eager_lock = threading.Lock()
+_eager_users = 0
+_eager_stance = ExitStack()
+
+
 @contextmanager
 def eager() -> Iterator[None]:
-    """Runs compiled modules eagerly: a module compiled before a hook was set skips it."""
+    """Runs compiled modules eagerly: a module compiled before a hook was set skips it.
+
+    The compiler's stance is one for the whole process, so threads share it: the first one in
+    sets it, the last one out puts it back.
+    """
+    global _eager_users
     if "torch._dynamo" not in sys.modules:  # then nothing has been compiled
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    with _eager_lock:
+        if _eager_users == 0:
+            _eager_stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager_users += 1
+    try:
         yield
+    finally:
+        with _eager_lock:
+            _eager_users -= 1
+            if _eager_users == 0:
+                _eager_stance.close()
 
 
 @contextmanager
@@ -142,12 +163,14 @@ def _check_images(images: Sequence[object]) -> None:
 def differentiable_copies(inputs: Sequence[object]) -> tuple[object, ...]:
     """Leaves that share the floating-point tensors' memory and require grad.
 
-    The caller's own tensors keep their flags and their ``.grad``. Tensors made in inference
-    mode are cloned, since autograd cannot use them.
+    The caller's own tensors keep their flags and their ``.grad``.
     """
     return tuple(
-        (x.clone() if x.is_inference() else x).detach().requires_grad_()
-        if isinstance(x, Tensor) and x.is_floating_point()
-        else x
-        for x in inputs
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for x in outside_inference(inputs)
     )
+
+
+def outside_inference(inputs: Sequence[object]) -> tuple[object, ...]:
+    """The inputs, those made in inference mode cloned, since autograd cannot use them."""
+    return tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)

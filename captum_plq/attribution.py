@@ -9,7 +9,12 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_plq._state import check_images, differentiable_copies, frozen_parameters
+from captum_plq._state import (
+    check_images,
+    differentiable_copies,
+    frozen_parameters,
+    outside_inference,
+)
 from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
 from captum_plq.quality_model import QualityModel
 
@@ -118,7 +123,8 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         qualities: list[Tensor] = []
         scales: list[Tensor] = []
 
-        def scalar(*arguments: object) -> Tensor:
+        def scalar(*given: object) -> Tensor:
+            arguments = outside_inference(given)
             if self.target_scalar == "serfiq":
                 return self._score(arguments, qualities)
             node = self.quality_model.build(arguments)

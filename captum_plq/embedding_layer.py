@@ -81,6 +81,8 @@ def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:
                     "pass output=, a function that takes it and returns the embedding."
                 )
             selector = tensors[0]
+        if isinstance(selector, int) and selector < 0 and selector not in parts:
+            selector += sum(isinstance(key, int) for key in parts)
         if selector not in parts:
             raise EmbeddingLayerError(
                 f"The model's output ({type(output).__name__}) has no part {selector!r}; "
@@ -95,14 +97,16 @@ def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:
 
 
 def _parts(output: object) -> dict[int | str, object]:
+    """The parts of a container by position and, where they have one, by name."""
     if isinstance(output, dict):
-        return dict(output)
-    if isinstance(output, (tuple, list)):
-        parts: dict[int | str, object] = dict(enumerate(output))
-        parts.update({name: getattr(output, name) for name in getattr(output, "_fields", ())})
-        return parts
-    fields = getattr(output, "__dataclass_fields__", {})
-    return {name: getattr(output, name) for name in fields}
+        named = dict(output)
+    elif isinstance(output, (tuple, list)):
+        named = {name: getattr(output, name) for name in getattr(output, "_fields", ())}
+    else:
+        fields = getattr(output, "__dataclass_fields__", {})
+        named = {name: getattr(output, name) for name in fields}
+    values = list(output) if isinstance(output, (tuple, list)) else list(named.values())
+    return {**dict(enumerate(values)), **named}
 
 
 def find_embedding_layer(
@@ -141,14 +145,13 @@ def find_embedding_layer(
             "drop out. Functional calls (F.linear), scripted and exported programs cannot be "
             "seen: use the original nn.Module, or name a module with embedding_layer=."
         )
-    outputs = [execution.output for execution in executions]
-    slopes = _slopes(embedding, [*outputs, *_images(inputs)])
-    if all(slope is None for slope in slopes[len(outputs) :]):
+    slopes = _slopes(embedding, [x.output for x in executions])
+    if all(slope is None for slope in _slopes(embedding, _images(inputs))):
         raise EmbeddingLayerError(
             "The embedding does not depend on the images: the model cuts the gradient "
             "(torch.no_grad, .detach or a non-differentiable step inside its forward)."
         )
-    used = [x for x, slope in zip(executions, slopes, strict=False) if slope is not None]
+    used = [x for x, slope in zip(executions, slopes, strict=True) if slope is not None]
     if not used:
         raise EmbeddingLayerError(
             "The embedding depends on none of the linear layers that ran: "
@@ -160,7 +163,7 @@ def find_embedding_layer(
     try:
         check_embedding_layer(model, last.name, inputs, selector, embedding)
     except EmbeddingLayerError as error:
-        later = _run_after(model, last.layer, inputs)
+        later = _usable_after(model, last.layer, inputs, selector, embedding)
         raise EmbeddingLayerError(
             f"The last linear layer that ran cannot serve as the embedding layer. {error} Name "
             "the module before which to drop out, embedding_layer=NAME. "
@@ -253,7 +256,7 @@ def close_rows(a: Tensor, b: Tensor) -> bool:
 def _watched(name: str, layer: nn.Module, executions: list[_Execution]) -> Iterator[None]:
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
-        if isinstance(x, Tensor) and isinstance(y, Tensor) and y.requires_grad:
+        if isinstance(x, Tensor) and isinstance(y, Tensor):
             executions.append(_Execution(name, module, x, y, y._version))
 
     handle = layer.register_forward_hook(record, with_kwargs=True)
@@ -263,16 +266,29 @@ def _watched(name: str, layer: nn.Module, executions: list[_Execution]) -> Itera
         handle.remove()
 
 
-def _run_after(model: nn.Module, layer: nn.Module, inputs: Sequence[object]) -> list[_Execution]:
-    """The leaf modules that ran after ``layer``: where dropout may be put instead."""
+def _usable_after(
+    model: nn.Module,
+    layer: nn.Module,
+    inputs: Sequence[object],
+    selector: OutputSelector,
+    embedding: Tensor,
+) -> list[_Execution]:
+    """The leaf modules that ran after ``layer`` and may be named instead of it."""
     executions: list[_Execution] = []
     with ExitStack() as hooks:
         for name, module in model.named_modules():
             if next(module.children(), None) is None:
                 hooks.enter_context(_watched(name, module, executions))
         model(*inputs)
-    positions = [i for i, x in enumerate(executions) if x.layer is layer]
-    return executions[positions[-1] + 1 :] if positions else []
+    usable: list[_Execution] = []
+    while executions and executions[-1].layer is not layer:
+        candidate = executions.pop()
+        try:
+            check_embedding_layer(model, candidate.name, inputs, selector, embedding)
+        except EmbeddingLayerError:
+            continue
+        usable.insert(0, candidate)
+    return usable
 
 
 def _images(inputs: Sequence[object]) -> list[Tensor]:
@@ -281,20 +297,25 @@ def _images(inputs: Sequence[object]) -> list[Tensor]:
 
 def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Gradients of the embedding's sum; ``None`` where it does not depend on a tensor."""
-    if not embedding.requires_grad:
+    reachable = [x for x in tensors if x.requires_grad]
+    if not embedding.requires_grad or not reachable:
         return [None] * len(tensors)
-    return torch.autograd.grad(embedding.sum(), tensors, allow_unused=True)
+    found = iter(
+        torch.autograd.grad(embedding.sum(), reachable, allow_unused=True, retain_graph=True)
+    )
+    return [next(found) if x.requires_grad else None for x in tensors]
 
 
 def _is_low_rank_pair(first: _Execution, second: _Execution) -> bool:
     """Whether ``second`` is fed by ``first``, unchanged, through fewer features."""
+    alike = isinstance(first.layer, nn.Linear) is isinstance(second.layer, nn.Linear)
     fed = (
         first.output.data_ptr() == second.input.data_ptr()
         and first.output.numel() == second.input.numel()
         and first.output._version == first.output_version
     )
     rank = first.output[0].numel()
-    return fed and rank < first.input[0].numel() and rank < second.output[0].numel()
+    return alike and fed and rank < first.input[0].numel() and rank < second.output[0].numel()
 
 
 def _listed(executions: Sequence[_Execution]) -> str:

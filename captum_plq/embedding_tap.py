@@ -8,7 +8,7 @@ the model's own code. The network in front of the layer runs once, without copie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from captum_plq._state import (
     untouched_rng,
     untraced,
 )
+from captum_plq.dropout_masks import DropoutMasks, ProbeMasks
 from captum_plq.embedding_layer import (
     EmbeddingLayerError,
     OutputSelector,
@@ -34,62 +35,10 @@ from captum_plq.embedding_layer import (
     select_embedding,
 )
 
-__all__ = ["DropoutMasks", "EmbeddingTap"]
+__all__ = ["EmbeddingTap"]
 
 _ELEMENTS_AT_A_TIME = 2**24
 """Masked features held at once when no chunk size is given: 64 MiB in float32."""
-
-
-class DropoutMasks:
-    """The m dropout patterns of SER-FIQ: drawn once from a seed, shared by all images.
-
-    Sharing them makes an image's quality independent of its batch, and lets much of the
-    sampling noise cancel when images are compared.
-
-    Args:
-
-        passes (int): m ≥ 2.
-        dropout (float): p, the probability that a feature is dropped, in (0, 1).
-        seed (int): Same seed, same masks, on every device. The global random state is
-            neither used nor moved.
-
-    Raises:
-        ValueError: if ``passes`` < 2 or ``dropout`` is not inside (0, 1).
-    """
-
-    def __init__(self, passes: int = 100, dropout: float = 0.5, seed: int = 0) -> None:
-        if isinstance(passes, bool) or not isinstance(passes, int) or passes < 2:
-            raise ValueError(
-                f"passes must be an integer of at least 2 (a distance needs two embeddings), "
-                f"but got {passes!r}."
-            )
-        if not 0.0 < dropout < 1.0:
-            raise ValueError(f"dropout must lie strictly between 0 and 1, but got {dropout!r}.")
-        self.passes = passes
-        self.dropout = float(dropout)
-        self.seed = seed
-        self._drawn: dict[tuple[torch.Size, torch.device], Tensor] = {}
-
-    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """Masks for one layer input.
-
-        Args:
-
-            shape (torch.Size): Shape of one image's features.
-            device (torch.device): Where they are needed.
-
-        Returns:
-            *Tensor*: (m, *shape), bool, true where a feature is kept.
-        """
-        with torch.inference_mode(False), untraced():
-            key = (torch.Size(map(int, shape)), device)
-            if any(drawn != key[0] for drawn, _ in self._drawn):
-                self._drawn.clear()
-            if key not in self._drawn:
-                generator = torch.Generator().manual_seed(self.seed)
-                kept = torch.rand(self.passes, *key[0], generator=generator) >= self.dropout
-                self._drawn[key] = kept.to(device)
-        return self._drawn[key]
 
 
 class EmbeddingTap:
@@ -117,8 +66,9 @@ class EmbeddingTap:
     def locate(self, model: nn.Module, inputs: Sequence[object]) -> str:
         """Name of the embedding layer, found and checked at the first call.
 
-        The first call costs four forwards of at most two images: one to watch, one to look
-        for a second path, two to see that appended rows leave the clean rows as they were.
+        The first call costs four forwards of a batch, cut to two images where it can be: two
+        to watch, one to look for a second path, one to see that appended rows come out as
+        they should and leave the clean rows as they were.
 
         Args:
 
@@ -147,6 +97,8 @@ class EmbeddingTap:
             ):
                 example = differentiable_copies(_first_images(inputs, 2))
                 embedding = self.embed(model, example)
+                if not bool(torch.isfinite(embedding).all()):
+                    raise EmbeddingLayerError("The model gives NaN or infinite embeddings.")
                 name = self.layer
                 if name is None:
                     name = find_embedding_layer(model, example, self.output)
@@ -219,6 +171,12 @@ class EmbeddingTap:
             )
         per_image = masks.passes + 1
         images = sum(size for _, size in calls)
+        first = inputs[0]
+        if isinstance(first, Tensor) and first.shape[0] != images:
+            raise EmbeddingLayerError(
+                f"The embedding layer {name!r} saw {images} rows for {first.shape[0]} images, but "
+                "must see each image once."
+            )
         if embeddings.shape[0] != images * per_image:
             raise EmbeddingLayerError(
                 f"With {per_image} rows per image put in at {name!r}, the model returned "
@@ -231,17 +189,26 @@ class EmbeddingTap:
     def _check_rows(
         self, model: nn.Module, name: str, example: Sequence[object], embedding: Tensor
     ) -> None:
-        """Checks that rows appended at the layer leave the clean embeddings as they were."""
+        """Checks that rows appended at the layer come out right and leave the others alone."""
         try:
-            clean, _ = self._run(model, name, example, DropoutMasks(2), False, None)
-        except RuntimeError as error:
+            clean, appended = self._run(model, name, example, ProbeMasks(), False, None)
+        except EmbeddingLayerError:
+            raise
+        except Exception as error:  # whatever the model's own code objects to
             raise EmbeddingLayerError(
-                f"Rows put in at {name!r} do not pass through the rest of the model: {error}"
+                f"Rows put in at {name!r} do not pass through the rest of the model: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if not close_rows(clean, embedding):
             raise EmbeddingLayerError(
                 f"Rows put in at {name!r} change the embeddings of the others: what follows "
                 "the layer mixes the rows of a batch."
+            )
+        if not close_rows(appended[:, 0], embedding):
+            raise EmbeddingLayerError(
+                f"Run anew on its own input, {name!r} gives another embedding: it changes its "
+                "input in place, or a hook of yours changes its output. Name another layer with "
+                "embedding_layer=, or take the hook off."
             )
 
 
@@ -255,21 +222,21 @@ def _rows_appended(
     def append(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
     ) -> Tensor:
-        key = None if args else next(iter(kwargs))
-        features: Tensor = args[0] if key is None else kwargs[key]
+        features = _features(module, (*args, *kwargs.values()))
         calls.append((features.device, features.shape[0]))
 
         def layer_on(masked: Tensor) -> Tensor:
-            # .forward, so that neither this hook nor anyone else's fires again
-            if key is None:
-                y: Tensor = module.forward(masked, *args[1:], **kwargs)
-            else:
-                y = module.forward(**{**kwargs, key: masked})
+            positional = [masked if x is features else x for x in args]
+            keyword = {k: masked if x is features else x for k, x in kwargs.items()}
+            # A backward may run it again when the model is no longer in our hands.
+            with evaluation_mode(module), eager():
+                # .forward, so that neither this hook nor anyone else's fires again
+                y: Tensor = module.forward(*positional, **keyword)
             return y
 
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
             kept = masks.for_features(features.shape[1:], features.device)
-            scaled = features / (1 - masks.dropout)
+            scaled = features * masks.scale
             stochastic = _through_layer(layer_on, scaled, kept, chunk_size)
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
@@ -280,7 +247,17 @@ def _rows_appended(
         handle.remove()
 
 
-def _through_layer(layer_on: Any, features: Tensor, kept: Tensor, chunk_size: int | None) -> Tensor:
+def _features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
+    """The layer's first floating-point argument that comes per image."""
+    for x in arguments:
+        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
+            return x
+    raise EmbeddingLayerError(f"The layer {type(layer).__name__} takes no features to drop out.")
+
+
+def _through_layer(
+    layer_on: Callable[[Tensor], Tensor], features: Tensor, kept: Tensor, chunk_size: int | None
+) -> Tensor:
     """Runs (B, ...) features under (m, ...) masks, some rows at a time: (B, m, ...)."""
     images, passes = features.shape[0], kept.shape[0]
     rows = chunk_size or max(1, _ELEMENTS_AT_A_TIME // kept[0].numel())
@@ -302,9 +279,8 @@ def _through_layer(layer_on: Any, features: Tensor, kept: Tensor, chunk_size: in
 
 
 def _first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:
-    """The first images of a batch, and of every tensor that comes per image with them."""
-    images = inputs[0]
-    batch = images.shape[0] if isinstance(images, Tensor) and images.ndim else None
-    return tuple(
-        x[:count] if isinstance(x, Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
-    )
+    """The first images of a batch; all of them if other tensors may come per image too."""
+    images, *others = inputs
+    if isinstance(images, Tensor) and not any(isinstance(x, Tensor) for x in others):
+        return (images[:count], *others)
+    return tuple(inputs)

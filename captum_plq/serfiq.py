@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._state import check_images
+from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import OutputSelector
-from captum_plq.embedding_tap import DropoutMasks, EmbeddingTap
+from captum_plq.embedding_tap import EmbeddingTap
 from captum_plq.functional import PairAverage, quality_from_embeddings
 
 __all__ = ["SERFIQ"]

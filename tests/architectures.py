@@ -4,10 +4,12 @@ Each takes RGB images of 32×32 or more, any floating-point range. Trunks are sh
 stands between the last feature map and the embedding is as published.
 """
 
+import itertools
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,6 +37,15 @@ def faces(count: int = 3, size: int = SIZE, seed: int = 5) -> Tensor:
     """Random images in [-1, 1], float64."""
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.rand(count, 3, size, size, generator=generator, dtype=torch.float64) - 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For modules that import it: tiny tensors on busy cores are far slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def conv_bn(
@@ -86,7 +97,7 @@ class IResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(6)
         self.prelu = nn.PReLU(6)
         widths = [6, 6, 8, 8, 8]
-        for stage, (i, o) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for stage, (i, o) in enumerate(itertools.pairwise(widths), start=1):
             self.add_module(f"layer{stage}", nn.Sequential(IBasicBlock(i, o, 2)))
         self.bn2 = nn.BatchNorm2d(8)
         self.dropout = nn.Dropout(p=0.0, inplace=True)

@@ -9,6 +9,15 @@ from torch import Tensor, nn
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The tensors here are small: threads that spin for them only slow a busy machine down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class SmallFaceNet(nn.Module):
     """Convolutions, then the ArcFace head: BatchNorm, flatten, Dropout, Linear, BatchNorm."""
 

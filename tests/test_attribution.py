@@ -91,6 +91,15 @@ def test_map_does_not_depend_on_the_batch_in_float32(dlib_net, dlib_chips):
         assert abs(float(q / quality[i]) - 1) <= 1e-6
 
 
+@pytest.mark.parametrize("chunk_size", [1, 9, 250])
+def test_map_does_not_depend_on_the_chunks_in_float32(dlib_net, dlib_chips, chunk_size):
+    expected, quality = PixelQualityAttribution(dlib_net).attribute(dlib_chips, return_quality=True)
+    chunked = PixelQualityAttribution(SERFIQ(dlib_net, chunk_size=chunk_size))
+    actual, q = chunked.attribute(dlib_chips, return_quality=True)
+    assert largest_relative(actual, expected) <= 1e-6
+    torch.testing.assert_close(q, quality, rtol=1e-6, atol=0)
+
+
 def test_same_seed_same_map_on_another_day(images):
     first = PixelQualityAttribution(small_face_net()).attribute(images)
     torch.rand(5)

@@ -139,7 +139,7 @@ def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
         size (tuple[int, int]): Height and width wanted, in pixels.
 
     Returns:
-        *ndarray*: (height, width, 3), uint8, RGB; ``image`` itself if it has the size.
+        *ndarray*: (height, width, 3), uint8, RGB; unchanged if it has the size already.
 
     Raises:
         ValueError: if ``image`` is not (H, W, 3) uint8, or of other proportions than ``size``

@@ -1,0 +1,83 @@
+"""The dropout patterns of SER-FIQ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_plq._state import untraced
+
+__all__ = ["DropoutMasks", "ProbeMasks"]
+
+
+class DropoutMasks:
+    """The m dropout patterns of SER-FIQ: drawn once from a seed, shared by all images.
+
+    Sharing them makes an image's quality independent of its batch, and lets much of the
+    sampling noise cancel when images are compared.
+
+    Args:
+
+        passes (int): m ≥ 2.
+        dropout (float): p, the probability that a feature is dropped, in (0, 1).
+        seed (int): Same seed, same masks, on every device. The global random state is
+            neither used nor moved.
+
+    Raises:
+        ValueError: if ``passes`` < 2 or ``dropout`` is not inside (0, 1).
+    """
+
+    def __init__(self, passes: int = 100, dropout: float = 0.5, seed: int = 0) -> None:
+        if isinstance(passes, bool) or not isinstance(passes, int) or passes < 2:
+            raise ValueError(
+                f"passes must be an integer of at least 2 (a distance needs two embeddings), "
+                f"but got {passes!r}."
+            )
+        if not 0.0 < dropout < 1.0:
+            raise ValueError(f"dropout must lie strictly between 0 and 1, but got {dropout!r}.")
+        self.passes = passes
+        self.dropout = float(dropout)
+        self.scale = 1 / (1 - self.dropout)
+        self.seed = seed
+        self._drawn: dict[tuple[torch.Size, torch.device], Tensor] = {}
+
+    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Masks for one layer input.
+
+        Args:
+
+            shape (torch.Size): Shape of one image's features.
+            device (torch.device): Where they are needed.
+
+        Returns:
+            *Tensor*: (m, *shape), bool, true where a feature is kept.
+        """
+        with torch.inference_mode(False), untraced():
+            key = (torch.Size(map(int, shape)), device)
+            if any(drawn != key[0] for drawn, _ in self._drawn):
+                self._drawn.clear()
+            if key not in self._drawn:
+                # On the CPU and in float32 whatever the defaults: a seed means one set of masks.
+                generator = torch.Generator("cpu").manual_seed(self.seed)
+                uniform = torch.rand(
+                    (self.passes, *key[0]), generator=generator, dtype=torch.float32, device="cpu"
+                )
+                self._drawn[key] = (uniform >= self.dropout).to(device)
+        return self._drawn[key]
+
+
+class ProbeMasks(DropoutMasks):
+    """Two masks to check a network with: one keeps everything, the other drops half.
+
+    Without the usual scaling, so that the first leaves the features exactly as they were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(passes=2)
+        self.scale = 1.0
+
+    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """As :meth:`DropoutMasks.for_features`: (2, *shape), the first all true."""
+        kept = super().for_features(shape, device).clone()
+        kept[0] = True
+        return kept

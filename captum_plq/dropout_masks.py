@@ -23,6 +23,8 @@ class DropoutMasks:
         seed (int): Same seed, same masks, on every device. The global random state is
             neither used nor moved.
 
+    What is kept is multiplied by ``scale``, 1/(1 - p), as dropout does.
+
     Raises:
         ValueError: if ``passes`` < 2 or ``dropout`` is not inside (0, 1).
     """
@@ -54,7 +56,7 @@ class DropoutMasks:
         """
         with torch.inference_mode(False), untraced():
             key = (torch.Size(map(int, shape)), device)
-            if any(drawn != key[0] for drawn, _ in self._drawn):
+            if any(drawn != key[0] for drawn, _ in tuple(self._drawn)):
                 self._drawn.clear()
             if key not in self._drawn:
                 # On the CPU and in float32 whatever the defaults: a seed means one set of masks.

@@ -354,10 +354,12 @@ def clip_gradient(gradient: Tensor, max_norm: float) -> Tensor:
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, but got {max_norm}.")
-    norm = _at_least_float32(gradient).flatten(1).norm(dim=1)
-    factor = (max_norm / norm.clamp_min(max_norm)).to(gradient.dtype)
-    clipped: Tensor = gradient * factor.view(-1, *[1] * (gradient.ndim - 1))
-    return clipped
+    g = _at_least_float32(gradient).flatten(1)
+    largest = g.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
+    norm = largest.squeeze(1) * (g / largest).norm(dim=1)  # its square may exceed the range
+    factor = (max_norm / norm).clamp_max(1.0)
+    clipped: Tensor = g * factor.unsqueeze(1)
+    return clipped.view_as(gradient).to(gradient.dtype)
 
 
 def merge_channels(gradient: Tensor, dim: int = -3) -> Tensor:
@@ -373,7 +375,7 @@ def merge_channels(gradient: Tensor, dim: int = -3) -> Tensor:
     Returns:
         *Tensor*: (..., H, W), ≥ 0.
     """
-    return gradient.abs().mean(dim)
+    return _at_least_float32(gradient).abs().mean(dim)
 
 
 def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
@@ -509,8 +511,9 @@ def pixel_quality_change(original: Tensor, disturbed: Tensor, mask: Tensor) -> T
         *Tensor*: (...,), in [-1, 1]; positive where the pixels lost quality, NaN for an
         empty area.
     """
-    inside = mask.to(original.dtype)
-    total = ((original - disturbed) * inside).sum(dim=(-2, -1))
+    loss = _at_least_float32(original) - _at_least_float32(disturbed)
+    inside = mask.to(loss.dtype)
+    total = (loss * inside).sum(dim=(-2, -1))
     return total / inside.sum(dim=(-2, -1))
 
 
@@ -542,8 +545,10 @@ def _pairwise_distances(embeddings: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         x = x - x.mean(dim=-2, keepdim=True)
         norms = x.square().sum(-1)
-        squares = norms.unsqueeze(-1) + norms.unsqueeze(-2) - 2 * (x @ x.transpose(-2, -1))
+        sums = norms.unsqueeze(-1) + norms.unsqueeze(-2)
+        squares = sums - 2 * (x @ x.transpose(-2, -1))
     pairs = torch.ones(m, m, dtype=torch.bool, device=x.device).triu(1)
-    apart = pairs & (squares > 0)
+    # What rounding leaves between two equal rows is no distance, and has no direction.
+    apart = pairs & (squares > 4 * torch.finfo(x.dtype).eps * sums)
     # The inner `where` keeps the infinite slope of the root at 0 out of the gradient.
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)

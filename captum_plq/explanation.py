@@ -100,7 +100,7 @@ class Explanation:
             f"{model['name']}; m = {p['passes']}, p = {p['dropout']:g}, weights {p['weights']}, "
             f"γ = {p['gamma']:.2f} ({p['gamma_source']})"
         )
-        return "\n".join([line, *textwrap.wrap(model["note"], 55 * max(2, len(self.images)))])
+        return "\n".join([line, *textwrap.wrap(model["note"], 50 * max(2, len(self.images)))])
 
     def save(
         self,

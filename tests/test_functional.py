@@ -395,7 +395,8 @@ def test_standard_error_is_the_hoeffding_projection():
     s = sigmoid(-distance_oracle(x, "pairs"))
     want = 2 * s * (1 - s) * math.sqrt(4 * variance / m)
     got = quality_standard_error(x, average="pairs").item()
-    assert got == pytest.approx(want, rel=0.02)  # whether m or m − 1 divides is left open
+    # Whether m or m − 1 divides the variance is left open.
+    assert want * (1 - 1e-9) <= got <= want * math.sqrt(m / (m - 1)) * (1 + 1e-9)
 
 
 def test_standard_error_of_identical_embeddings():
@@ -707,8 +708,8 @@ def test_clipping_a_zero_gradient():
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_clipping(dtype):
-    """The squares of 1000 overflow float16; the gradient keeps its type."""
-    g = (1000 * randn(2, 3, 8, 8)).to(dtype)
+    """A norm of 1e5 overflows float16; the gradient keeps its type."""
+    g = (1000 * randn(2, 3, 64, 64)).to(dtype)
     got = clip_gradient(g, 5.0)
     assert got.dtype == dtype
     assert got.double().flatten(1).norm(dim=1).tolist() == pytest.approx([5, 5], rel=1e-2)

@@ -159,9 +159,7 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         return False
 
     def _score(self, arguments: tuple[object, ...], qualities: list[Tensor]) -> Tensor:
-        quality = self.quality_model.serfiq.quality(
-            self.quality_model.serfiq.embeddings(*arguments, differentiable=True)[1]
-        )
+        _, quality = self.quality_model.serfiq.assess(*arguments, differentiable=True)
         qualities.append(quality.detach())
         return scale_quality(quality, self.quality_model.scaling)
 

@@ -22,14 +22,19 @@ class DropoutMasks:
         dropout (float): p, the probability that a feature is dropped, in (0, 1).
         seed (int): Same seed, same masks, on every device. The global random state is
             neither used nor moved.
+        antithetic (bool): Draw m/2 masks and add the complement of each: the second half
+            drops what the first half keeps. Needs p = 0.5 and an even m. Default: ``False``.
 
     What is kept is multiplied by ``scale``, 1/(1 - p), as dropout does.
 
     Raises:
-        ValueError: if ``passes`` < 2 or ``dropout`` is not inside (0, 1).
+        ValueError: if ``passes`` < 2, ``dropout`` is not inside (0, 1), or they do not allow
+            antithetic masks.
     """
 
-    def __init__(self, passes: int = 100, dropout: float = 0.5, seed: int = 0) -> None:
+    def __init__(
+        self, passes: int = 100, dropout: float = 0.5, seed: int = 0, *, antithetic: bool = False
+    ) -> None:
         if isinstance(passes, bool) or not isinstance(passes, int) or passes < 2:
             raise ValueError(
                 f"passes must be an integer of at least 2 (a distance needs two embeddings), "
@@ -37,7 +42,13 @@ class DropoutMasks:
             )
         if not 0.0 < dropout < 1.0:
             raise ValueError(f"dropout must lie strictly between 0 and 1, but got {dropout!r}.")
+        if antithetic and (dropout != 0.5 or passes % 2 or passes < 4):
+            raise ValueError(
+                "Antithetic masks need dropout 0.5 and an even number of at least 4 passes, but "
+                f"got {dropout!r} and {passes!r}."
+            )
         self.passes = passes
+        self.antithetic = antithetic
         self.dropout = float(dropout)
         self.scale = 1 / (1 - self.dropout)
         self.seed = seed
@@ -61,10 +72,14 @@ class DropoutMasks:
             if key not in self._drawn:
                 # On the CPU and in float32 whatever the defaults: a seed means one set of masks.
                 generator = torch.Generator("cpu").manual_seed(self.seed)
+                count = self.passes // 2 if self.antithetic else self.passes
                 uniform = torch.rand(
-                    (self.passes, *key[0]), generator=generator, dtype=torch.float32, device="cpu"
+                    (count, *key[0]), generator=generator, dtype=torch.float32, device="cpu"
                 )
-                self._drawn[key] = (uniform >= self.dropout).to(device)
+                kept = uniform >= self.dropout
+                if self.antithetic:
+                    kept = torch.cat([kept, ~kept])
+                self._drawn[key] = kept.to(device)
         return self._drawn[key]
 
 

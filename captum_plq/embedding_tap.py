@@ -8,19 +8,18 @@ the model's own code. The network in front of the layer runs once, without copie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from captum_plq._state import (
     differentiable_copies,
     eager,
     evaluation_mode,
     never_compiled,
+    outside_inference,
     untouched_rng,
     untraced,
 )
@@ -34,11 +33,11 @@ from captum_plq.embedding_layer import (
     named_layer,
     select_embedding,
 )
+from captum_plq.stochastic_rows import layer_features, rows_appended
 
 __all__ = ["EmbeddingTap"]
 
-_ELEMENTS_AT_A_TIME = 2**24
-"""Masked features held at once when no chunk size is given: 64 MiB in float32."""
+Answer = TypeVar("Answer")
 
 
 class EmbeddingTap:
@@ -147,6 +146,69 @@ class EmbeddingTap:
         with evaluation_mode(model), eager():
             return self._run(model, name, inputs, masks, differentiable, chunk_size)
 
+    @never_compiled
+    def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor]:
+        """The clean embedding and the embedding layer's input, in one forward.
+
+        Args:
+
+            model (nn.Module): The network.
+            inputs (sequence): Its arguments, images first, (B, ...).
+
+        Returns:
+            *tuple[Tensor, Tensor]*: embeddings (B, ...) and features (B, ...), both under
+            autograd.
+
+        Raises:
+            EmbeddingLayerError: if the layer cannot be found, or does not run exactly once.
+        """
+        name = self.locate(model, inputs)
+        seen: list[Tensor] = []
+
+        def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+            seen.append(layer_features(layer, (*args, *kwargs.values())))
+
+        handle = named_layer(model, name).register_forward_hook(see, with_kwargs=True)
+        try:
+            with evaluation_mode(model), eager():
+                embedding = select_embedding(model(*inputs), self.output)
+        finally:
+            handle.remove()
+        if len(seen) != 1 or seen[0].shape[0] != embedding.shape[0]:
+            raise EmbeddingLayerError(
+                f"The embedding layer {name!r} must run exactly once, on one row per image."
+            )
+        return embedding, seen[0]
+
+    @never_compiled
+    def examine(
+        self,
+        model: nn.Module,
+        inputs: Sequence[object],
+        question: Callable[[nn.Module, str, Sequence[object]], Answer],
+    ) -> Answer:
+        """Asks a question about the model and its embedding layer, leaving both untouched.
+
+        Args:
+
+            model (nn.Module): The network.
+            inputs (sequence): Its arguments, images first, (B, ...).
+            question (Callable): Of the model in evaluation mode, the layer's name and inputs.
+
+        Returns:
+            *Answer*: what ``question`` returned.
+        """
+        name = self.locate(model, inputs)
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            evaluation_mode(model),
+            eager(),
+            untouched_rng(inputs),
+            untraced(),
+        ):
+            return question(model, name, outside_inference(inputs))
+
     def _run(
         self,
         model: nn.Module,
@@ -157,7 +219,7 @@ class EmbeddingTap:
         chunk_size: int | None,
     ) -> tuple[Tensor, Tensor]:
         layer = named_layer(model, name)
-        with _rows_appended(layer, masks, differentiable, chunk_size) as calls:
+        with rows_appended(layer, masks, differentiable, chunk_size) as calls:
             embeddings = select_embedding(model(*inputs), self.output)
         if not calls:
             raise EmbeddingLayerError(
@@ -210,72 +272,6 @@ class EmbeddingTap:
                 "input in place, or a hook of yours changes its output. Name another layer with "
                 "embedding_layer=, or take the hook off."
             )
-
-
-@contextmanager
-def _rows_appended(
-    layer: nn.Module, masks: DropoutMasks, differentiable: bool, chunk_size: int | None
-) -> Iterator[list[tuple[torch.device, int]]]:
-    """Hooks ``layer`` to append stochastic rows; yields the device and rows of each call."""
-    calls: list[tuple[torch.device, int]] = []
-
-    def append(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
-    ) -> Tensor:
-        features = _features(module, (*args, *kwargs.values()))
-        calls.append((features.device, features.shape[0]))
-
-        def layer_on(masked: Tensor) -> Tensor:
-            positional = [masked if x is features else x for x in args]
-            keyword = {k: masked if x is features else x for k, x in kwargs.items()}
-            # A backward may run it again when the model is no longer in our hands.
-            with evaluation_mode(module), eager():
-                # .forward, so that neither this hook nor anyone else's fires again
-                y: Tensor = module.forward(*positional, **keyword)
-            return y
-
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-            kept = masks.for_features(features.shape[1:], features.device)
-            scaled = features * masks.scale
-            stochastic = _through_layer(layer_on, scaled, kept, chunk_size)
-        return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
-
-    handle = layer.register_forward_hook(append, with_kwargs=True)
-    try:
-        yield calls
-    finally:
-        handle.remove()
-
-
-def _features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
-    """The layer's first floating-point argument that comes per image."""
-    for x in arguments:
-        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
-            return x
-    raise EmbeddingLayerError(f"The layer {type(layer).__name__} takes no features to drop out.")
-
-
-def _through_layer(
-    layer_on: Callable[[Tensor], Tensor], features: Tensor, kept: Tensor, chunk_size: int | None
-) -> Tensor:
-    """Runs (B, ...) features under (m, ...) masks, some rows at a time: (B, m, ...)."""
-    images, passes = features.shape[0], kept.shape[0]
-    rows = chunk_size or max(1, _ELEMENTS_AT_A_TIME // kept[0].numel())
-
-    def run(x: Tensor, mask: Tensor) -> Tensor:
-        masked = (x.unsqueeze(1) * mask).flatten(0, 1)
-        y: Tensor = layer_on(masked).unflatten(0, (x.shape[0], mask.shape[0]))
-        return y
-
-    def run_lean(x: Tensor, mask: Tensor) -> Tensor:
-        y: Tensor = checkpoint(run, x, mask, use_reentrant=False, preserve_rng_state=False)
-        return y
-
-    lean = torch.is_grad_enabled() and images * passes > rows
-    step = run_lean if lean else run
-    by_mask = kept.split(max(1, rows // images))
-    by_image = features.split(max(1, rows // by_mask[0].shape[0]))
-    return torch.cat([torch.cat([step(x, mask) for x in by_image]) for mask in by_mask], dim=1)
 
 
 def _first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:

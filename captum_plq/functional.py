@@ -47,6 +47,7 @@ __all__ = [
     "pixel_quality",
     "pixel_quality_change",
     "quality_change",
+    "quality_from_distance",
     "quality_from_embeddings",
     "quality_map",
     "quality_standard_error",
@@ -77,7 +78,9 @@ class QualityScaling(NamedTuple):
 # --- Eq. 1: model-specific quality ----------------------------------------------------
 
 
-def mean_pairwise_distance(embeddings: Tensor, average: PairAverage = "paper") -> Tensor:
+def mean_pairwise_distance(
+    embeddings: Tensor, average: PairAverage = "paper", *, antithetic: bool = False
+) -> Tensor:
     r"""Mean Euclidean distance between the stochastic embeddings of an image (Eq. 1).
 
     .. math:: \bar d = \frac{2}{m^2} \sum_{i<j} \lVert x_i - x_j \rVert_2
@@ -92,12 +95,15 @@ def mean_pairwise_distance(embeddings: Tensor, average: PairAverage = "paper") -
             Eq. 1 is printed. ``"pairs"`` divides by the number of pairs, as the released
             code does; it estimates the expected distance without bias and is the paper's
             value times m/(m−1), 1 % more at m = 100. The default is the paper's.
+        antithetic (bool): The second half of the rows comes from the complements of the
+            first half's masks. Row i and row i + m/2 are then not independent: these m/2
+            pairs are left out, and what either average expects stays the same.
 
     Returns:
         *Tensor*: (...,), in the units of the embedding; [0, 2] for unit vectors.
 
     Raises:
-        ValueError: if m < 2, or ``average`` is unknown.
+        ValueError: if m < 2, ``average`` is unknown, or m does not allow ``antithetic``.
 
     Examples::
 
@@ -106,11 +112,21 @@ def mean_pairwise_distance(embeddings: Tensor, average: PairAverage = "paper") -
     """
     distances = _pairwise_distances(embeddings)
     m = embeddings.shape[-2]
-    return distances.sum(dim=(-2, -1)) / _pair_divisor(m, average)
+    total, divisor = distances.sum(dim=(-2, -1)), _pair_divisor(m, average)
+    if not antithetic:
+        return total / divisor
+    if m % 2 or m < 4:
+        raise ValueError(f"Antithetic rows come in pairs, at least two, but got {m} rows.")
+    dependent = distances.diagonal(m // 2, -2, -1).sum(-1)
+    return (total - dependent) / (divisor * (m - 2) / (m - 1))
 
 
 def quality_from_embeddings(
-    embeddings: Tensor, *, average: PairAverage = "paper", normalize: bool = True
+    embeddings: Tensor,
+    *,
+    average: PairAverage = "paper",
+    normalize: bool = True,
+    antithetic: bool = False,
 ) -> Tensor:
     r"""Quality of an image from its stochastic embeddings (Eq. 1; SER-FIQ, CVPR 2020).
 
@@ -123,6 +139,7 @@ def quality_from_embeddings(
         normalize (bool): Scale each embedding to unit L2 length first. The paper does not
             say; SER-FIQ and the released code do, and without it Q depends on the
             arbitrary length of the embedding. Default: ``True``.
+        antithetic (bool): see :func:`mean_pairwise_distance`.
 
     Returns:
         *Tensor*: (...,), in (0, 1]; 1 when dropout does not move the embedding. On unit
@@ -137,7 +154,20 @@ def quality_from_embeddings(
         tensor([1., 1., 1., 1., 1., 1., 1., 1.])
     """
     x = _unit_length(embeddings) if normalize else embeddings
-    return 2 * torch.sigmoid(-mean_pairwise_distance(x, average))
+    return quality_from_distance(mean_pairwise_distance(x, average, antithetic=antithetic))
+
+
+def quality_from_distance(distance: Tensor) -> Tensor:
+    r"""The outer part of Eq. 1: :math:`Q = 2\,\sigma(-\bar d)`.
+
+    Args:
+
+        distance (Tensor): Mean pairwise distance, any shape, ≥ 0.
+
+    Returns:
+        *Tensor*: the shape of ``distance``, in (0, 1].
+    """
+    return 2 * torch.sigmoid(-distance)
 
 
 def quality_standard_error(
@@ -171,7 +201,7 @@ def quality_standard_error(
     of_mean = 2 * to_others.std(dim=-1) / math.sqrt(m)
     if average == "paper":
         of_mean = of_mean * (m - 1) / m
-    q = 2 * torch.sigmoid(-upper.sum(dim=(-2, -1)) / _pair_divisor(m, average))
+    q = quality_from_distance(upper.sum(dim=(-2, -1)) / _pair_divisor(m, average))
     return q * (1 - q / 2) * of_mean
 
 
@@ -549,6 +579,6 @@ def _pairwise_distances(embeddings: Tensor) -> Tensor:
         squares = sums - 2 * (x @ x.transpose(-2, -1))
     pairs = torch.ones(m, m, dtype=torch.bool, device=x.device).triu(1)
     # What rounding leaves between two equal rows is no distance, and has no direction.
-    apart = pairs & (squares > 4 * torch.finfo(x.dtype).eps * sums)
+    apart = pairs & (squares > 16 * torch.finfo(x.dtype).eps * sums)
     # The inner `where` keeps the infinite slope of the root at 0 out of the gradient.
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)

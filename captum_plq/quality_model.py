@@ -159,10 +159,9 @@ class QualityModel(nn.Module):
         Returns:
             *QualityNode*: with the clean embedding under autograd.
         """
-        clean, stochastic = self.serfiq.embeddings(*inputs)
-        embedding = self._embedding(clean)
+        clean, assessed = self.serfiq.assess(*inputs)
+        embedding, quality = self._embedding(clean), assessed.detach()
         fixed = embedding.detach()
-        quality = self.serfiq.quality(stochastic).detach()
         scaled = scale_quality(quality, self.scaling)
         return QualityNode(
             embedding=embedding,

@@ -192,6 +192,18 @@ def test_two_equal_rows_among_others_have_no_distance():
         assert mean_pairwise_distance(x, "pairs").item() == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "step"), [(torch.float32, 1e-2), (torch.float64, 1e-5)])
+def test_two_neighbours_among_others(dtype, step):
+    """What counts as equal is no farther apart than rounding can tell."""
+    a, b, c = unit(randn(3, 64)).to(dtype)
+    for far in ([b], [b, -a, -b, c]):
+        x = torch.stack([a, a + step * c, *far])
+        count = len(x) * (len(x) - 1) / 2
+        want = count * distance_oracle(x, "pairs")
+        got = count * mean_pairwise_distance(x, "pairs").item()
+        assert got == pytest.approx(want, abs=0.02 * step)
+
+
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_distance(dtype):
     """Squares of 300 overflow float16; the result is float32 and as good as float32."""

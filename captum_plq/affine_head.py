@@ -1,0 +1,119 @@
+"""The embedding layer and what follows it as one affine map, where it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+__all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
+
+
+class NotAffineError(ValueError):
+    """The embedding is no affine function of the embedding layer's input; says why."""
+
+
+@dataclass(frozen=True)
+class AffineHead:
+    """From the embedding layer's input to the embedding, up to a final normalisation.
+
+    Args:
+
+        layer (nn.Module): The embedding layer.
+        tail (tuple[nn.Module, ...]): The modules that follow it, in order.
+    """
+
+    layer: nn.Module
+    tail: tuple[nn.Module, ...]
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Folds layer and tail into one matrix and one vector.
+
+        Returns:
+            *tuple[Tensor, Tensor]*: weight (d, D) and bias (d,), detached, float32 or
+            float64: the embedding is ``features.flatten(1) @ weight.T + bias``.
+        """
+        with torch.no_grad():
+            weight, bias = _matrix(self.layer)
+            for module in self.tail:
+                weight, bias = _followed_by(module, weight, bias)
+        return weight, bias
+
+    def state(self) -> tuple[tuple[int, int], ...]:
+        """Changes when a weight does: to know how long a fold may be kept."""
+        tensors = [x for m in (self.layer, *self.tail) for x in (*m.parameters(), *m.buffers())]
+        return tuple((x.data_ptr(), x._version) for x in tensors)
+
+
+def find_affine_head(model: nn.Module, name: str, inputs: Sequence[object]) -> AffineHead:
+    """Finds the modules that follow the embedding layer, by running the model once.
+
+    Functional calls cannot be seen; compare the fold with the model's own embeddings.
+
+    Args:
+
+        model (nn.Module): The network, in evaluation mode.
+        name (str): Qualified name of the embedding layer.
+        inputs (sequence): The model's arguments.
+
+    Returns:
+        *AffineHead*: layer and tail.
+
+    Raises:
+        NotAffineError: if one of them is not a linear layer, a BatchNorm with fixed
+            statistics, or something that changes no value.
+    """
+    layer = model.get_submodule(name)
+    ran: list[nn.Module] = []
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if module is layer or next(module.children(), None) is None:
+                handle = module.register_forward_hook(lambda m, _, __: ran.append(m))
+                hooks.callback(handle.remove)
+        model(*inputs)
+    inside = set(layer.modules())
+    tail = [m for m in ran[ran.index(layer) + 1 :] if m not in inside]
+    head = AffineHead(layer, tuple(m for m in tail if not _changes_nothing(m)))
+    head.fold()
+    return head
+
+
+def _changes_nothing(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Identity, nn.Flatten, _DropoutNd))
+
+
+def _raised(x: Tensor) -> Tensor:
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """A linear layer, or a convolution that covers its whole input, as (d, D) and (d,)."""
+    if not isinstance(layer, (nn.Linear, _ConvNd)) or getattr(layer, "transposed", False):
+        raise NotAffineError(f"The embedding layer is a {type(layer).__name__}.")
+    blocks = _raised(layer.weight).flatten(1)
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    weight = torch.block_diag(*blocks.chunk(groups)) if groups > 1 else blocks
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else _raised(layer.bias)
+    return weight, bias
+
+
+def _followed_by(module: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(module, nn.Linear):
+        second, offset = _matrix(module)
+        return second @ weight, second @ bias + offset
+    if isinstance(module, _BatchNorm) and module.running_mean is not None:
+        mean, variance = _raised(module.running_mean), _raised(module.running_var)  # type: ignore[arg-type]
+        factor = (variance + module.eps).rsqrt()
+        if module.affine:
+            factor = factor * _raised(module.weight)
+        shift = -mean * factor
+        if module.affine:
+            shift = shift + _raised(module.bias)
+        return factor.unsqueeze(1) * weight, factor * bias + shift
+    raise NotAffineError(f"A {type(module).__name__} follows the embedding layer.")

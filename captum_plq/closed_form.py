@@ -1,0 +1,98 @@
+"""The closed-form estimate of SER-FIQ's distance on a given network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_plq.affine_head import NotAffineError, find_affine_head
+from captum_plq.dropout_masks import DropoutMasks
+from captum_plq.embedding_tap import EmbeddingTap
+from captum_plq.expected_distance import AffineMap, affine_map, expected_pairwise_distance
+from captum_plq.functional import mean_pairwise_distance
+
+__all__ = ["ClosedForm"]
+
+_PROBES = 8
+_CHECK_PASSES = 200
+_TOLERANCE = 0.03
+
+
+class ClosedForm:
+    """Folds a network's embedding layer and tail, and checks the result against sampling.
+
+    Args:
+
+        model (nn.Module): The network.
+        tap (EmbeddingTap): Of its embedding layer.
+        inputs (sequence): Arguments of the model to check with, images first, (B, ...).
+        dropout (float): p.
+
+    Raises:
+        NotAffineError: if the embedding is not, up to its length, an affine function of the
+            embedding layer's input, or if closed form and sampling disagree by more than 3 %
+            beyond the error of the sampling.
+    """
+
+    def __init__(
+        self, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object], dropout: float
+    ) -> None:
+        self._dropout = dropout
+        self._head = tap.examine(model, inputs, find_affine_head)
+        self._map: AffineMap | None = None
+        self._state: object = None
+        with torch.inference_mode(False), torch.no_grad():
+            self._check(model, tap, inputs)
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Expected pairwise distance of the unit-length stochastic embeddings.
+
+        Args:
+
+            features (Tensor): (B, ...), the embedding layer's input.
+
+        Returns:
+            *Tensor*: (B,), differentiable with respect to ``features``.
+        """
+        head = self._affine_map(features.device)
+        return expected_pairwise_distance(features.flatten(1), head, self._dropout)
+
+    def _affine_map(self, device: torch.device) -> AffineMap:
+        state = (self._head.state(), device)
+        if self._map is None or state != self._state:
+            with torch.inference_mode(False), torch.no_grad():
+                weight, bias = (x.to(device) for x in self._head.fold())
+                # Fixed probes: the estimate is the same on every call and every machine.
+                generator = torch.Generator("cpu").manual_seed(0)
+                coins = torch.randint(2, (len(weight), _PROBES), generator=generator, device="cpu")
+                self._map, self._state = affine_map(weight, bias, 2 * coins - 1), state
+        return self._map
+
+    def _check(self, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]) -> None:
+        masks = DropoutMasks(_CHECK_PASSES, self._dropout)
+        _, features = tap.features(model, inputs)
+        _, stochastic = tap.run(model, inputs, masks)
+        flat, fold = features.flatten(1), self._affine_map(features.device)
+        if fold.weight.shape[1] != flat.shape[1]:
+            raise NotAffineError("The embedding layer is a convolution that slides.")
+        kept = masks.for_features(features.shape[1:], features.device).flatten(1)
+        masked = (flat.unsqueeze(1) * kept * masks.scale).to(fold.weight.dtype)
+        folded = F.normalize(masked @ fold.weight.T + fold.bias, dim=-1)
+        actual = F.normalize(stochastic.flatten(2).to(folded.dtype), dim=-1)
+        half = stochastic.dtype.itemsize < 4
+        if folded.shape != actual.shape or (folded - actual).abs().max() > (3e-2 if half else 1e-3):
+            raise NotAffineError(
+                "Something that is not affine follows the embedding layer in the model's code."
+            )
+        quarters = mean_pairwise_distance(actual.unflatten(1, (4, -1)), "pairs")
+        sampled, error = quarters.mean(1), quarters.std(1) / 2
+        expected = self.distance(features)
+        if ((sampled - expected).abs() > _TOLERANCE * sampled + 4 * error).any():
+            worst = float(((sampled - expected).abs() / sampled).max())
+            raise NotAffineError(
+                f"Closed form and {_CHECK_PASSES} sampled passes disagree by {worst:.1%}: the "
+                "noise has too few independent directions for a second-order expansion."
+            )

@@ -16,8 +16,8 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
-	$(BIN)/ruff check captum_plq tests
-	$(BIN)/ruff format --check captum_plq tests
+	$(BIN)/ruff check captum_plq benchmarks tests
+	$(BIN)/ruff format --check captum_plq benchmarks tests
 	$(BIN)/mypy
 
 $(READY): pyproject.toml

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.results import SpeedResult
 
@@ -69,6 +70,9 @@ def _draw(axes: Axes, result: SpeedResult) -> None:
     axes.set_xscale("log")
     largest = max((ratio.high for _, ratio in shown), default=1.0)
     axes.set_xlim(0.3, 2 * max(largest, 1.0))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("time ÷ Saliency, median and quartiles", fontsize=8)
     void = " — VOID" if result.void else ""

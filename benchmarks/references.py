@@ -6,8 +6,6 @@ that both must give the same numbers as the package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,7 +42,7 @@ def naive_plq(
         kept = masks.repeat(features.shape[0], *[1] * (masks.ndim - 1))
         return copies * kept / (1 - dropout)
 
-    with torch.no_grad(), _before(layer, drop_out):
+    with torch.no_grad(), layer.register_forward_pre_hook(drop_out):
         stochastic = model(images)
     quality = _quality(stochastic.unflatten(0, (-1, passes)))
     leaf = images.detach().clone().requires_grad_()
@@ -78,7 +76,7 @@ def official_serfiq(
         return features * current / (1 - dropout)
 
     qualities = []
-    with torch.no_grad(), _before(layer, drop_out):
+    with torch.no_grad(), layer.register_forward_pre_hook(drop_out):
         for image in images:
             embeddings = []
             for chunk in masks.split(rows):
@@ -117,22 +115,8 @@ def _quality(stochastic: Tensor) -> Tensor:
     return 2 * torch.sigmoid(-distances)
 
 
-@contextmanager
-def _before(layer: nn.Module, hook: Any) -> Iterator[None]:
-    handle = layer.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _layer_and_masks(serfiq: SERFIQ, images: Tensor) -> tuple[nn.Module, Tensor]:
+    with torch.no_grad():
+        _, features = serfiq.tap.features(serfiq.model, (images[:1],))
     layer = serfiq.model.get_submodule(serfiq.tap.locate(serfiq.model, (images,)))
-    shapes: list[torch.Size] = []
-    handle = layer.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape[1:]))
-    try:
-        with torch.no_grad():
-            serfiq.model(images[:1])
-    finally:
-        handle.remove()
-    return layer, serfiq.masks.for_features(shapes[0], images.device)
+    return layer, serfiq.masks.for_features(features.shape[1:], images.device)

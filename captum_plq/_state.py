@@ -20,6 +20,7 @@ __all__ = [
     "frozen_parameters",
     "never_compiled",
     "outside_inference",
+    "undisturbed",
     "untouched_rng",
     "untraced",
 ]
@@ -124,6 +125,19 @@ def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
     """Restores the global random state of the CPU and of the devices of ``tensors``."""
     devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices), device_type="cuda"):
+        yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[None]:
+    """Lets a model be tried out unnoticed: by its modes, compiler, random state or tracer."""
+    with (
+        torch.inference_mode(False),
+        evaluation_mode(model),
+        eager(),
+        untouched_rng(inputs),
+        untraced(),
+    ):
         yield
 
 

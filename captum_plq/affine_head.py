@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from captum_plq.functional import at_least_float32
+
 __all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
 
 
@@ -74,8 +76,7 @@ def find_affine_head(model: nn.Module, name: str, inputs: Sequence[object]) -> A
     with ExitStack() as hooks:
         for module in model.modules():
             if module is layer or next(module.children(), None) is None:
-                handle = module.register_forward_hook(lambda m, _, __: ran.append(m))
-                hooks.callback(handle.remove)
+                hooks.enter_context(module.register_forward_hook(lambda m, _, __: ran.append(m)))
         model(*inputs)
     inside = set(layer.modules())
     tail = [m for m in ran[ran.index(layer) + 1 :] if m not in inside]
@@ -88,18 +89,14 @@ def _changes_nothing(module: nn.Module) -> bool:
     return isinstance(module, (nn.Identity, nn.Flatten, _DropoutNd))
 
 
-def _raised(x: Tensor) -> Tensor:
-    return x.float() if x.dtype.itemsize < 4 else x
-
-
 def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
     """A linear layer, or a convolution that covers its whole input, as (d, D) and (d,)."""
     if not isinstance(layer, (nn.Linear, _ConvNd)) or getattr(layer, "transposed", False):
         raise NotAffineError(f"The embedding layer is a {type(layer).__name__}.")
-    blocks = _raised(layer.weight).flatten(1)
+    blocks = at_least_float32(layer.weight).flatten(1)
     groups = layer.groups if isinstance(layer, _ConvNd) else 1
     weight = torch.block_diag(*blocks.chunk(groups)) if groups > 1 else blocks
-    bias = weight.new_zeros(len(weight)) if layer.bias is None else _raised(layer.bias)
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else at_least_float32(layer.bias)
     return weight, bias
 
 
@@ -108,12 +105,12 @@ def _followed_by(module: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tenso
         second, offset = _matrix(module)
         return second @ weight, second @ bias + offset
     if isinstance(module, _BatchNorm) and module.running_mean is not None:
-        mean, variance = _raised(module.running_mean), _raised(module.running_var)  # type: ignore[arg-type]
+        mean, variance = at_least_float32(module.running_mean), at_least_float32(module.running_var)  # type: ignore[arg-type]
         factor = (variance + module.eps).rsqrt()
         if module.affine:
-            factor = factor * _raised(module.weight)
+            factor = factor * at_least_float32(module.weight)
         shift = -mean * factor
         if module.affine:
-            shift = shift + _raised(module.bias)
+            shift = shift + at_least_float32(module.bias)
         return factor.unsqueeze(1) * weight, factor * bias + shift
     raise NotAffineError(f"A {type(module).__name__} follows the embedding layer.")

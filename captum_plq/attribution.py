@@ -9,6 +9,7 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from captum_plq._choices import require_choice
 from captum_plq._state import (
     check_images,
     differentiable_copies,
@@ -71,10 +72,7 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         scaling: QualityScaling | None = None,
         normalize: bool | None = None,
     ) -> None:
-        if target_scalar not in ("node", "serfiq"):
-            raise ValueError(
-                f"target_scalar must be 'node' or 'serfiq', but got {target_scalar!r}."
-            )
+        require_choice("target_scalar", target_scalar, TargetScalar)
         self.quality_model = QualityModel(
             model, weights=weights, scaling=scaling, normalize=normalize
         )

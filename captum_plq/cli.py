@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,7 +117,7 @@ def _models(_: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from captum_plq.explanation import Explainer
+    from captum_plq.explanation import Explainer, write_json
     from captum_plq.models import load_model
 
     explainer = Explainer(load_model(arguments.model), _settings(arguments))
@@ -137,8 +136,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             print(f"{path}: failed", file=sys.stderr)
     summary = arguments.output / "summary.json"
     arguments.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"explained": results, "failed": failures}, indent=2, ensure_ascii=False)
-    summary.write_text(text + "\n", "utf-8")
+    write_json(summary, {"explained": results, "failed": failures})
     print(summary)
     if failures:
         print(f"{len(failures)} of {len(stems)} images failed:", file=sys.stderr)

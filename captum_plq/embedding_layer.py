@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
 
 __all__ = [
     "EmbeddingLayerError",
@@ -205,11 +206,8 @@ def check_embedding_layer(
         calls.append(output)
         return output.detach() if isinstance(output, Tensor) else output
 
-    handle = layer.register_forward_hook(cut)
-    try:
+    with layer.register_forward_hook(cut):
         again = select_embedding(model(*inputs), selector)
-    finally:
-        handle.remove()
     shown = f"{name!r} ({type(layer).__name__})"
     if len(calls) != 1:
         raise EmbeddingLayerError(
@@ -252,18 +250,15 @@ def close_rows(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.float(), b.float(), rtol=0.0, atol=tolerance, equal_nan=True)
 
 
-@contextmanager
-def _watched(name: str, layer: nn.Module, executions: list[_Execution]) -> Iterator[None]:
+def _watched(name: str, layer: nn.Module, executions: list[_Execution]) -> RemovableHandle:
+    """Hooks ``layer`` to note its executions, for as long as the handle is entered."""
+
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(x, Tensor) and isinstance(y, Tensor):
             executions.append(_Execution(name, module, x, y, y._version))
 
-    handle = layer.register_forward_hook(record, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return layer.register_forward_hook(record, with_kwargs=True)
 
 
 def _usable_after(

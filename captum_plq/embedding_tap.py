@@ -20,8 +20,7 @@ from captum_plq._state import (
     evaluation_mode,
     never_compiled,
     outside_inference,
-    untouched_rng,
-    untraced,
+    undisturbed,
 )
 from captum_plq.dropout_masks import DropoutMasks, ProbeMasks
 from captum_plq.embedding_layer import (
@@ -86,14 +85,7 @@ class EmbeddingTap:
                     "The model's parameters were made in inference mode, where autograd cannot "
                     "use them: build or load the model outside torch.inference_mode()."
                 )
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                evaluation_mode(model),
-                eager(),
-                untouched_rng(inputs),
-                untraced(),
-            ):
+            with undisturbed(model, inputs), torch.enable_grad():
                 example = differentiable_copies(_first_images(inputs, 2))
                 embedding = self.embed(model, example)
                 if not bool(torch.isfinite(embedding).all()):
@@ -168,12 +160,13 @@ class EmbeddingTap:
         def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
             seen.append(layer_features(layer, (*args, *kwargs.values())))
 
-        handle = named_layer(model, name).register_forward_hook(see, with_kwargs=True)
-        try:
-            with evaluation_mode(model), eager():
-                embedding = select_embedding(model(*inputs), self.output)
-        finally:
-            handle.remove()
+        layer = named_layer(model, name)
+        with (
+            evaluation_mode(model),
+            eager(),
+            layer.register_forward_hook(see, with_kwargs=True),
+        ):
+            embedding = select_embedding(model(*inputs), self.output)
         if len(seen) != 1 or seen[0].shape[0] != embedding.shape[0]:
             raise EmbeddingLayerError(
                 f"The embedding layer {name!r} must run exactly once, on one row per image."
@@ -199,14 +192,7 @@ class EmbeddingTap:
             *Answer*: what ``question`` returned.
         """
         name = self.locate(model, inputs)
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            evaluation_mode(model),
-            eager(),
-            untouched_rng(inputs),
-            untraced(),
-        ):
+        with undisturbed(model, inputs), torch.no_grad():
             return question(model, name, outside_inference(inputs))
 
     def _run(

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_plq.functional import at_least_float32
+
 __all__ = ["AffineMap", "affine_map", "expected_pairwise_distance"]
 
 
@@ -44,7 +46,7 @@ def affine_map(
     Returns:
         *AffineMap*: in float32, or float64 if ``weight`` is.
     """
-    w = weight.float() if weight.dtype.itemsize < 4 else weight
+    w = at_least_float32(weight)
     b = w.new_zeros(len(w)) if bias is None else bias.to(w.dtype)
     spread = None if probes is None else probes.to(w).T @ w
     return AffineMap(w, b, w.square().sum(0), spread)

@@ -7,6 +7,7 @@ import platform
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.serfiq import SERFIQ
 from captum_plq.visualization import plot_quality_map, plot_quality_maps
 
-__all__ = ["Explainer", "Explanation", "Settings"]
+__all__ = ["Explainer", "Explanation", "Settings", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Explanation:
         ]
         files = {"figure": figure_path.name, "arrays": array_path.name}
         record = {"faces": faces, **(extra or {}), **self.record, "files": files}
-        record_path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(record_path, record)
         return [figure_path, array_path, record_path]
 
 
@@ -245,6 +246,11 @@ class Explainer:
         }
 
 
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Writes a record for people and programs: indented, in UTF-8."""
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
 def _scaling(spec: ModelSpec, settings: Settings) -> tuple[QualityScaling | None, str]:
     """α and r, where they hold: Q depends on both m and p."""
     if spec.scaling is None:
@@ -277,6 +283,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
+@cache
 def _versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in ("captum-plq", "torch", "captum", "numpy", "pillow", "dlib-bin"):

@@ -33,10 +33,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_plq._choices import require_choice
+
 __all__ = [
     "NodeWeights",
     "PairAverage",
     "QualityScaling",
+    "at_least_float32",
     "clip_gradient",
     "half_quality_gamma",
     "mean_pairwise_distance",
@@ -251,13 +254,10 @@ def node_direction(embedding: Tensor, weights: NodeWeights = "l1") -> Tensor:
     Raises:
         ValueError: if ``weights`` is unknown.
     """
-    if weights in ("l1", "sum"):
-        return torch.ones_like(embedding)
+    require_choice("weights", weights, NodeWeights)
     if weights == "signed":
         return embedding.sign()
-    if weights == "l2":
-        return embedding
-    raise ValueError(f"weights must be 'l1', 'sum', 'signed' or 'l2', but got {weights!r}.")
+    return embedding if weights == "l2" else torch.ones_like(embedding)
 
 
 def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") -> Tensor:
@@ -280,15 +280,14 @@ def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") 
     Raises:
         ValueError: if ``weights`` is unknown.
     """
-    e = _at_least_float32(embedding).flatten(1)
+    require_choice("weights", weights, NodeWeights)
+    e = at_least_float32(embedding).flatten(1)
     if weights in ("l1", "signed"):
         divisor = e.abs().sum(1)
     elif weights == "sum":
         divisor = e.sum(1)
-    elif weights == "l2":
-        divisor = e.square().sum(1)
     else:
-        raise ValueError(f"weights must be 'l1', 'sum', 'signed' or 'l2', but got {weights!r}.")
+        divisor = e.square().sum(1)
     empty = divisor == 0
     return (quality / divisor.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
 
@@ -337,7 +336,7 @@ def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1"
         tensor(0.8000)
     """
     scale = node_scale(embedding, quality, weights)
-    direction = node_direction(_at_least_float32(embedding), weights)
+    direction = node_direction(at_least_float32(embedding), weights)
     return scale.view(-1, *[1] * (embedding.ndim - 1)) * direction
 
 
@@ -384,7 +383,7 @@ def clip_gradient(gradient: Tensor, max_norm: float) -> Tensor:
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, but got {max_norm}.")
-    g = _at_least_float32(gradient).flatten(1)
+    g = at_least_float32(gradient).flatten(1)
     largest = g.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
     norm = largest.squeeze(1) * (g / largest).norm(dim=1)  # its square may exceed the range
     factor = (max_norm / norm).clamp_max(1.0)
@@ -405,7 +404,7 @@ def merge_channels(gradient: Tensor, dim: int = -3) -> Tensor:
     Returns:
         *Tensor*: (..., H, W), ≥ 0.
     """
-    return _at_least_float32(gradient).abs().mean(dim)
+    return at_least_float32(gradient).abs().mean(dim)
 
 
 def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
@@ -433,7 +432,7 @@ def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
         >>> pixel_quality(torch.tensor([0.0, 1e-3, 1.0]), gamma=6.0)
         tensor([0.0000, 0.5000, 1.0000])
     """
-    return torch.sigmoid(gamma * math.log(10) + 2 * _at_least_float32(merged).log())
+    return torch.sigmoid(gamma * math.log(10) + 2 * at_least_float32(merged).log())
 
 
 def quality_map(gradient: Tensor, gamma: float) -> Tensor:
@@ -474,7 +473,7 @@ def half_quality_gamma(merged: Tensor) -> float:
         >>> half_quality_gamma(torch.tensor([1e-4, 1e-3, 1e-2]))
         6.0
     """
-    median = float(_at_least_float32(merged).median())
+    median = float(at_least_float32(merged).median())
     if not 0 < median < math.inf:
         raise ValueError(f"No γ fits gradients whose median is {median}.")
     return round(-2 * math.log10(median), 6)
@@ -541,7 +540,7 @@ def pixel_quality_change(original: Tensor, disturbed: Tensor, mask: Tensor) -> T
         *Tensor*: (...,), in [-1, 1]; positive where the pixels lost quality, NaN for an
         empty area.
     """
-    loss = _at_least_float32(original) - _at_least_float32(disturbed)
+    loss = at_least_float32(original) - at_least_float32(disturbed)
     inside = mask.to(loss.dtype)
     total = (loss * inside).sum(dim=(-2, -1))
     return total / inside.sum(dim=(-2, -1))
@@ -550,20 +549,18 @@ def pixel_quality_change(original: Tensor, disturbed: Tensor, mask: Tensor) -> T
 # --- shared ---------------------------------------------------------------------------
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Raises half precision to float32; leaves float32 and float64 as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _unit_length(embeddings: Tensor) -> Tensor:
-    return F.normalize(_at_least_float32(embeddings), dim=-1)
+    return F.normalize(at_least_float32(embeddings), dim=-1)
 
 
 def _pair_divisor(m: int, average: PairAverage) -> float:
-    if average == "paper":
-        return m * m / 2
-    if average == "pairs":
-        return m * (m - 1) / 2
-    raise ValueError(f"average must be 'paper' or 'pairs', but got {average!r}.")
+    require_choice("average", average, PairAverage)
+    return m * m / 2 if average == "paper" else m * (m - 1) / 2
 
 
 def _pairwise_distances(embeddings: Tensor) -> Tensor:
@@ -571,7 +568,7 @@ def _pairwise_distances(embeddings: Tensor) -> Tensor:
     m = embeddings.shape[-2]
     if m < 2:
         raise ValueError(f"Pairwise distances need at least 2 embeddings, but got {m}.")
-    x = _at_least_float32(embeddings)
+    x = at_least_float32(embeddings)
     with torch.autocast(x.device.type, enabled=False):
         x = x - x.mean(dim=-2, keepdim=True)
         norms = x.square().sum(-1)

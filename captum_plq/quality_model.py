@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_plq._choices import require_choice
 from captum_plq._state import check_images
 from captum_plq.functional import (
     NodeWeights,
     QualityScaling,
+    at_least_float32,
     node_direction,
     node_scale,
-    node_weights,
     scale_quality,
 )
 from captum_plq.serfiq import SERFIQ
@@ -33,14 +34,12 @@ class QualityNode:
         direction (Tensor): the shape of ``embedding``, detached.
         scale (Tensor): (B,), detached. ``scale * direction`` are the weights of Eq. 3.
         quality (Tensor): (B,), Q, detached.
-        scaled_quality (Tensor): (B,), Q̂, detached.
     """
 
     embedding: Tensor
     direction: Tensor
     scale: Tensor
     quality: Tensor
-    scaled_quality: Tensor
 
 
 class QualityModel(nn.Module):
@@ -91,8 +90,7 @@ class QualityModel(nn.Module):
         normalize: bool | None = None,
     ) -> None:
         super().__init__()
-        if weights not in ("l1", "sum", "signed", "l2"):
-            raise ValueError(f"weights must be 'l1', 'sum', 'signed' or 'l2', but got {weights!r}.")
+        require_choice("weights", weights, NodeWeights)
         self.serfiq = model if isinstance(model, SERFIQ) else SERFIQ(model)
         self.weights: NodeWeights = weights
         self.scaling = scaling
@@ -146,8 +144,7 @@ class QualityModel(nn.Module):
         """
         check_images(inputs[:1])
         built = self.build(inputs)
-        weights = node_weights(built.embedding.detach(), built.scaled_quality, self.weights)
-        return weights.flatten(1)
+        return built.scale.unsqueeze(1) * built.direction.flatten(1)
 
     def build(self, inputs: Sequence[object]) -> QualityNode:
         """Builds the quality node of each image, in one forward of the network.
@@ -168,15 +165,13 @@ class QualityModel(nn.Module):
             direction=node_direction(fixed, self.weights),
             scale=node_scale(fixed, scaled, self.weights),
             quality=quality,
-            scaled_quality=scaled,
         )
 
     def _embedding(self, clean: Tensor) -> Tensor:
-        if clean.dtype.itemsize < 4:
-            clean = clean.float()
+        embedding = at_least_float32(clean)
         if not self.normalize:
-            return clean
-        return F.normalize(clean.flatten(1), dim=1).view_as(clean)
+            return embedding
+        return F.normalize(embedding.flatten(1), dim=1).view_as(embedding)
 
     def extra_repr(self) -> str:
         """The parameters, for ``print``."""

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from captum_plq._choices import require_choice
 from captum_plq._state import check_images, never_compiled, outside_inference, untraced
 from captum_plq.affine_head import NotAffineError
 from captum_plq.closed_form import ClosedForm
@@ -106,18 +107,13 @@ class SERFIQ(nn.Module):
                 "model is a scripted or traced program, where hooks do not fire: pass the "
                 "nn.Module it was made from."
             )
-        if average not in ("paper", "pairs"):
-            raise ValueError(f"average must be 'paper' or 'pairs', but got {average!r}.")
+        require_choice("average", average, PairAverage)
+        require_choice("estimator", estimator, Estimator)
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, but got {chunk_size!r}.")
-        self.model = model
-        if estimator not in ("sampling", "antithetic", "closed-form"):
-            raise ValueError(
-                "estimator must be 'sampling', 'antithetic' or 'closed-form', but got "
-                f"{estimator!r}."
-            )
         if estimator == "closed-form" and not normalize:
             raise ValueError("The closed form is that of unit-length embeddings: normalize=True.")
+        self.model = model
         self.estimator: Estimator = estimator
         self.fallback_reason: str | None = None
         self._closed_form: ClosedForm | None = None

@@ -56,11 +56,8 @@ def rows_appended(
                 stochastic = torch.cat([stochastic, complement], dim=1)
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
-    handle = layer.register_forward_hook(append, with_kwargs=True)
-    try:
+    with layer.register_forward_hook(append, with_kwargs=True):
         yield calls
-    finally:
-        handle.remove()
 
 
 def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:

@@ -9,7 +9,6 @@ from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,15 +36,6 @@ def faces(count: int = 3, size: int = SIZE, seed: int = 5) -> Tensor:
     """Random images in [-1, 1], float64."""
     generator = torch.Generator().manual_seed(seed)
     return 2 * torch.rand(count, 3, size, size, generator=generator, dtype=torch.float64) - 1
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For modules that import it: tiny tensors on busy cores are far slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def conv_bn(

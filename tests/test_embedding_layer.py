@@ -19,7 +19,7 @@ from captum_plq.embedding_layer import (
 )
 from captum_plq.embedding_tap import EmbeddingTap
 from tests import architectures as arch
-from tests.architectures import DIM, build, faces, one_thread  # noqa: F401
+from tests.architectures import DIM, build, faces
 from tests.conftest import SHARED_DATA, assert_untouched, snapshot
 
 REFERENCE_NETS = SHARED_DATA / "weights" / "reference_nets.py"

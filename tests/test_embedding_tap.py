@@ -15,7 +15,7 @@ from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import EmbeddingLayerError
 from captum_plq.embedding_tap import EmbeddingTap
 from tests import architectures as arch
-from tests.architectures import build, faces, one_thread  # noqa: F401
+from tests.architectures import build, faces
 from tests.conftest import assert_untouched, snapshot
 
 CPU = torch.device("cpu")

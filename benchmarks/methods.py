@@ -89,9 +89,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("plq", "plq", _plq(), "m sampled passes, Q included"),
-        Method(
-            "plq-antithetic", "plq", _plq(estimator="antithetic"), "complementary pairs of masks"
-        ),
+        Method("plq-balanced", "plq", _plq(estimator="balanced"), "m passes in balanced groups"),
         Method("plq-closed-form", "plq", _plq(estimator="closed-form"), "no sampling"),
         Method("plq-serfiq-target", "plq", _plq("serfiq"), "gradient of the SER-FIQ score itself"),
         Method(

@@ -117,6 +117,6 @@ def _quality(stochastic: Tensor) -> Tensor:
 
 def _layer_and_masks(serfiq: SERFIQ, images: Tensor) -> tuple[nn.Module, Tensor]:
     with torch.no_grad():
-        _, features = serfiq.tap.features(serfiq.model, (images[:1],))
+        _, features, _ = serfiq.tap.features(serfiq.model, (images[:1],))
     layer = serfiq.model.get_submodule(serfiq.tap.locate(serfiq.model, (images,)))
     return layer, serfiq.masks.for_features(features.shape[1:], images.device)

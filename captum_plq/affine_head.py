@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from captum_plq.functional import at_least_float32
+from captum_plq._precision import at_least_float32
 
 __all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
 
@@ -43,8 +43,22 @@ class AffineHead:
         """
         with torch.no_grad():
             weight, bias = _matrix(self.layer)
-            for module in self.tail:
-                weight, bias = _followed_by(module, weight, bias)
+            return self._behind(weight, bias)
+
+    def fold_tail(self) -> tuple[Tensor, Tensor]:
+        """Folds the tail alone.
+
+        Returns:
+            *tuple[Tensor, Tensor]*: weight (d, d') and bias (d,), as :meth:`fold`, for the
+            layer's output (d',) in place of its input.
+        """
+        with torch.no_grad():
+            weight, bias = _matrix(self.layer)
+            return self._behind(torch.eye(len(weight)).to(weight), torch.zeros_like(bias))
+
+    def _behind(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        for module in self.tail:
+            weight, bias = _followed_by(module, weight, bias)
         return weight, bias
 
     def state(self) -> tuple[tuple[int, int], ...]:

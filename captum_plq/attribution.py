@@ -87,6 +87,7 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         additional_forward_args: object = None,
         max_gradient_norm: float | None = None,
         return_quality: bool = False,
+        return_standard_error: bool = False,
     ) -> Any:
         r"""Attributes the quality of each image to its pixels.
 
@@ -102,13 +103,17 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
             max_gradient_norm (float, optional): Clip each image's gradient to this L2 norm
                 (Sec. VI). ``None``: no clipping.
             return_quality (bool): Also return Q. Default: ``False``.
+            return_standard_error (bool): Also return the standard error of Q, after Q if
+                that is returned. It takes at least 3 passes. Default: ``False``.
 
         Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a pair of
-            **attributions** and **quality**:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or these followed by
+            **quality**, **standard_error**, or both:
             - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed, in
               units of quality per unit of pixel value; a tuple if ``inputs`` was one.
             - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1].
+            - **standard_error** (*Tensor*): (B,), in units of Q, how far Q scatters from
+              seed to seed.
 
         Raises:
             AssertionError: for a ``target`` that does not fit the embedding.
@@ -118,16 +123,20 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         is_tuple = isinstance(inputs, tuple)
         images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
         check_images(images)
-        qualities: list[Tensor] = []
+        extras: list[Tensor | None] = []
         scales: list[Tensor] = []
 
         def scalar(*given: object) -> Tensor:
             arguments = outside_inference(given)
             if self.target_scalar == "serfiq":
-                return self._score(arguments, qualities)
-            node = self.quality_model.build(arguments)
+                _, quality, error = self.quality_model.serfiq.assess(
+                    *arguments, differentiable=True, standard_error=return_standard_error
+                )
+                extras.extend((quality.detach(), error))
+                return scale_quality(quality, self.quality_model.scaling)
+            node = self.quality_model.build(arguments, standard_error=return_standard_error)
             self._check_slope(node.embedding)
-            qualities.append(node.quality)
+            extras.extend((node.quality, node.standard_error))
             scales.append(node.scale)
             contributions = node.direction * node.embedding
             return contributions.flatten(1).sum(1) if target is None else contributions
@@ -141,7 +150,12 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
                 gradients = tuple(clip_gradient(g, max_gradient_norm) for g in gradients)
         attributions = tuple(g.contiguous() for g in gradients)
         result = attributions if is_tuple else attributions[0]
-        return (result, qualities[0]) if return_quality else result
+        answer: list[Any] = [result]
+        if return_quality:
+            answer.append(extras[0])
+        if return_standard_error:
+            answer.append(extras[1])
+        return tuple(answer) if len(answer) > 1 else result
 
     def attribute_future(self) -> None:
         """Not implemented, as for Captum's Saliency."""
@@ -155,11 +169,6 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
     def has_convergence_delta(self) -> bool:
         """``False``: a gradient does not sum to a difference of outputs."""
         return False
-
-    def _score(self, arguments: tuple[object, ...], qualities: list[Tensor]) -> Tensor:
-        _, quality = self.quality_model.serfiq.assess(*arguments, differentiable=True)
-        qualities.append(quality.detach())
-        return scale_quality(quality, self.quality_model.scaling)
 
     def _check_slope(self, embedding: Tensor) -> None:
         """Refuses the ``"l2"`` node on unit vectors, whose gradient is zero everywhere."""

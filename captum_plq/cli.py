@@ -67,6 +67,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
     add("--dropout", type=float, default=0.5, help="p, dropout rate (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the dropout masks (default: %(default)s)")
+    add("--estimator", choices=["sampling", "balanced", "closed-form"], default="sampling",
+        help="how Q is estimated (default: %(default)s, the paper's)")  # fmt: skip
     add("--weights", choices=["l1", "sum", "signed", "l2"], default="l1",
         help="weights of the quality node (default: %(default)s, the paper's)")  # fmt: skip
     add("--target", choices=["node", "serfiq"], default="node",
@@ -82,6 +84,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         passes=arguments.passes,
         dropout=arguments.dropout,
         seed=arguments.seed,
+        estimator=arguments.estimator,
         weights=arguments.weights,
         target_scalar=arguments.target,
         gamma=arguments.gamma,

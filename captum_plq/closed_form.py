@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,22 @@ from torch import Tensor, nn
 from captum_plq.affine_head import NotAffineError, find_affine_head
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_tap import EmbeddingTap
-from captum_plq.expected_distance import AffineMap, affine_map, expected_pairwise_distance
+from captum_plq.expected_distance import NoiseMap, expected_pairwise_distance, noise_map
 from captum_plq.functional import mean_pairwise_distance
 
 __all__ = ["ClosedForm"]
 
 _PROBES = 8
+_COLUMNS = 2048
+"""Columns of the layer from which the small terms are extrapolated, if it has more."""
 _CHECK_PASSES = 200
 _TOLERANCE = 0.03
+
+
+class _Folded(NamedTuple):
+    noise: NoiseMap
+    tail: Tensor | None
+    shift: Tensor
 
 
 class ClosedForm:
@@ -42,45 +51,57 @@ class ClosedForm:
     ) -> None:
         self._dropout = dropout
         self._head = tap.examine(model, inputs, find_affine_head)
-        self._map: AffineMap | None = None
+        self._folded: _Folded | None = None
         self._state: object = None
         with torch.inference_mode(False), torch.no_grad():
             self._check(model, tap, inputs)
 
-    def distance(self, features: Tensor) -> Tensor:
+    def distance(self, features: Tensor, output: Tensor) -> Tensor:
         """Expected pairwise distance of the unit-length stochastic embeddings.
 
         Args:
 
             features (Tensor): (B, ...), the embedding layer's input.
+            output (Tensor): (B, ...), the embedding layer's output.
 
         Returns:
-            *Tensor*: (B,), differentiable with respect to ``features``.
+            *Tensor*: (B,), differentiable with respect to ``features`` and ``output``.
         """
-        head = self._affine_map(features.device)
-        return expected_pairwise_distance(features.flatten(1), head, self._dropout)
+        noise, tail, shift = self._fold(features.device)
+        with torch.autocast(features.device.type, enabled=False):
+            mean = output.flatten(1).to(shift.dtype)
+            mean = mean + shift if tail is None else torch.addmm(shift, mean, tail.T)
+        return expected_pairwise_distance(features.flatten(1), mean, noise, self._dropout)
 
-    def _affine_map(self, device: torch.device) -> AffineMap:
+    def _fold(self, device: torch.device) -> _Folded:
         state = (self._head.state(), device)
-        if self._map is None or state != self._state:
+        if self._folded is None or state != self._state:
             with torch.inference_mode(False), torch.no_grad():
-                weight, bias = (x.to(device) for x in self._head.fold())
-                # Fixed probes: the estimate is the same on every call and every machine.
+                weight = self._head.fold()[0].to(device)
+                tail, shift = (x.to(device) for x in self._head.fold_tail())
+                # Fixed draws: the estimate is the same on every call and every machine.
                 generator = torch.Generator("cpu").manual_seed(0)
                 coins = torch.randint(2, (len(weight), _PROBES), generator=generator, device="cpu")
-                self._map, self._state = affine_map(weight, bias, 2 * coins - 1), state
-        return self._map
+                sample = None
+                if weight.shape[1] > _COLUMNS:
+                    shuffled = torch.randperm(weight.shape[1], generator=generator, device="cpu")
+                    sample = shuffled[:_COLUMNS].sort().values.to(device)
+                noise = noise_map(weight, probes=2 * coins - 1, sample=sample)
+                self._folded = _Folded(noise, tail if self._head.tail else None, shift)
+                self._state = state
+        return self._folded
 
     def _check(self, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]) -> None:
         masks = DropoutMasks(_CHECK_PASSES, self._dropout)
-        _, features = tap.features(model, inputs)
+        _, features, output = tap.features(model, inputs)
         _, stochastic = tap.run(model, inputs, masks)
-        flat, fold = features.flatten(1), self._affine_map(features.device)
-        if fold.weight.shape[1] != flat.shape[1]:
+        weight, bias = (x.to(features.device) for x in self._head.fold())
+        flat = features.flatten(1)
+        if weight.shape[1] != flat.shape[1]:
             raise NotAffineError("The embedding layer is a convolution that slides.")
         kept = masks.for_features(features.shape[1:], features.device).flatten(1)
-        masked = (flat.unsqueeze(1) * kept * masks.scale).to(fold.weight.dtype)
-        folded = F.normalize(masked @ fold.weight.T + fold.bias, dim=-1)
+        masked = (flat.unsqueeze(1) * kept * masks.scale).to(weight.dtype)
+        folded = F.normalize(masked @ weight.T + bias, dim=-1)
         actual = F.normalize(stochastic.flatten(2).to(folded.dtype), dim=-1)
         half = stochastic.dtype.itemsize < 4
         if folded.shape != actual.shape or (folded - actual).abs().max() > (3e-2 if half else 1e-3):
@@ -89,7 +110,7 @@ class ClosedForm:
             )
         quarters = mean_pairwise_distance(actual.unflatten(1, (4, -1)), "pairs")
         sampled, error = quarters.mean(1), quarters.std(1) / 2
-        expected = self.distance(features)
+        expected = self.distance(features, output)
         if ((sampled - expected).abs() > _TOLERANCE * sampled + 4 * error).any():
             worst = float(((sampled - expected).abs() / sampled).max())
             raise NotAffineError(

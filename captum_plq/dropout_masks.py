@@ -22,19 +22,17 @@ class DropoutMasks:
         dropout (float): p, the probability that a feature is dropped, in (0, 1).
         seed (int): Same seed, same masks, on every device. The global random state is
             neither used nor moved.
-        antithetic (bool): Draw m/2 masks and add the complement of each: the second half
-            drops what the first half keeps. Needs p = 0.5 and an even m. Default: ``False``.
 
     What is kept is multiplied by ``scale``, 1/(1 - p), as dropout does.
 
     Raises:
-        ValueError: if ``passes`` < 2, ``dropout`` is not inside (0, 1), or they do not allow
-            antithetic masks.
+        ValueError: if ``passes`` < 2, or ``dropout`` is not inside (0, 1).
     """
 
-    def __init__(
-        self, passes: int = 100, dropout: float = 0.5, seed: int = 0, *, antithetic: bool = False
-    ) -> None:
+    group_size = 1
+    """How many passes, one after another, depend on each other."""
+
+    def __init__(self, passes: int = 100, dropout: float = 0.5, seed: int = 0) -> None:
         if isinstance(passes, bool) or not isinstance(passes, int) or passes < 2:
             raise ValueError(
                 f"passes must be an integer of at least 2 (a distance needs two embeddings), "
@@ -42,13 +40,7 @@ class DropoutMasks:
             )
         if not 0.0 < dropout < 1.0:
             raise ValueError(f"dropout must lie strictly between 0 and 1, but got {dropout!r}.")
-        if antithetic and (dropout != 0.5 or passes % 2 or passes < 4):
-            raise ValueError(
-                "Antithetic masks need dropout 0.5 and an even number of at least 4 passes, but "
-                f"got {dropout!r} and {passes!r}."
-            )
         self.passes = passes
-        self.antithetic = antithetic
         self.dropout = float(dropout)
         self.scale = 1 / (1 - self.dropout)
         self.seed = seed
@@ -65,6 +57,10 @@ class DropoutMasks:
         Returns:
             *Tensor*: (m, *shape), bool, true where a feature is kept.
         """
+        return self._kept(self.passes, shape, device)
+
+    def _kept(self, count: int, shape: torch.Size, device: torch.device) -> Tensor:
+        """``count`` patterns, drawn at the first call for this shape and device."""
         with torch.inference_mode(False), untraced():
             key = (torch.Size(map(int, shape)), device)
             if any(drawn != key[0] for drawn, _ in tuple(self._drawn)):
@@ -72,14 +68,10 @@ class DropoutMasks:
             if key not in self._drawn:
                 # On the CPU and in float32 whatever the defaults: a seed means one set of masks.
                 generator = torch.Generator("cpu").manual_seed(self.seed)
-                count = self.passes // 2 if self.antithetic else self.passes
                 uniform = torch.rand(
                     (count, *key[0]), generator=generator, dtype=torch.float32, device="cpu"
                 )
-                kept = uniform >= self.dropout
-                if self.antithetic:
-                    kept = torch.cat([kept, ~kept])
-                self._drawn[key] = kept.to(device)
+                self._drawn[key] = (uniform >= self.dropout).to(device)
         return self._drawn[key]
 
 

@@ -139,8 +139,8 @@ class EmbeddingTap:
             return self._run(model, name, inputs, masks, differentiable, chunk_size)
 
     @never_compiled
-    def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor]:
-        """The clean embedding and the embedding layer's input, in one forward.
+    def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:
+        """The clean embedding, and what went into and came out of the embedding layer.
 
         Args:
 
@@ -148,17 +148,18 @@ class EmbeddingTap:
             inputs (sequence): Its arguments, images first, (B, ...).
 
         Returns:
-            *tuple[Tensor, Tensor]*: embeddings (B, ...) and features (B, ...), both under
-            autograd.
+            *tuple[Tensor, Tensor, Tensor]*: embeddings, the layer's input and its output,
+            each (B, ...) and under autograd, in one forward.
 
         Raises:
             EmbeddingLayerError: if the layer cannot be found, or does not run exactly once.
         """
         name = self.locate(model, inputs)
-        seen: list[Tensor] = []
+        seen: list[tuple[Tensor, Tensor]] = []
 
-        def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
-            seen.append(layer_features(layer, (*args, *kwargs.values())))
+        def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
+            # a copy: what follows the layer may write into its output
+            seen.append((layer_features(layer, (*args, *kwargs.values())), y.clone()))
 
         layer = named_layer(model, name)
         with (
@@ -167,11 +168,11 @@ class EmbeddingTap:
             layer.register_forward_hook(see, with_kwargs=True),
         ):
             embedding = select_embedding(model(*inputs), self.output)
-        if len(seen) != 1 or seen[0].shape[0] != embedding.shape[0]:
+        if len(seen) != 1 or seen[0][0].shape[0] != embedding.shape[0]:
             raise EmbeddingLayerError(
                 f"The embedding layer {name!r} must run exactly once, on one row per image."
             )
-        return embedding, seen[0]
+        return embedding, *seen[0]
 
     @never_compiled
     def examine(

@@ -7,58 +7,62 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_plq.functional import at_least_float32
+from captum_plq._precision import at_least_float32
 
-__all__ = ["AffineMap", "affine_map", "expected_pairwise_distance"]
+__all__ = ["NoiseMap", "expected_pairwise_distance", "noise_map"]
 
 
-class AffineMap(NamedTuple):
-    r"""An affine embedding layer :math:`y = W x + b`, and what is known of it beforehand.
+class NoiseMap(NamedTuple):
+    r"""What has to be known of a matrix W, beforehand, to know the noise that dropout makes.
 
     Args:
 
-        weight (Tensor): (d, D), W, float32 or float64.
-        bias (Tensor): (d,), b.
         squared_norms (Tensor): (D,), the squared length of each column of W.
-        spread (Tensor or None): (K, D), the rows :math:`v^\top W` of K probes v.
+        sample (Tensor or None): (K,), the columns that stand for all of them. ``None``: all do.
+        columns (Tensor): (d, K), these columns.
+        spread (Tensor or None): (P, K), the rows :math:`v^\top W` of P probes v.
     """
 
-    weight: Tensor
-    bias: Tensor
     squared_norms: Tensor
+    sample: Tensor | None
+    columns: Tensor
     spread: Tensor | None
 
 
-def affine_map(
-    weight: Tensor, bias: Tensor | None = None, probes: Tensor | None = None
-) -> AffineMap:
-    r"""Prepares an affine embedding layer for :func:`expected_pairwise_distance`.
+def noise_map(
+    weight: Tensor, *, probes: Tensor | None = None, sample: Tensor | None = None
+) -> NoiseMap:
+    r"""Prepares a matrix for :func:`expected_pairwise_distance`.
 
     Args:
 
-        weight (Tensor): (d, D), W.
-        bias (Tensor, optional): (d,), b.
-        probes (Tensor, optional): (d, K) of ±1. The term :math:`t_2 = \mathrm{tr}\,\Sigma^2`
+        weight (Tensor): (d, D), W, with whatever affine follows (BatchNorm) folded in.
+        probes (Tensor, optional): (d, P) of ±1. The term :math:`t_2 = \mathrm{tr}\,\Sigma^2`
             is then estimated as the mean of :math:`\lVert \Sigma v \rVert^2` over the columns
-            v (Hutchinson), at the cost of K stochastic passes per image; exactly, it costs
+            v (Hutchinson), at the cost of P stochastic passes per image; exactly, it costs
             d. ``None``: exactly.
+        sample (Tensor, optional): (K,), columns drawn at random, from which the small
+            terms q, S and t₂ are extrapolated. ``None``: all columns.
 
     Returns:
-        *AffineMap*: in float32, or float64 if ``weight`` is.
+        *NoiseMap*: in float32, or float64 if ``weight`` is.
     """
     w = at_least_float32(weight)
-    b = w.new_zeros(len(w)) if bias is None else bias.to(w.dtype)
-    spread = None if probes is None else probes.to(w).T @ w
-    return AffineMap(w, b, w.square().sum(0), spread)
+    columns = w if sample is None else w[:, sample].contiguous()
+    spread = None if probes is None else probes.to(w).T @ columns
+    return NoiseMap(w.square().sum(0), sample, columns, spread)
 
 
-def expected_pairwise_distance(features: Tensor, head: AffineMap, dropout: float = 0.5) -> Tensor:
+def expected_pairwise_distance(
+    features: Tensor, mean: Tensor, noise: NoiseMap, dropout: float = 0.5
+) -> Tensor:
     r"""Expected distance between two stochastic embeddings of unit length, without sampling.
 
     What :func:`~captum_plq.functional.mean_pairwise_distance` with ``"pairs"`` tends to as m
-    grows, for an affine embedding layer, to second order in the noise. Not in the paper. With
-    :math:`y = W (f \circ z) + b`, :math:`z_k` independent, 1/(1-p) with probability 1-p and 0
-    otherwise, write :math:`\mu = W f + b`, :math:`\zeta_k = z_k - 1`, :math:`c = p/(1-p)`,
+    grows, for an affine embedding layer, to second order in the noise. Not in the paper;
+    derived in docs/closed_form.md. With :math:`y = W (f \circ z) + b`, :math:`z_k`
+    independent, 1/(1-p) with probability 1-p and 0 otherwise, write :math:`\mu = W f + b`,
+    :math:`\zeta_k = z_k - 1`, :math:`c = p/(1-p)`,
     :math:`h_k = f_k^2 \lVert w_k \rVert^2`, :math:`a_k = f_k\, w_k \cdot \mu`, and
 
     .. math::
@@ -90,37 +94,43 @@ def expected_pairwise_distance(features: Tensor, head: AffineMap, dropout: float
     Args:
 
         features (Tensor): (B, D), f, the input of the embedding layer without dropout.
-        head (AffineMap): W and b, with whatever affine follows (BatchNorm) folded in.
+        mean (Tensor): (B, d), μ, the embedding without dropout, before any normalisation.
+        noise (NoiseMap): of W, with whatever affine follows (BatchNorm) folded in.
         dropout (float): p in (0, 1).
 
     Returns:
-        *Tensor*: (B,), in [0, 2]. Differentiable with respect to ``features``.
+        *Tensor*: (B,), in [0, 2]. Differentiable with respect to ``features`` and ``mean``.
 
     Examples::
 
-        >>> head = affine_map(torch.eye(1000))
-        >>> expected_pairwise_distance(torch.ones(1, 1000), head)  # half the features shared
+        >>> f = torch.ones(1, 1000)
+        >>> expected_pairwise_distance(f, f, noise_map(torch.eye(1000)))  # half is shared
         tensor([0.9999])
     """
     c = dropout / (1 - dropout)
     kappa_3 = dropout**3 / (1 - dropout) ** 2 - dropout
     kappa_4 = dropout**4 / (1 - dropout) ** 3 + dropout - 3 * c**2
-    w = head.weight
+    w, total = noise.columns, noise.squared_norms.shape[0]
+    each = total / w.shape[1]  # how many columns one of the sample stands for
     with torch.autocast(features.device.type, enabled=False):
-        f = features.to(w.dtype)
-        mu = f @ w.T + head.bias
-        a, h = f * (mu @ w), f.square() * head.squared_norms
-        rows = w if head.spread is None else head.spread
-        sigma = c * (f.square().unsqueeze(1) * rows) @ w.T  # (B, d or K, d)
-    t_2 = sigma.square().sum((1, 2)) if head.spread is None else sigma.square().sum(2).mean(1)
-    length, noise = mu.square().sum(1), c * h.sum(1)
-    s = length + noise
+        f, mu = features.to(w.dtype), mean.to(w.dtype)
+        h = f.square() * noise.squared_norms
+        f_k, h_k = (f, h) if noise.sample is None else (f[:, noise.sample], h[:, noise.sample])
+        a = f_k * (mu @ w)
+        rows = w if noise.spread is None else noise.spread
+        sigma = c * each * (f_k.square().unsqueeze(1) * rows) @ w.T  # (B, d or P, d)
+        t_2 = sigma.square().sum((1, 2)) / (1 if noise.spread is None else len(rows))
+        if noise.sample is not None:  # pairs of columns are found more rarely than columns
+            t_2 = t_2 - (c * each) ** 2 * h_k.square().sum(1)
+            t_2 = t_2 * (total - 1) / (each * (w.shape[1] - 1)) + c**2 * h.square().sum(1)
+        q, skew = c * each * a.square().sum(1), kappa_3 * each * (a * h_k).sum(1)
+        length, trace, kurtosis = mu.square().sum(1), c * h.sum(1), kappa_4 * h.square().sum(1)
+    s = length + trace
     s = torch.where(s > 0, s, 1.0)
-    q, skew = c * a.square().sum(1), kappa_3 * (a * h).sum(1)
     v_a, cov = 2 * q + t_2, 2 * q + skew
-    v_b = 4 * q + 4 * skew + 2 * t_2 + kappa_4 * h.square().sum(1)
+    v_b = 4 * q + 4 * skew + 2 * t_2 + kurtosis
     r_0 = length / s
-    gap = noise / s + (cov - 0.75 * r_0 * v_b) / s.square()  # 1 - E R, without cancellation
+    gap = trace / s + (cov - 0.75 * r_0 * v_b) / s.square()  # 1 - E R, without cancellation
     variance = (v_a + 0.5 * r_0.square() * v_b - 2 * r_0 * cov) / s.square()
     moves = gap > 0
     d_0 = torch.where(moves, 2 * gap, 1.0).sqrt()

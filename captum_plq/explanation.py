@@ -23,11 +23,10 @@ from captum_plq.functional import (
     half_quality_gamma,
     merge_channels,
     quality_map,
-    quality_standard_error,
     scale_quality,
 )
 from captum_plq.models import FaceModel, ModelSpec
-from captum_plq.serfiq import SERFIQ
+from captum_plq.serfiq import SERFIQ, Estimator
 from captum_plq.visualization import plot_quality_map, plot_quality_maps
 
 __all__ = ["Explainer", "Explanation", "Settings", "write_json"]
@@ -42,6 +41,7 @@ class Settings:
         passes (int): m of SER-FIQ.
         dropout (float): p of SER-FIQ.
         seed (int): Seed of the dropout masks.
+        estimator (str): ``"sampling"``, ``"balanced"`` or ``"closed-form"``.
         weights (str): ``"l1"``, ``"sum"``, ``"signed"`` or ``"l2"``.
         target_scalar (str): ``"node"`` or ``"serfiq"``.
         gamma (float, optional): γ of Eq. 6. ``None``: the network's own; where none is
@@ -53,6 +53,7 @@ class Settings:
     passes: int = 100
     dropout: float = 0.5
     seed: int = 0
+    estimator: Estimator = "sampling"
     weights: NodeWeights = "l1"
     target_scalar: TargetScalar = "node"
     gamma: float | None = None
@@ -183,6 +184,7 @@ class Explainer:
             passes=self.settings.passes,
             dropout=self.settings.dropout,
             seed=self.settings.seed,
+            estimator=self.settings.estimator,
             embedding_layer=None if layer is None else f"backbone.{layer}",
         )
         self.plq = PixelQualityAttribution(
@@ -207,10 +209,9 @@ class Explainer:
         """
         pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2)
         images = pixels.float().to(self.device)
-        attributions, quality = self.plq.attribute(images, return_quality=True)
-        with torch.no_grad():
-            _, stochastic = self.serfiq.embeddings(images)
-            error = quality_standard_error(stochastic.flatten(2))
+        attributions, quality, error = self.plq.attribute(
+            images, return_quality=True, return_standard_error=True
+        )
         if self.gamma is None:
             self.gamma = half_quality_gamma(merge_channels(attributions))
         scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
@@ -227,7 +228,7 @@ class Explainer:
     def _record(self) -> dict[str, Any]:
         parameters = {
             **{k: v for k, v in asdict(self.settings).items() if k not in ("gamma", "device")},
-            "estimator": "Monte Carlo",
+            "estimator_fallback": self.serfiq.fallback_reason,
             "pair_average": self.serfiq.average,
             "normalize_stochastic_embeddings": self.serfiq.normalize,
             "normalize_embedding": self.plq.quality_model.normalize,

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_plq._choices import require_choice
+from captum_plq._precision import at_least_float32
 from captum_plq._state import check_images
 from captum_plq.functional import (
     NodeWeights,
     QualityScaling,
-    at_least_float32,
     node_direction,
     node_scale,
     scale_quality,
@@ -34,12 +34,14 @@ class QualityNode:
         direction (Tensor): the shape of ``embedding``, detached.
         scale (Tensor): (B,), detached. ``scale * direction`` are the weights of Eq. 3.
         quality (Tensor): (B,), Q, detached.
+        standard_error (Tensor or None): (B,), of Q; ``None`` if it was not asked for.
     """
 
     embedding: Tensor
     direction: Tensor
     scale: Tensor
     quality: Tensor
+    standard_error: Tensor | None
 
 
 class QualityModel(nn.Module):
@@ -146,17 +148,18 @@ class QualityModel(nn.Module):
         built = self.build(inputs)
         return built.scale.unsqueeze(1) * built.direction.flatten(1)
 
-    def build(self, inputs: Sequence[object]) -> QualityNode:
+    def build(self, inputs: Sequence[object], *, standard_error: bool = False) -> QualityNode:
         """Builds the quality node of each image, in one forward of the network.
 
         Args:
 
             inputs (sequence): What the model takes, the images first, (B, ...).
+            standard_error (bool): Also that of the quality.
 
         Returns:
             *QualityNode*: with the clean embedding under autograd.
         """
-        clean, assessed = self.serfiq.assess(*inputs)
+        clean, assessed, error = self.serfiq.assess(*inputs, standard_error=standard_error)
         embedding, quality = self._embedding(clean), assessed.detach()
         fixed = embedding.detach()
         scaled = scale_quality(quality, self.scaling)
@@ -165,6 +168,7 @@ class QualityModel(nn.Module):
             direction=node_direction(fixed, self.weights),
             scale=node_scale(fixed, scaled, self.weights),
             quality=quality,
+            standard_error=error,
         )
 
     def _embedding(self, clean: Tensor) -> Tensor:

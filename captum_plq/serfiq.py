@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from captum_plq._choices import require_choice
 from captum_plq._state import check_images, never_compiled, outside_inference, untraced
 from captum_plq.affine_head import NotAffineError
+from captum_plq.balanced_masks import BalancedMasks
 from captum_plq.closed_form import ClosedForm
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import OutputSelector
@@ -19,12 +20,29 @@ from captum_plq.functional import (
     PairAverage,
     quality_from_distance,
     quality_from_embeddings,
+    quality_with_standard_error,
 )
 
-__all__ = ["SERFIQ", "Estimator"]
+__all__ = ["SERFIQ", "Assessment", "Estimator"]
 
-Estimator = Literal["sampling", "antithetic", "closed-form"]
+Estimator = Literal["sampling", "balanced", "closed-form"]
 """How the mean pairwise distance of Eq. 1 is estimated."""
+
+
+class Assessment(NamedTuple):
+    """What one forward of a network tells of a batch of images.
+
+    Args:
+
+        embedding (Tensor): (B, ...), clean, under autograd.
+        quality (Tensor): (B,), Q, in (0, 1].
+        standard_error (Tensor or None): (B,), of Q, from the finite number of passes, in
+            units of Q; 0 for the closed form, which draws none. ``None``: not asked for.
+    """
+
+    embedding: Tensor
+    quality: Tensor
+    standard_error: Tensor | None
 
 
 class SERFIQ(nn.Module):
@@ -46,8 +64,9 @@ class SERFIQ(nn.Module):
             paper's.
         seed (int): Seed of the dropout masks, which all images share. Default: 0.
         estimator (str): ``"sampling"``: the paper's m independent passes, the default.
-            ``"antithetic"``: m/2 masks and their complements (p = 0.5 only); about two
-            thirds of the sampling error at the same m, and half the cost on linear layers.
+            ``"balanced"``: passes in balanced groups (p = 0.5 only), about two thirds of the
+            sampling error at the same m, and on linear layers a tenth of the cost; see
+            :class:`~captum_plq.balanced_masks.BalancedMasks`.
             ``"closed-form"``: no passes, the value that sampling scatters around, to second
             order; see :func:`~captum_plq.expected_distance.expected_pairwise_distance`. It
             needs an affine embedding layer and tail. This is checked against sampling at
@@ -117,7 +136,8 @@ class SERFIQ(nn.Module):
         self.estimator: Estimator = estimator
         self.fallback_reason: str | None = None
         self._closed_form: ClosedForm | None = None
-        self.masks = DropoutMasks(passes, dropout, seed, antithetic=estimator == "antithetic")
+        make_masks = BalancedMasks if estimator == "balanced" else DropoutMasks
+        self.masks = make_masks(passes, dropout, seed)
         self.average: PairAverage = average
         self.normalize = normalize
         self.chunk_size = chunk_size
@@ -134,28 +154,52 @@ class SERFIQ(nn.Module):
             *Tensor*: (B,), in (0, 1].
         """
         check_images(inputs[:1])
-        return self.assess(*inputs, differentiable=True)[1]
+        return self.assess(*inputs, differentiable=True).quality
 
-    def assess(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
-        """Clean embedding and quality, in one forward of the network.
+    def assess(
+        self, *inputs: object, differentiable: bool = False, standard_error: bool = False
+    ) -> Assessment:
+        """Clean embedding, quality and its standard error, in one forward of the network.
 
         Args:
 
             inputs: What the model takes, the images first, (B, ...).
             differentiable (bool): Keep the quality under autograd too.
+            standard_error (bool): Also say how far Q may be off for having sampled. It takes
+                at least 3 passes, or with ``"balanced"`` 3 groups of them, e.g. 6, 100.
 
         Returns:
-            *tuple[Tensor, Tensor]*: the embedding (B, ...), under autograd, and Q (B,).
+            *Assessment*: the embedding (B, ...), under autograd, Q (B,), and its standard
+            error (B,) or ``None``.
+
+        Raises:
+            ValueError: as :class:`SERFIQ`, or if there are too few passes for a standard error.
+
+        Examples::
+
+            >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
         closed_form = self._usable_closed_form(inputs)
         if closed_form is None:
             clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
-            return clean, self.quality(stochastic)
-        clean, features = self.tap.features(self.model, inputs)
-        distance = closed_form.distance(features if differentiable else features.detach())
+            estimate = quality_with_standard_error if standard_error else quality_from_embeddings
+            found = estimate(
+                stochastic.flatten(2),
+                average=self.average,
+                normalize=self.normalize,
+                group_size=self.masks.group_size,
+            )
+            if isinstance(found, tuple):
+                return Assessment(clean, found[0], found[1].detach())
+            return Assessment(clean, found, None)
+        clean, features, output = self.tap.features(self.model, inputs)
+        if not differentiable:
+            features, output = features.detach(), output.detach()
+        distance = closed_form.distance(features, output)
         if self.average == "paper":  # what m passes would be expected to give
             distance = distance * (self.masks.passes - 1) / self.masks.passes
-        return clean, quality_from_distance(distance)
+        quality = quality_from_distance(distance)
+        return Assessment(clean, quality, torch.zeros_like(quality) if standard_error else None)
 
     def embeddings(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Clean and stochastic embeddings, in one forward of the network.
@@ -174,15 +218,6 @@ class SERFIQ(nn.Module):
             self.masks,
             differentiable=differentiable,
             chunk_size=self.chunk_size,
-        )
-
-    def quality(self, stochastic: Tensor) -> Tensor:
-        """Quality Q (B,) of stochastic embeddings (B, m, ...) that are already there."""
-        return quality_from_embeddings(
-            stochastic.flatten(2),
-            average=self.average,
-            normalize=self.normalize,
-            antithetic=self.masks.antithetic,
         )
 
     @never_compiled

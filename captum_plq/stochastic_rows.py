@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
 
+from captum_plq._precision import at_least_float32
 from captum_plq._state import eager, evaluation_mode
+from captum_plq.balanced_masks import BLOCKS, BalancedMasks
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import EmbeddingLayerError
 
 __all__ = ["layer_features", "rows_appended"]
 
-_ELEMENTS_AT_A_TIME = 2**24
-"""Masked features held at once when no chunk size is given: 64 MiB in float32."""
+_ELEMENTS_AT_A_TIME = 2**22
+"""Masked features held at once when no chunk size is given: 16 MiB in float32."""
 
 
 @contextmanager
@@ -44,16 +45,14 @@ def rows_appended(
             return y
 
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-            kept = masks.for_features(features.shape[1:], features.device)
-            scaled = features * masks.scale
-            mirrored = masks.antithetic and isinstance(module, (nn.Linear, _ConvNd))
-            if mirrored:  # W (2f - 2fz) + b is 2 (Wf + b) - (W 2fz + b): half the products
-                kept = kept[: masks.passes // 2]
-            stochastic = _through_layer(layer_on, scaled, kept, chunk_size)
-            if mirrored:
+            weight = _matrix(module, features, clean)
+            if isinstance(masks, BalancedMasks) and weight is not None:
                 centre = clean if differentiable else clean.detach()
-                complement = 2 * centre.unsqueeze(1) - stochastic
-                stochastic = torch.cat([stochastic, complement], dim=1)
+                stochastic = _balanced_rows(features, centre, weight, masks, chunk_size)
+            else:
+                kept = masks.for_features(features.shape[1:], features.device)
+                scaled = features * masks.scale
+                stochastic = _through_layer(layer_on, scaled, kept, chunk_size)
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
     with layer.register_forward_hook(append, with_kwargs=True):
@@ -68,12 +67,51 @@ def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
     raise EmbeddingLayerError(f"The layer {type(layer).__name__} takes no features to drop out.")
 
 
-def _through_layer(
-    layer_on: Callable[[Tensor], Tensor], features: Tensor, kept: Tensor, chunk_size: int | None
+def _matrix(layer: nn.Module, features: Tensor, clean: Tensor) -> Tensor | None:
+    """The (d, D) matrix of a layer that is one affine map of all features of an image."""
+    if "forward" in vars(layer) or features[0].numel() < BLOCKS:
+        return None
+    if type(layer) is nn.Linear:
+        return layer.weight if features.ndim == 2 else None
+    if type(layer) is not nn.Conv2d or layer.groups > 1 or layer.padding != (0, 0):
+        return None
+    covers = layer.weight.shape[1:] == features.shape[1:] and clean.shape[2:] == (1, 1)
+    return layer.weight.flatten(1) if covers else None
+
+
+def _balanced_rows(
+    features: Tensor, clean: Tensor, weight: Tensor, masks: BalancedMasks, chunk_size: int | None
 ) -> Tensor:
-    """Runs (B, ...) features under (m, ...) masks, some rows at a time: (B, m, ...)."""
-    images, passes = features.shape[0], kept.shape[0]
-    rows = chunk_size or max(1, _ELEMENTS_AT_A_TIME // kept[0].numel())
+    """(B, m, ...) rows of an affine layer: its clean ones plus and minus what signs flip."""
+    width = features[0].numel() // BLOCKS
+    contrasts = masks.contrasts(features.device)
+
+    def moves_of(flipped: Tensor) -> Tensor:
+        """(R, D) features with signs → (R, patterns, d), W (s H f) for each pattern."""
+        cut = BLOCKS * width
+        blocks = flipped[:, :cut].unflatten(1, (BLOCKS, width)).transpose(0, 1)
+        shares = torch.bmm(blocks, weight[:, :cut].unflatten(1, (BLOCKS, width)).permute(1, 2, 0))
+        with torch.autocast(features.device.type, enabled=False):
+            of_block = at_least_float32(shares)
+            moves: Tensor = torch.tensordot(contrasts.to(of_block.dtype), of_block, dims=1)
+        if cut < flipped.shape[1]:  # the last block takes what is left over
+            rest = at_least_float32(flipped[:, cut:] @ weight[:, cut:].T)
+            moves = moves + contrasts[:, -1:, None].to(rest.dtype) * rest
+        return moves.transpose(0, 1)
+
+    signs = masks.signs(features.shape[1:], features.device).flatten(1)
+    moves = _through_layer(moves_of, features.flatten(1), signs, chunk_size)  # (B, groups, k, d)
+    centre = clean.flatten(1)[:, None, None]
+    rows = torch.stack([centre + moves, centre - moves], dim=2)
+    return rows.reshape(len(clean), masks.passes, *clean.shape[1:])
+
+
+def _through_layer(
+    layer_on: Callable[[Tensor], Tensor], features: Tensor, masks: Tensor, chunk_size: int | None
+) -> Tensor:
+    """Runs (B, ...) features times (m, ...) masks, some rows at a time: (B, m, ...)."""
+    images, passes = features.shape[0], masks.shape[0]
+    rows = chunk_size or max(1, _ELEMENTS_AT_A_TIME // masks[0].numel())
 
     def run(x: Tensor, mask: Tensor) -> Tensor:
         masked = (x.unsqueeze(1) * mask).flatten(0, 1)
@@ -86,6 +124,6 @@ def _through_layer(
 
     lean = torch.is_grad_enabled() and images * passes > rows
     step = run_lean if lean else run
-    by_mask = kept.split(max(1, rows // images))
+    by_mask = masks.split(max(1, rows // images))
     by_image = features.split(max(1, rows // by_mask[0].shape[0]))
     return torch.cat([torch.cat([step(x, mask) for x in by_image]) for mask in by_mask], dim=1)

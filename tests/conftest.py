@@ -1,5 +1,6 @@
 """Networks and images that the tests share."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def dlib_net() -> nn.Module:
     from captum_plq.models import load_model
 
     return load_model("dlib")
+
+
+def living_tensors() -> int:
+    """How many tensors there are, after the garbage is collected."""
+    gc.collect()
+    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
 
 
 def snapshot(model: nn.Module) -> dict[str, object]:

@@ -1,14 +1,12 @@
 """PixelQualityAttribution: equal to the naive method, in one forward and one backward."""
 
-import gc
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling
-from tests.conftest import assert_untouched, small_face_net, snapshot
+from tests.conftest import assert_untouched, living_tensors, small_face_net, snapshot
 from tests.naive import naive_plq
 
 
@@ -143,6 +141,19 @@ def test_serfiq_target_agrees_with_finite_differences(net, images):
     torch.testing.assert_close((gradient * step).sum(), slope[0], rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.parametrize("target_scalar", ["node", "serfiq"])
+def test_quality_and_its_standard_error_come_along(net, images, target_scalar):
+    serfiq = SERFIQ(net)
+    plq = PixelQualityAttribution(serfiq, target_scalar=target_scalar)
+    alone = plq.attribute(images)
+    both = plq.attribute(images, return_quality=True, return_standard_error=True)
+    _, error_alone = plq.attribute(images, return_standard_error=True)
+    _, quality, error = serfiq.assess(images, standard_error=True)
+    for got, want in zip((*both, error_alone), (alone, quality, error, error), strict=True):
+        torch.testing.assert_close(got, want)
+        assert not got.requires_grad
+
+
 def test_scaling_of_the_serfiq_target_follows_the_chain_rule(net, images):
     q = SERFIQ(net)(images).detach()
     scaling = QualityScaling(20.0, 0.5)
@@ -265,15 +276,11 @@ def test_nothing_is_left_behind_after_an_exception_in_the_backward(net, images):
 def test_memory_does_not_grow_over_200_calls(net, images):
     plq = PixelQualityAttribution(SERFIQ(net, passes=5))
 
-    def living() -> int:
-        gc.collect()
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
     plq.attribute(images)
-    before = living()
+    before = living_tensors()
     for _ in range(200):
         plq.attribute(images)
-    assert living() <= before
+    assert living_tensors() <= before
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -30,7 +30,7 @@ from captum_plq.functional import (
     quality_change,
     quality_from_embeddings,
     quality_map,
-    quality_standard_error,
+    quality_with_standard_error,
     rescale_gamma,
     saliency,
     scale_quality,
@@ -58,6 +58,10 @@ def sigmoid(x: float) -> float:
 
 def length_oracle(row: list[float]) -> float:
     return math.sqrt(sum(v * v for v in row))
+
+
+def quality_standard_error(x, **options):
+    return quality_with_standard_error(x, **options)[1]
 
 
 def distance_oracle(rows: Tensor, average: str = "paper") -> float:
@@ -390,25 +394,15 @@ def test_standard_error_of_the_average():
     assert (pairs / paper).item() == pytest.approx(4 / 3, rel=1e-4)
 
 
-def test_standard_error_is_the_hoeffding_projection():
-    """4 Var(h)/m under the root, times the slope of 2σ(−d) at d̄."""
+def test_standard_error_is_the_jackknife():
+    """The mean distance with each row left out in turn, times the slope of 2σ(−d) at d̄."""
     x, m = unit(randn(40, 5)), 40
-    rows = x.tolist()
-    h = []
-    for i in range(m):
-        others = [
-            length_oracle([p - q for p, q in zip(rows[i], rows[j], strict=True)])
-            for j in range(m)
-            if j != i
-        ]
-        h.append(sum(others) / (m - 1))
-    centre = sum(h) / m
-    variance = sum((v - centre) ** 2 for v in h) / m
+    left_out = [distance_oracle(x[torch.arange(m) != i], "pairs") for i in range(m)]
+    centre = sum(left_out) / m
+    variance = (m - 1) / m * sum((v - centre) ** 2 for v in left_out)
     s = sigmoid(-distance_oracle(x, "pairs"))
-    want = 2 * s * (1 - s) * math.sqrt(4 * variance / m)
-    got = quality_standard_error(x, average="pairs").item()
-    # Whether m or m − 1 divides the variance is left open.
-    assert want * (1 - 1e-9) <= got <= want * math.sqrt(m / (m - 1)) * (1 + 1e-9)
+    want = 2 * s * (1 - s) * math.sqrt(variance)
+    assert quality_standard_error(x, average="pairs").item() == pytest.approx(want, rel=1e-9)
 
 
 def test_standard_error_of_identical_embeddings():

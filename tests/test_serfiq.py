@@ -1,7 +1,6 @@
 """SERFIQ: images in, quality out."""
 
 import copy
-import gc
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from captum.attr import IntegratedGradients, Saliency
 from torch import nn
 
 from captum_plq import SERFIQ
-from tests.conftest import assert_untouched, small_face_net, snapshot
+from tests.conftest import assert_untouched, living_tensors, small_face_net, snapshot
 from tests.naive import naive_quality
 
 
@@ -204,15 +203,11 @@ def test_a_scripted_model_is_refused(net, images):
 def test_memory_does_not_grow_over_200_calls(net, images):
     serfiq = SERFIQ(net, passes=5)
 
-    def living() -> int:
-        gc.collect()
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
     serfiq(images)
-    before = living()
+    before = living_tensors()
     for _ in range(200):
         serfiq(images)
-    assert living() <= before
+    assert living_tensors() <= before
 
 
 def test_shows_its_parameters(net):

@@ -1,6 +1,5 @@
-"""The antithetic and the closed-form estimate of SER-FIQ, against the limit of sampling."""
+"""The closed-form estimate of SER-FIQ, against the limit of sampling and full enumeration."""
 
-import math
 import warnings
 
 import numpy as np
@@ -11,10 +10,8 @@ from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.affine_head import NotAffineError, find_affine_head
-from captum_plq.dropout_masks import DropoutMasks
-from captum_plq.expected_distance import affine_map, expected_pairwise_distance
-from captum_plq.functional import mean_pairwise_distance
-from tests.conftest import assert_untouched, small_face_net, snapshot
+from captum_plq.expected_distance import expected_pairwise_distance, noise_map
+from tests.conftest import assert_untouched, snapshot
 
 
 class WideFaceNet(nn.Module):
@@ -53,77 +50,6 @@ def distance(quality):
     return -torch.logit(quality.detach() / 2)
 
 
-# --- antithetic ----------------------------------------------------------------------
-
-
-def test_antithetic_masks_are_complements():
-    kept = DropoutMasks(10, antithetic=True).for_features(torch.Size([33]), torch.device("cpu"))
-    assert torch.equal(kept[:5], ~kept[5:])
-    assert len({tuple(row.tolist()) for row in kept}) == 10
-
-
-@pytest.mark.parametrize(("passes", "dropout"), [(9, 0.5), (2, 0.5), (10, 0.4)])
-def test_antithetic_masks_need_one_half_and_an_even_number(net, passes, dropout):
-    with pytest.raises(ValueError, match="Antithetic masks need"):
-        SERFIQ(net, passes=passes, dropout=dropout, estimator="antithetic")
-
-
-def test_dependent_pairs_are_left_out_pair_by_pair():
-    x = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    independent = [
-        math.dist(x[i].tolist(), x[j].tolist())
-        for i in range(8)
-        for j in range(i + 1, 8)
-        if j - i != 4
-    ]
-    mean = sum(independent) / 24
-    assert mean_pairwise_distance(x, "pairs", antithetic=True).item() == pytest.approx(mean)
-    assert mean_pairwise_distance(x, antithetic=True).item() == pytest.approx(mean * 7 / 8)
-    with pytest.raises(ValueError, match="in pairs"):
-        mean_pairwise_distance(x[:7], antithetic=True)
-
-
-@pytest.mark.parametrize("make", [small_face_net, wide_net])
-def test_mirroring_equals_running_the_complements(make, images):
-    """On a linear layer the second half is computed from the first: the same embeddings."""
-    net = make()
-    serfiq = SERFIQ(net, passes=6, estimator="antithetic")
-    _, stochastic = serfiq.embeddings(images)
-    features = net.trunk(images if make is small_face_net else images / 128 - 1)
-    kept = serfiq.masks.for_features(features.shape[1:], features.device)
-    for i, mask in enumerate(kept):
-        expected = net.bn(net.fc(features * mask * 2))
-        torch.testing.assert_close(stochastic[:, i], expected)
-
-
-def test_antithetic_gradient_equals_that_of_its_own_loop(net, images):
-    serfiq = SERFIQ(net, passes=6, estimator="antithetic")
-    x = images.clone().requires_grad_()
-    actual = torch.autograd.grad(serfiq(x).sum(), x)[0]
-    kept = serfiq.masks.for_features(torch.Size([300]), torch.device("cpu"))
-    y = images.clone().requires_grad_()
-    rows = [F.normalize(net.bn(net.fc(net.trunk(y) * mask * 2)), dim=1) for mask in kept]
-    pairs = [(i, j) for i in range(6) for j in range(i + 1, 6) if j - i != 3]
-    mean = sum((rows[i] - rows[j]).norm(dim=1) for i, j in pairs) / len(pairs)
-    expected = torch.autograd.grad((2 * torch.sigmoid(-mean * 5 / 6)).sum(), y)[0]
-    torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-16)
-
-
-def test_antithetic_scatters_less_around_the_same_limit(dlib_net, dlib_chips):
-    truth = limit(dlib_net, dlib_chips, 40)
-    errors = {}
-    for estimator in ("sampling", "antithetic"):
-        with torch.no_grad():
-            q = [
-                SERFIQ(dlib_net, seed=1000 + s, average="pairs", estimator=estimator)(dlib_chips)
-                for s in range(30)
-            ]
-        errors[estimator] = distance(torch.stack(q)) - truth
-    rmse = {name: float(e.square().mean().sqrt()) for name, e in errors.items()}
-    assert rmse["antithetic"] < 0.8 * rmse["sampling"]
-    assert abs(float(errors["antithetic"].mean())) < 0.3 * rmse["sampling"]
-
-
 # --- closed form ---------------------------------------------------------------------
 
 
@@ -159,7 +85,7 @@ def test_the_moments_are_exact(p):
     d_0 = (2 * (1 - mean)).sqrt()
     expected = (d_0 - variance / (2 * d_0**3)).clamp(0, 2)
     torch.testing.assert_close(
-        expected_pairwise_distance(f[None], affine_map(w, b), p)[0], expected
+        expected_pairwise_distance(f[None], mu[None], noise_map(w), p)[0], expected
     )
 
 
@@ -188,18 +114,80 @@ def test_probes_estimate_the_costly_term(images):
     generator = torch.Generator().manual_seed(0)
     f = torch.rand(5, 300, generator=generator, dtype=torch.float64)
     w = torch.randn(64, 300, generator=generator, dtype=torch.float64)
-    exact = expected_pairwise_distance(f, affine_map(w))
+    exact = expected_pairwise_distance(f, f @ w.T, noise_map(w))
     probes = 2 * torch.randint(2, (64, 8), generator=generator) - 1
     torch.testing.assert_close(
-        expected_pairwise_distance(f, affine_map(w, probes=probes)), exact, rtol=0.01, atol=0
+        expected_pairwise_distance(f, f @ w.T, noise_map(w, probes=probes)),
+        exact,
+        rtol=0.01,
+        atol=0,
     )
     # all 2^3 sign vectors of a small head make the estimate exact
     w = w[:3]
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3).T
     torch.testing.assert_close(
-        expected_pairwise_distance(f, affine_map(w, probes=signs)),
-        expected_pairwise_distance(f, affine_map(w)),
+        expected_pairwise_distance(f, f @ w.T, noise_map(w, probes=signs)),
+        expected_pairwise_distance(f, f @ w.T, noise_map(w)),
     )
+
+
+def test_a_sample_of_the_columns_stands_for_all(images):
+    """Each sample is near, and the mean over many is the exact value."""
+    generator = torch.Generator().manual_seed(0)
+    f = torch.rand(5, 4000, generator=generator, dtype=torch.float64)
+    w = torch.randn(16, 4000, generator=generator, dtype=torch.float64)
+    exact = expected_pairwise_distance(f, f @ w.T, noise_map(w))
+    estimates = []
+    for _ in range(40):
+        sample = torch.randperm(4000, generator=generator)[:500]
+        estimates.append(expected_pairwise_distance(f, f @ w.T, noise_map(w, sample=sample)))
+    errors = torch.stack(estimates) / exact - 1
+    assert errors.abs().max() < 1e-2
+    assert (errors.mean(0).abs() < 4 * errors.std(0) / 40**0.5).all()
+    everything = noise_map(w, sample=torch.randperm(4000, generator=generator))
+    torch.testing.assert_close(expected_pairwise_distance(f, f @ w.T, everything), exact)
+
+
+def test_a_wide_head_is_sampled_and_agrees_with_passes(images):
+    """3072 features: the small terms come from 2048 of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 12, 5), nn.PReLU(), nn.Flatten(), nn.Linear(3072, 64), nn.BatchNorm1d(64)
+        ).double()
+        net[4].running_mean.normal_(0, 5)
+        net[4].running_var.uniform_(0.5, 2)
+    closed = SERFIQ(net.eval(), average="pairs", estimator="closed-form")
+    with torch.no_grad():
+        ours, truth = distance(closed(images)), limit(net, images, 30)
+    assert closed.fallback_reason is None
+    np.testing.assert_allclose(ours, truth, rtol=6e-3)
+
+
+def test_a_tail_that_writes_into_the_layers_output(images):
+    """As ``x -= b`` would: the mean must be what the layer gave, not what became of it."""
+
+    class InPlace(WideFaceNet):
+        def forward(self, x):
+            y = self.fc(self.trunk(x / 128 - 1))
+            y /= y.detach().norm(dim=1, keepdim=True)
+            return y
+
+    torch.manual_seed(3)
+    net = InPlace().double().eval()
+    closed = SERFIQ(net, average="pairs", estimator="closed-form")
+    with torch.no_grad():
+        np.testing.assert_allclose(distance(closed(images)), limit(net, images, 30), rtol=6e-3)
+    assert closed.fallback_reason is None
+
+
+def test_closed_form_has_no_sampling_error(images):
+    serfiq = SERFIQ(wide_net(), estimator="closed-form")
+    embedding, quality, error = serfiq.assess(images, standard_error=True)
+    assert error.tolist() == [0.0] * 7
+    assert serfiq.assess(images).standard_error is None
+    torch.testing.assert_close(quality, serfiq(images))
+    torch.testing.assert_close(embedding, wide_net()(images))
 
 
 def test_closed_form_is_deterministic_differentiable_and_batch_independent(images):
@@ -297,6 +285,8 @@ def test_layer_and_tail_fold_into_one_matrix(kind):
     weight, bias = find_affine_head(model, str(first), (x,)).fold()
     features = model[:first](x).flatten(1)
     torch.testing.assert_close(features @ weight.T + bias, model(x))
+    weight, bias = find_affine_head(model, str(first), (x,)).fold_tail()
+    torch.testing.assert_close(model[: first + 1](x).flatten(1) @ weight.T + bias, model(x))
 
 
 class Bent(WideFaceNet):
@@ -348,7 +338,7 @@ def test_a_sliding_convolution_is_refused():
 
 
 def test_bad_choices_are_refused(net):
-    with pytest.raises(ValueError, match="'sampling', 'antithetic' or 'closed-form'"):
+    with pytest.raises(ValueError, match="'sampling', 'balanced' or 'closed-form'"):
         SERFIQ(net, estimator="monte carlo")
     with pytest.raises(ValueError, match="unit-length"):
         SERFIQ(net, estimator="closed-form", normalize=False)

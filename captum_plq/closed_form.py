@@ -25,8 +25,10 @@ _TOLERANCE = 0.03
 
 
 class _Folded(NamedTuple):
+    """What a fold leaves: of the whole head its noise, and the tail, a matrix or its diagonal."""
+
     noise: NoiseMap
-    tail: Tensor | None
+    tail: Tensor
     shift: Tensor
 
 
@@ -70,7 +72,7 @@ class ClosedForm:
         noise, tail, shift = self._fold(features.device)
         with torch.autocast(features.device.type, enabled=False):
             mean = output.flatten(1).to(shift.dtype)
-            mean = mean + shift if tail is None else torch.addmm(shift, mean, tail.T)
+            mean = mean * tail + shift if tail.ndim == 1 else torch.addmm(shift, mean, tail.T)
         return expected_pairwise_distance(features.flatten(1), mean, noise, self._dropout)
 
     def _fold(self, device: torch.device) -> _Folded:
@@ -87,7 +89,10 @@ class ClosedForm:
                     shuffled = torch.randperm(weight.shape[1], generator=generator, device="cpu")
                     sample = shuffled[:_COLUMNS].sort().values.to(device)
                 noise = noise_map(weight, probes=2 * coins - 1, sample=sample)
-                self._folded = _Folded(noise, tail if self._head.tail else None, shift)
+                diagonal = tail.diagonal()  # all there is to a BatchNorm, or to no tail
+                if torch.equal(tail, diagonal.diag()):
+                    tail = diagonal.clone()
+                self._folded = _Folded(noise, tail, shift)
                 self._state = state
         return self._folded
 

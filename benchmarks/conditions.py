@@ -42,6 +42,7 @@ class Conditions:
         rows (int): Images that methods with many forwards put through at a time.
         commit (str): Of the repository, ``-dirty`` if tracked files were changed.
         date (str): UTC, ISO 8601.
+        channels_last (bool): Whether weights and images lie in this memory format.
     """
 
     device: str
@@ -59,14 +60,16 @@ class Conditions:
     rows: int
     commit: str
     date: str
+    channels_last: bool = False
 
     def line(self) -> str:
         """All that a table or figure must name, but for the date, in one line."""
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        extras = ", TF32" * self.tf32 + ", channels last" * self.channels_last
         return (
-            f"{self.device_name} ({self.device}), {self.threads} threads, {self.dtype}"
-            f"{', TF32' if self.tf32 else ''}; m = {self.passes}, p = {self.dropout:g}, "
-            f"seed {self.seed}; {versions}; commit {self.commit}"
+            f"{self.device_name} ({self.device}), {self.threads} threads, {self.dtype}{extras}; "
+            f"m = {self.passes}, p = {self.dropout:g}, seed {self.seed}; {versions}; "
+            f"commit {self.commit}"
         )
 
 
@@ -78,6 +81,7 @@ def current_conditions(
     dropout: float,
     seed: int,
     rows: int,
+    channels_last: bool = False,
 ) -> Conditions:
     """The conditions as they are now."""
     cuda = device.type == "cuda"
@@ -88,6 +92,7 @@ def current_conditions(
         platform=platform.platform(),
         dtype=str(dtype).removeprefix("torch."),
         tf32=cuda and bool(torch.backends.cuda.matmul.allow_tf32),
+        channels_last=channels_last,
         threads=torch.get_num_threads(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,

@@ -62,7 +62,8 @@ def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
 
     Args:
 
-        name (str): One of :func:`available_models`.
+        name (str): One of :func:`available_models`, or a ``.py`` file that
+            :func:`captum_plq.models.load_model` can load.
         seed (int): Seed of random weights; the global random state is left alone.
 
     Returns:
@@ -74,6 +75,12 @@ def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
     """
     if name == "dlib":
         return BenchmarkModel("dlib", load_model("dlib"), 150, 0.0, 255.0, "dlib's own (CC0)")
+    if name.endswith(".py"):
+        model = load_model(name)
+        height, width = model.spec.input_size
+        if height != width:
+            raise ValueError(f"Only square images can be measured, but {name} takes others.")
+        return BenchmarkModel(model.spec.name, model, height, 0.0, 255.0, model.spec.source)
     if name not in _RANDOM:
         raise ValueError(f"There is no model {name!r}; there are {', '.join(available_models())}.")
     make, size = _RANDOM[name]

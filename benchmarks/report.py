@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figure import speed_figure
 from benchmarks.results import MethodResult, SpeedResult
+from benchmarks.tables import number, read_json, table, write_json
 from benchmarks.timing import Spread
 
 __all__ = ["markdown", "read_results", "write_report", "write_result"]
@@ -16,19 +16,16 @@ __all__ = ["markdown", "read_results", "write_report", "write_result"]
 
 def write_result(result: SpeedResult, directory: Path) -> Path:
     """Writes one result, with every round of every method, and returns the path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{result.stem}.json"
-    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
+    return write_json(result.to_json(), directory / f"{result.stem}.json")
 
 
 def read_results(directory: Path) -> list[SpeedResult]:
-    """All results in a directory, by device, model, type and batch."""
-    results = [
-        SpeedResult.from_json(json.loads(path.read_text(encoding="utf-8")))
-        for path in directory.glob("speed-*.json")
-    ]
+    """All results in a directory, by device, model, type and batch.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    results = [SpeedResult.from_json(record) for record in read_json(directory, "speed-*.json")]
     return sorted(results, key=_place)
 
 
@@ -51,8 +48,6 @@ def write_report(directory: Path) -> list[Path]:
         FileNotFoundError: if there are none.
     """
     results = read_results(directory)
-    if not results:
-        raise FileNotFoundError(f"There are no speed-*.json in {directory}.")
     table, text, picture = (directory / f"speed.{ending}" for ending in ("csv", "md", "png"))
     _write_csv(results, table)
     text.write_text(markdown(results), encoding="utf-8")
@@ -97,8 +92,7 @@ def _section(result: SpeedResult) -> list[str]:
     on_gpu = result.rates is not None
     head = ["method", "time ÷ Saliency", "rounds", "ms", "memory ÷", "FLOPs ÷", "fwd", "bwd"]
     head += ["images/s", "of floor"] if on_gpu else []
-    lines += [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
-    lines += [_row(_cells(m, on_gpu)) for m in result.methods if m.reason is None]
+    lines += table(head, [_cells(m, on_gpu) for m in result.methods if m.reason is None])
     failed = [m for m in result.methods if m.reason is not None]
     if failed:
         lines += ["", "Did not run:", ""]
@@ -112,14 +106,14 @@ def _cells(m: MethodResult, on_gpu: bool) -> list[str]:
         m.name,
         _spread(m.ratio),
         str(m.ratio.count) if m.ratio else "",
-        _number(m.time.median * 1e3 if m.time else None, ".4g"),
-        _number(m.memory_ratio, ".3f"),
-        _number(m.flops_ratio, ".3f"),
-        _number(m.forwards, ".3g"),
-        _number(m.backwards, ".3g"),
+        number(m.time.median * 1e3 if m.time else None, ".4g"),
+        number(m.memory_ratio, ".3f"),
+        number(m.flops_ratio, ".3f"),
+        number(m.forwards, ".3g"),
+        number(m.backwards, ".3g"),
     ]
     if on_gpu:
-        cells += [_number(m.images_per_second, ".4g"), _number(m.share_of_floor, ".0%")]
+        cells += [number(m.images_per_second, ".4g"), number(m.share_of_floor, ".0%")]
     return cells
 
 
@@ -127,14 +121,6 @@ def _spread(spread: Spread | None) -> str:
     if spread is None:
         return ""
     return f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _write_csv(results: Sequence[SpeedResult], path: Path) -> None:

@@ -101,10 +101,15 @@ class SpeedResult:
     @property
     def stem(self) -> str:
         """Name of its file: what tells it from other runs on the same machine."""
+        return f"speed-{self.model}-{self.conditions.device}-b{self.batch}{self.kind}"
+
+    @property
+    def kind(self) -> str:
+        """Ending of the file name that tells type, TF32 and memory format, if not the usual."""
         given = self.conditions
         dtype = "" if given.dtype == "float32" else f"-{given.dtype}"
         tf32 = "-tf32" if given.tf32 else ""
-        return f"speed-{self.model}-{given.device}-b{self.batch}{dtype}{tf32}"
+        return dtype + tf32 + ("-channels-last" if given.channels_last else "")
 
     @property
     def batch(self) -> int:

@@ -31,6 +31,7 @@ class SpeedSettings:
         device (str): ``"cpu"`` or ``"cuda"``.
         dtype (torch.dtype): Weights and images are cast to it.
         tf32 (bool): See :func:`~benchmarks.conditions.conditions_set`.
+        channels_last (bool): Weights and images of convolutions in this memory format.
         threads (int, optional): ``None``: torch's own number.
         rounds (int): Interleaved rounds.
         slow_rounds (int): Of these, how many the slow methods take part in.
@@ -44,6 +45,7 @@ class SpeedSettings:
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     tf32: bool = False
+    channels_last: bool = False
     threads: int | None = None
     rounds: int = 9
     slow_rounds: int = 3
@@ -82,8 +84,10 @@ def measure_speed(
         raise RuntimeError("There is no CUDA device here: run with --device cpu.")
     rows = settings.rows or (256 if device.type == "cuda" else 32)
     with conditions_set(settings.threads, settings.tf32, settings.seed):
-        network = model.network.to(device, settings.dtype)
+        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        network = model.network.to(device, settings.dtype).to(memory_format=layout)
         images = model.images(batch, settings.seed).to(device, settings.dtype)
+        images = images.to(memory_format=layout)
         subject = Subject(
             network, model.low, model.high, settings.passes, settings.dropout, settings.seed, rows
         )
@@ -94,6 +98,7 @@ def measure_speed(
             dropout=settings.dropout,
             seed=settings.seed,
             rows=rows,
+            channels_last=settings.channels_last,
         )
         rates = measure_rates(device, settings.dtype) if device.type == "cuda" else None
         with warnings.catch_warnings():

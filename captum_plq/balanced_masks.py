@@ -12,6 +12,9 @@ __all__ = ["BLOCKS", "BalancedMasks"]
 BLOCKS = 8
 """Into how many blocks the features are split; the order of the Hadamard matrix."""
 
+_GROUPS = 8
+"""How many independent groups there are at least, if there are that many pairs."""
+
 
 class BalancedMasks(DropoutMasks):
     r"""Dropout patterns in independent groups, balanced and antithetic within each.
@@ -34,7 +37,9 @@ class BalancedMasks(DropoutMasks):
     Args:
 
         passes (int): m, even, ≥ 4. The patterns per group are the largest divisor of m/2
-            up to 8 that leaves at least two groups: 5 for the 100 passes of the paper.
+            up to 8 that leaves at least eight groups, for the sake of the standard error: 5
+            for the 100 passes of the paper, and ten groups. Fewer than 32 passes are antithetic
+            alone.
         dropout (float): Must be 0.5.
         seed (int): As for :class:`~captum_plq.dropout_masks.DropoutMasks`.
 
@@ -50,7 +55,8 @@ class BalancedMasks(DropoutMasks):
                 f"got {dropout!r} and {passes!r}."
             )
         half = passes // 2
-        self.patterns = max(k for k in range(1, min(BLOCKS, half // 2) + 1) if half % k == 0)
+        most = max(1, min(BLOCKS, half // _GROUPS))
+        self.patterns = max(k for k in range(1, most + 1) if half % k == 0)
         self.group_size = 2 * self.patterns
         self.groups = half // self.patterns
         odd = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device="cpu")

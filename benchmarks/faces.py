@@ -1,0 +1,107 @@
+"""Real faces for a network: read from a folder, aligned as the network expects them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_plq.faces import NoFaceError, align_face, detect_faces, load_image
+from captum_plq.models import ModelSpec
+
+__all__ = ["FaceSet", "load_faces"]
+
+_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Faces, ready for one network.
+
+    Args:
+
+        images (Tensor): (n, 3, H, W), float32, RGB, 0–255.
+        names (list[str]): Their files, relative to the folder.
+        left_out (dict[str, str]): File → why it could not be used.
+    """
+
+    images: Tensor
+    names: list[str]
+    left_out: dict[str, str]
+
+
+def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> FaceSet:
+    """Draws faces from a folder, as many different people as there are.
+
+    Each subfolder counts as a person, as in LFW. Images of the network's own input size are
+    taken to be aligned; in others the surest face is found and aligned, with a margin around
+    the image if there is none without.
+
+    Args:
+
+        directory (Path): Searched with its subfolders.
+        spec (ModelSpec): Of the network.
+        count (int): How many faces.
+        seed (int): Of the draw; the same seed draws the same files.
+
+    Returns:
+        *FaceSet*: ``count`` faces.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds fewer usable images.
+        ImportError: if the extra ``faces`` is not installed.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"There is no folder {directory}.")
+    chips: list[NDArray[np.uint8]] = []
+    names: list[str] = []
+    left_out: dict[str, str] = {}
+    for path in _drawn(directory, seed):
+        if len(chips) == count:
+            break
+        name = str(path.relative_to(directory))
+        try:
+            chips.append(_aligned(load_image(path), spec))
+            names.append(name)
+        except ValueError as error:
+            left_out[name] = str(error)
+    if len(chips) < count:
+        raise ValueError(
+            f"{directory} holds {len(chips)} usable faces, fewer than the {count} asked for "
+            f"({len(left_out)} images could not be used)."
+        )
+    images = torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
+    return FaceSet(images, names, left_out)
+
+
+def _drawn(directory: Path, seed: int) -> Iterator[Path]:
+    """All images in random order: one of each person, then a second of each, and so on."""
+    people: dict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(directory.rglob("*")):
+        if path.suffix.lower() in _ENDINGS:
+            people[path.parent].append(path)
+    generator = np.random.default_rng(seed)
+    shuffled = [list(generator.permutation(np.array(files))) for files in people.values()]
+    order = generator.permutation(len(shuffled))
+    for turn in zip_longest(*(shuffled[i] for i in order)):
+        yield from (Path(path) for path in turn if path is not None)
+
+
+def _aligned(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
+    if image.shape[:2] == spec.input_size:
+        return image
+    try:
+        found = detect_faces(image)
+    except NoFaceError:  # a tight crop
+        margin = max(image.shape[:2]) // 2
+        image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+        found = detect_faces(image)
+    return align_face(image, found[0], template=spec.alignment, size=spec.input_size)

@@ -81,6 +81,7 @@ def _add_scaling(parser: argparse.ArgumentParser) -> None:
 def _add_estimators(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, type=_words, help="names or .py files of face networks")
+    add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--images", required=True, type=Path, metavar="DIR", help="faces; subfolders are people")
     add("--about", help="where the images are from, in words (default: the folder's name)")
     add("--faces", default=200, type=_positive, help="how many (default: 200)")
@@ -167,6 +168,7 @@ def _scaling(given: argparse.Namespace) -> int:
 
 def _estimators(given: argparse.Namespace) -> int:
     settings = EstimatorSettings(
+        device=given.device,
         dropout=given.dropout,
         passes=tuple(given.m),
         repeats=given.repeats,

@@ -29,6 +29,7 @@ class EstimatorSettings:
 
     Args:
 
+        device (str): ``"cpu"`` or ``"cuda"``.
         dropout (float): p.
         passes (tuple[int, ...]): The m to try with the estimators that draw.
         repeats (int): Seeds for each of them.
@@ -37,6 +38,7 @@ class EstimatorSettings:
         seed (int): Of the faces; the estimators' seeds count up from it.
     """
 
+    device: str = "cpu"
     dropout: float = 0.5
     passes: tuple[int, ...] = (32, 100, 320, 1000)
     repeats: int = 20
@@ -150,9 +152,11 @@ def study_estimators(
     Raises:
         ValueError: if the network's head is not affine.
     """
+    device = torch.device(settings.device)
+    model, pixels = model.to(device), faces.images.to(device)
     with conditions_set(settings.threads, False, settings.seed), torch.no_grad():
         conditions = current_conditions(
-            torch.device("cpu"),
+            device,
             torch.float32,
             passes=100,
             dropout=settings.dropout,
@@ -160,10 +164,10 @@ def study_estimators(
             rows=_FACES_AT_A_TIME,
         )
         serfiq = SERFIQ(model, embedding_layer=_layer(model))
-        head = serfiq.tap.examine(model, (faces.images[:2],), find_affine_head)
+        head = serfiq.tap.examine(model, (pixels[:2],), find_affine_head)
         rest = nn.Sequential(head.layer, *head.tail)
         progress("embedding")
-        features = torch.cat([serfiq.tap.features(model, (x,))[1] for x in faces.images.split(16)])
+        features = torch.cat([serfiq.tap.features(model, (x,))[1] for x in pixels.split(16)])
 
         def assess(estimator: Estimator, passes: int, seed: int) -> tuple[Tensor, Tensor]:
             """Q and its stated standard error, (n,) each, float64."""
@@ -192,7 +196,7 @@ def study_estimators(
             reference_error=float((limit_error / limit).mean()),
             distance=float(limit.mean()),
             spread=float(limit.std() / limit.mean()),
-            whole_network=_difference(model, faces.images[:8], assess, settings),
+            whole_network=_difference(model, pixels[:8], assess, settings),
             scores=scores,
             conditions=conditions,
         )
@@ -225,8 +229,9 @@ def _assess(
     parts = [serfiq.assess(x, standard_error=True) for x in features.split(_FACES_AT_A_TIME)]
     if serfiq.fallback_reason is not None:
         raise ValueError(f"There is no closed form on this network: {serfiq.fallback_reason}")
-    quality = torch.cat([part.quality for part in parts]).double()
-    return quality, torch.cat([cast("Tensor", part.standard_error) for part in parts]).double()
+    quality = torch.cat([part.quality for part in parts])
+    error = torch.cat([cast("Tensor", part.standard_error) for part in parts])
+    return quality.double().cpu(), error.double().cpu()
 
 
 def _distance(quality: Tensor) -> Tensor:
@@ -272,5 +277,5 @@ def _difference(
             embedding_layer=_layer(model),
         )
         head, _ = assess(estimator, 100, settings.seed)
-        worst = max(worst, float((whole(images) - head[: len(images)]).abs().max()))
+        worst = max(worst, float((whole(images).cpu() - head[: len(images)]).abs().max()))
     return worst

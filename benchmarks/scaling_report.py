@@ -146,6 +146,8 @@ def _draw(
             for m in _shown(result)
             if m.name == name and (found := value(m)) is not None
         ]
+        if not points:
+            continue
         x, y, void = ([point[i] for point in points] for i in range(3))
         if dashed:
             axes.plot(x, y, color=colour, linestyle="--", linewidth=1, alpha=0.6)

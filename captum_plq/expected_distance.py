@@ -60,7 +60,7 @@ def expected_pairwise_distance(
 
     What :func:`~captum_plq.functional.mean_pairwise_distance` with ``"pairs"`` tends to as m
     grows, for an affine embedding layer, to second order in the noise. Not in the paper;
-    derived in docs/closed_form.md. With :math:`y = W (f \circ z) + b`, :math:`z_k`
+    derived in docs/estimators.md. With :math:`y = W (f \circ z) + b`, :math:`z_k`
     independent, 1/(1-p) with probability 1-p and 0 otherwise, write :math:`\mu = W f + b`,
     :math:`\zeta_k = z_k - 1`, :math:`c = p/(1-p)`,
     :math:`h_k = f_k^2 \lVert w_k \rVert^2`, :math:`a_k = f_k\, w_k \cdot \mu`, and

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -54,11 +57,12 @@ _NOT_NEEDED = (
     "numpy.dtypes.Float32DType",
     "numpy.dtypes.Float64DType",
     "numpy.dtypes.Int64DType",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
 )
+
+
+_PLAIN = ("torch.", "collections.")  # where the parts of any file of tensors come from
 
 
 class _NotNeeded:
@@ -153,7 +157,12 @@ def _refuse_other_archives(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+            # torch.load does not compare checksums; torch.save can be told to write zeros.
+            checked = any(info.CRC for info in archive.infolist())
+            damaged = archive.testzip() if checked else None
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"the checksum of its part {damaged!r} is wrong")
+    except Exception as error:  # a damaged archive may raise anything
         raise _damaged(path, "torch", error) from error
     parts = {part for name in names for part in name.split("/")}
     if {"constants.pkl", "code"} & parts:
@@ -172,22 +181,26 @@ def _refuse_other_archives(path: Path) -> None:
 def _read_torch(path: Path) -> object:
     inert: list[Any] = [(_NotNeeded, name) for name in _NOT_NEEDED]
     try:
-        with torch.serialization.safe_globals(inert):
+        with torch.serialization.safe_globals(inert), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the protocol of a file that is refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise _damaged(path, "torch", error) from error
-    names = _globals_in(path, reason)
-    if any(name.startswith("torch.nn.modules.") for name in names):
+    wanted = _wanted(path)
+    if any(name.startswith("torch.nn.modules.") for name in wanted):
         raise ValueError(
             f"{path} is a whole network, pickled (torch.save(network)), which only loads by "
             "running the code it names. Where that code is, and if you trust the file, save its "
             "weights: torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt')."
         )
-    if names:
+    told = re.search(r"(?:GLOBAL|class|instantiate|reduce|build) ([A-Za-z_]\w*\.[\w.]+)", reason)
+    others = [n for n in wanted if n not in _NOT_NEEDED and not n.startswith(_PLAIN)]
+    if told or others:
+        calls = told[1] if told else ", ".join(others[:3])
         raise ValueError(
-            f"{path} is refused: it is a pickle that calls {', '.join(names[:3])}, and reading it "
+            f"{path} is refused: it is a pickle that calls {calls}, and reading it "
             "could run any code (torch.load with weights_only=True does not allow it). If you "
             "trust whoever made it, read it elsewhere and save only its tensors: "
             "torch.save(network.state_dict(), 'weights.pt')."
@@ -198,15 +211,25 @@ def _read_torch(path: Path) -> object:
     )
 
 
-def _globals_in(path: Path, reason: str) -> list[str]:
-    """Names of the classes and functions that a pickle wants and may not have."""
-    try:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        names = sorted(name for name in unsafe if name not in _NOT_NEEDED)
-    except Exception:  # not a zip archive, or not a pickle that torch can look through
-        names = []
-    told = re.search(r"(?:GLOBAL|class|instantiate|reduce|build) ([A-Za-z_][\w]*\.[\w.]+)", reason)
-    return names or ([told[1]] if told else [])
+def _wanted(path: Path) -> list[str]:
+    """Names of the classes and functions in the pickles of a file, which are only looked at."""
+    names: list[str] = []
+    with contextlib.suppress(Exception), contextlib.ExitStack() as opened:
+        stream: IO[bytes] = opened.enter_context(path.open("rb"))
+        if zipfile.is_zipfile(path):
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            part = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            stream = opened.enter_context(archive.open(part))
+        while True:  # the old format is several pickles; the end of the last raises
+            strings: list[str] = []
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    names.append(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    names.append(".".join(strings[-2:]))
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    return names
 
 
 def _tensors(path: Path, content: object) -> dict[str, Tensor]:

@@ -290,9 +290,10 @@ def test_any_changed_bit_is_found_or_does_not_matter(saved, written):
         changed = bytearray(data)
         changed[position] ^= 1 << position % 8
         try:
-            same(read_weights(written(bytes(changed))), state)
-        except ValueError as error:
-            assert "weights.pth " in str(error)
+            read = read_weights(written(bytes(changed)))
+        except ValueError:
+            continue
+        same(read, state)
 
 
 def test_a_file_without_checksums_is_read(saved):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from captum_plq.explanation import Explainer, Settings
+    from captum_plq.models import ModelInfo
 
 __all__ = ["main"]
 
@@ -64,6 +66,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
     add("--model", default="dlib", metavar="NAME|FILE", help="network (default: %(default)s)")
+    add("--checkpoint", type=Path, metavar="FILE",
+        help="weight file of a named network, see 'captum-plq models'")  # fmt: skip
     add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
     add("--dropout", type=float, default=0.5, help="p, dropout rate (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the dropout masks (default: %(default)s)")
@@ -95,7 +99,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _demo(arguments: argparse.Namespace) -> int:
     from captum_plq.demo import run_demo
 
-    for line in run_demo(arguments.output, arguments.model, _settings(arguments)):
+    output, model, checkpoint = arguments.output, arguments.model, arguments.checkpoint
+    for line in run_demo(output, model, _settings(arguments), checkpoint):
         print(line)
     return 0
 
@@ -103,27 +108,46 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _models(_: argparse.Namespace) -> int:
     from captum_plq.models import available_models
 
-    for info in available_models():
-        spec = info.spec
+    for infos in _alike(available_models()):
+        spec = infos[0].spec
         height, width = spec.input_size
-        weights = str(info.weights) if info.weights_present else f"absent ({info.install})"
         dropout = {True: "yes", False: "no", None: "unknown"}[spec.trained_with_dropout]
-        print(f"{spec.name}: {height}x{width} pixels, {spec.alignment} alignment")
+        names = ", ".join(info.spec.name for info in infos)
+        print(f"{names}: {height}x{width} pixels, {spec.alignment} alignment")
         print(f"  licence of the weights  {spec.licence_weights}")
         print(f"  licence of the code     {spec.licence_code}")
         print(f"  trained with dropout    {dropout}")
         print(f"  source                  {spec.source}")
-        print(f"  weights                 {weights}")
+        for info in infos:
+            if info.needs_file:
+                print(f"  weights                 --checkpoint FILE: {info.install}")
+            else:
+                found = str(info.weights) if info.weights_present else f"absent ({info.install})"
+                print(f"  weights                 {found}")
     print("FILE.py: a network of your own: a file that defines load_model()")
     print("FILE.dat: dlib's network from a file of its weights")
     return 0
+
+
+def _alike(infos: Sequence[ModelInfo]) -> list[list[ModelInfo]]:
+    """Groups networks that follow one another and differ in their name only."""
+    groups: list[list[ModelInfo]] = []
+    for info in infos:
+        if groups and replace(groups[-1][0].spec, name=info.spec.name) == info.spec:
+            groups[-1].append(info)
+        else:
+            groups.append([info])
+    return groups
 
 
 def _explain(arguments: argparse.Namespace) -> int:
     from captum_plq.explanation import Explainer, write_json
     from captum_plq.models import load_model
 
-    explainer = Explainer(load_model(arguments.model), _settings(arguments))
+    model = load_model(arguments.model, arguments.checkpoint)
+    explainer = Explainer(model, _settings(arguments))
+    if model.unused_weights:
+        print(f"Left out, for training only: {', '.join(model.unused_weights)}")
     if explainer.spec.note:
         print(explainer.spec.note)
     results: list[dict[str, Any]] = []
@@ -157,7 +181,11 @@ def _explain_file(
     results = []
     for ending, chip, found in _chips(explainer, image, path, arguments):
         explanation = explainer(chip[None])
-        extra = {"source": str(path), **({} if found is None else {"detection": found})}
+        extra: dict[str, Any] = {"source": str(path)}
+        if arguments.checkpoint is not None:
+            extra["checkpoint"] = str(arguments.checkpoint)
+        if found is not None:
+            extra["detection"] = found
         paths = explanation.save(arguments.output, f"{stem}{ending}", extra=extra)
         print(f"{path}: {explanation.titles()[0]}")
         for written in paths:

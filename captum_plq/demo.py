@@ -24,7 +24,12 @@ __all__ = ["run_demo"]
 _BLUR = 0.03  # sigma, in chip heights
 
 
-def run_demo(directory: Path, model: str = "dlib", settings: Settings | None = None) -> list[str]:
+def run_demo(
+    directory: Path,
+    model: str = "dlib",
+    settings: Settings | None = None,
+    checkpoint: Path | None = None,
+) -> list[str]:
     """Explains NASA's portrait of an astronaut, as it is and spoilt in three ways.
 
     Args:
@@ -32,6 +37,7 @@ def run_demo(directory: Path, model: str = "dlib", settings: Settings | None = N
         directory (Path): Where the figure, the arrays and the record go.
         model (str): A network, see :func:`~captum_plq.models.load_model`.
         settings (Settings, optional): Default: the paper's.
+        checkpoint (Path, optional): Weight file of a network that needs one.
 
     Returns:
         *list[str]*: lines for the person who asked: qualities, what to make of them, and the
@@ -40,7 +46,8 @@ def run_demo(directory: Path, model: str = "dlib", settings: Settings | None = N
     Raises:
         MissingExtraError: if scikit-image, which ships the portrait, is not installed.
     """
-    explainer = Explainer(load_model(model), settings)
+    network = load_model(model, checkpoint)
+    explainer = Explainer(network, settings)
     spec = explainer.spec
     portrait = _portrait()
     face = detect_faces(portrait)[0]
@@ -58,11 +65,16 @@ def run_demo(directory: Path, model: str = "dlib", settings: Settings | None = N
         directory,
         "astronaut",
         names=list(spoilt),
-        extra={"source": "skimage.data.astronaut(), NASA, public domain"},
+        extra={
+            "source": "skimage.data.astronaut(), NASA, public domain",
+            **({} if checkpoint is None else {"checkpoint": str(checkpoint)}),
+        },
     )
     width = max(map(len, spoilt))
     titles = explanation.titles()
     lines = [f"{name:{width}}  {title}" for name, title in zip(spoilt, titles, strict=True)]
+    if network.unused_weights:
+        lines.append(f"Left out, for training only: {', '.join(network.unused_weights)}")
     return [*lines, *([spec.note] if spec.note else []), *(str(path) for path in paths)]
 
 

@@ -241,7 +241,7 @@ class Explainer:
         }
         return {
             "parameters": parameters,
-            "model": asdict(self.spec),
+            "model": {**asdict(self.spec), "output": _selector_name(self.spec)},
             "device": _device_name(self.device),
             "versions": _versions(),
         }
@@ -250,6 +250,15 @@ class Explainer:
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Writes a record for people and programs: indented, in UTF-8."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _selector_name(spec: ModelSpec) -> int | str | None:
+    """The spec's ``output``, a function by its name, so that JSON can hold it."""
+    return (
+        getattr(spec.output, "__qualname__", repr(spec.output))
+        if callable(spec.output)
+        else spec.output
+    )
 
 
 def _scaling(spec: ModelSpec, settings: Settings) -> tuple[QualityScaling | None, str]:

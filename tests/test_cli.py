@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ data = pytest.importorskip("skimage.data", reason="needs scikit-image")
 
 from captum_plq import SERFIQ, PixelQualityAttribution, quality_map  # noqa: E402
 from captum_plq.cli import main  # noqa: E402
+from captum_plq.explanation import Explainer, Settings  # noqa: E402
 from captum_plq.faces import align_face, detect_faces  # noqa: E402
-from captum_plq.models import load_model  # noqa: E402
+from captum_plq.models import FaceModel, iresnet, load_model  # noqa: E402
 
 FAST = ["--passes", "5"]
 
@@ -189,6 +191,66 @@ def test_a_network_of_ones_own(photo, tmp_path):
     assert np.median(maps) == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A file as MagFace's training saves one, of random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = iresnet(18)
+    state = {f"features.module.{key}": value for key, value in network.state_dict().items()}
+    state["parallel_fc.weight"] = torch.zeros(512, 10)
+    path = tmp_path_factory.mktemp("weights") / "00025.pth"
+    torch.save({"epoch": 25, "state_dict": state}, path)
+    return path
+
+
+def test_a_named_network_and_a_checkpoint(photo, tmp_path, capsys, checkpoint):
+    model = ["--model", "magface-iresnet18", "--checkpoint", checkpoint]
+    assert run("explain", photo, *model, "-o", tmp_path, *FAST) == 0
+    record = json.loads((tmp_path / "portrait.json").read_text("utf-8"))
+    assert record["model"]["name"] == "magface-iresnet18"
+    assert record["model"]["channel_order"] == "BGR"
+    assert record["checkpoint"] == str(checkpoint)
+    assert record["parameters"]["embedding_layer"] == "backbone.fc"
+    assert np.load(tmp_path / "portrait.npz")["images"].shape == (1, 112, 112, 3)
+    printed = capsys.readouterr().out
+    assert "Left out, for training only: parallel_fc.weight" in printed
+    assert "dropout of whole channels" in printed
+
+    assert run("demo", *model, "-o", tmp_path / "demo", *FAST) == 0
+    record = json.loads((tmp_path / "demo" / "astronaut.json").read_text("utf-8"))
+    assert record["checkpoint"] == str(checkpoint)
+    assert "Left out, for training only: parallel_fc.weight" in capsys.readouterr().out
+
+
+def test_the_record_holds_any_output_selector(tmp_path):
+    spec = load_model("dlib").spec
+    for output, told in ((0, 0), ("embedding", "embedding"), (pick, "pick")):
+        backbone = load_model("dlib").backbone
+        model = FaceModel(Twice(backbone), replace(spec, output=output, embedding_layer=None))
+        chips = np.full((1, 150, 150, 3), 100, dtype=np.uint8)
+        chips[:, 40:90] = 200
+        explanation = Explainer(model, Settings(passes=4))(chips)
+        record = json.loads(explanation.save(tmp_path, "chip")[-1].read_text("utf-8"))
+        assert record["model"]["output"] == told
+
+
+def pick(output):
+    return output["embedding"]
+
+
+class Twice(torch.nn.Module):
+    """Returns an embedding and a number, by name and by position."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        embedding = self.network(x)
+        return {"embedding": embedding, "norm": embedding.norm(dim=1)}
+
+
 @pytest.mark.parametrize("weights", ["l1", "sum", "signed", "l2"])
 def test_every_weighting(photo, tmp_path, weights):
     assert run("explain", photo, "-o", tmp_path, "--weights", weights, *FAST) == 0
@@ -211,6 +273,10 @@ def test_the_score_as_target(photo, tmp_path):
         (["--passes", "1"], "passes must be an integer of at least 2"),
         (["--dropout", "1"], "strictly between 0 and 1"),
         (["--model", "no-such-network"], "Known: 'dlib'"),
+        (["--model", "iresnet50"], "backbone.pth of r50"),
+        (["--model", "iresnet50", "--checkpoint", "nowhere.pth"], "no file nowhere.pth"),
+        (["--checkpoint", "nowhere.pth"], "no file nowhere.pth"),
+        (["--model", "mine.py", "--checkpoint", "w.pth"], "goes with the name of a network"),
         (["--device", "cuda:99"], "cannot be used here"),
         (["--device", "abacus"], "cannot be used here"),
     ],
@@ -237,6 +303,28 @@ def test_models_lists_licence_and_presence(capsys):
     assert "dlib: 150x150" in printed
     assert "CC0-1.0" in printed
     assert "dlib_face_recognition_resnet_model_v1.dat" in printed
+
+
+def test_models_lists_the_networks_that_need_a_file(capsys):
+    assert run("models") == 0
+    blocks = {}
+    for line in capsys.readouterr().out.splitlines():
+        if not line.startswith(" "):
+            blocks[line.partition(":")[0]] = block = []
+        block.append(line)
+    told = {names: "\n".join(lines) for names, lines in blocks.items()}
+    arcface = told["iresnet18, iresnet34, iresnet50, iresnet100, iresnet200"]
+    assert "112x112 pixels, arcface alignment" in arcface
+    assert "non-commercial research only" in arcface
+    assert "trained with dropout    no" in arcface
+    assert "--checkpoint FILE: backbone.pth of r100" in arcface
+    assert "trained with dropout    yes" in told["facenet"]
+    assert "20180402-114759-vggface2.pt" in told["facenet"]
+    assert "MIT" in told["adaface-ir18, adaface-ir50, adaface-ir101"]
+    names = "magface-iresnet18, magface-iresnet50, magface-iresnet100"
+    assert "Apache-2.0" in told[names]
+    assert "CC BY-NC 4.0" in told["crfiqa-iresnet50, crfiqa-iresnet100"]
+    assert all("licence of the code     BSD-3-Clause" in told[n] for n in (names, "facenet"))
 
 
 def test_models_says_what_is_absent(capsys, monkeypatch):

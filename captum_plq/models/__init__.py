@@ -1,20 +1,33 @@
 """Face networks: what has to be known about one, and loading one by name or file."""
 
+from captum_plq.models.adaface import ADAFACE_SPEC, AdaFaceIR
+from captum_plq.models.architecture import Architecture
+from captum_plq.models.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
 from captum_plq.models.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
 from captum_plq.models.inception_resnet import INCEPTION_RESNET_V1_SPEC, InceptionResnetV1
 from captum_plq.models.iresnet import IRESNET_SPEC, IResNet, iresnet
+from captum_plq.models.magface import MAGFACE_SPEC, MagFaceIResNet
 from captum_plq.models.registry import ModelInfo, available_models, load_model
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.user_file import load_user_file
+from captum_plq.models.weight_file import read_weights
+from captum_plq.models.weight_fit import load_weights
 
 __all__ = [
+    "ADAFACE_SPEC",
+    "CRFIQA_SPEC",
     "DLIB_SPEC",
     "INCEPTION_RESNET_V1_SPEC",
     "IRESNET_SPEC",
+    "MAGFACE_SPEC",
+    "AdaFaceIR",
+    "Architecture",
+    "CRFIQAIResNet",
     "DlibResNet",
     "FaceModel",
     "IResNet",
     "InceptionResnetV1",
+    "MagFaceIResNet",
     "ModelInfo",
     "ModelSpec",
     "available_models",
@@ -22,4 +35,6 @@ __all__ = [
     "iresnet",
     "load_model",
     "load_user_file",
+    "load_weights",
+    "read_weights",
 ]

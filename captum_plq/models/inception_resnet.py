@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_plq.models.architecture import Architecture
 from captum_plq.models.spec import ModelSpec
 
-__all__ = ["INCEPTION_RESNET_V1_SPEC", "InceptionResnetV1"]
+__all__ = ["FACENET", "INCEPTION_RESNET_V1_SPEC", "InceptionResnetV1"]
 
 INCEPTION_RESNET_V1_SPEC = ModelSpec(
     name="inception-resnet-v1",
@@ -28,8 +30,7 @@ INCEPTION_RESNET_V1_SPEC = ModelSpec(
     ),
     source=(
         "Szegedy et al., Inception-v4, Inception-ResNet (2016); weights: David Sandberg's "
-        "facenet, converted by facenet-pytorch (20180402-114759-vggface2.pt, "
-        "20180408-102900-casia-webface.pt)"
+        "facenet, converted by github.com/timesler/facenet-pytorch (releases)"
     ),
     note=(
         "This network was trained on the face boxes of MTCNN, resized without alignment: faces "
@@ -71,9 +72,7 @@ class InceptionResnetV1(nn.Module):
 
     Examples::
 
-        >>> network = InceptionResnetV1()
-        >>> network.load_state_dict(torch.load("20180402-114759-vggface2.pt", weights_only=True))
-        >>> model = FaceModel(network, INCEPTION_RESNET_V1_SPEC).eval()
+        >>> model = load_model("facenet", weights="20180402-114759-vggface2.pt")
         >>> embedding = model(images)  # images: (B, 3, 160, 160), 0–255, RGB
     """
 
@@ -116,6 +115,15 @@ class InceptionResnetV1(nn.Module):
         x = self.block8(self.repeat_3(x))
         x = self.dropout(self.avgpool_1a(x).flatten(1))
         return F.normalize(self.last_bn(self.last_linear(x)))
+
+
+FACENET = Architecture(
+    spec=replace(INCEPTION_RESNET_V1_SPEC, name="facenet"),
+    build=InceptionResnetV1,
+    weights="20180402-114759-vggface2.pt or 20180408-102900-casia-webface.pt",
+    training_only=("logits.",),
+)
+"""What :func:`~captum_plq.models.registry.load_model` loads as ``facenet``."""
 
 
 class _Conv(nn.Module):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
+from captum_plq.models.architecture import Architecture
 from captum_plq.models.spec import ModelSpec
 
-__all__ = ["IRESNET_SPEC", "IResNet", "iresnet"]
+__all__ = ["IRESNETS", "IRESNET_SPEC", "STAGES", "IResNet", "iresnet"]
 
 IRESNET_SPEC = ModelSpec(
     name="iresnet",
@@ -22,8 +25,8 @@ IRESNET_SPEC = ModelSpec(
     licence_code="BSD-3-Clause (this package)",
     licence_weights="non-commercial research only (InsightFace's model zoo)",
     source=(
-        "Deng et al., ArcFace (CVPR 2019); weights: insightface, recognition/arcface_torch "
-        "(backbone.pth)"
+        "Deng et al., ArcFace (CVPR 2019); weights: github.com/deepinsight/insightface, "
+        "recognition/arcface_torch (backbone.pth)"
     ),
     note=(
         "insightface trains these networks with dropout 0, so SER-FIQ's precondition is not "
@@ -36,14 +39,14 @@ It has no α, r and γ: the paper's 130, 0.88 and 7.5 were measured on its autho
 which was trained with dropout, and nobody has measured them on these weights.
 """
 
-# Residual blocks in each of the four stages.
-_STAGES = {
+STAGES = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 14, 3),
     100: (3, 13, 30, 3),
     200: (6, 26, 60, 6),
 }
+"""Residual blocks in each of the four stages, by the published depth."""
 
 
 class IResNet(nn.Module):
@@ -74,9 +77,7 @@ class IResNet(nn.Module):
 
     Examples::
 
-        >>> network = iresnet(50)
-        >>> network.load_state_dict(torch.load("backbone.pth", weights_only=True))
-        >>> model = FaceModel(network, IRESNET_SPEC).eval()
+        >>> model = load_model("iresnet50", weights="backbone.pth")
         >>> embedding = model(images)  # images: (B, 3, 112, 112), 0–255, RGB
     """
 
@@ -95,7 +96,7 @@ class IResNet(nn.Module):
         self.layer3 = _stage(128, 256, layers[2])
         self.layer4 = _stage(256, 512, layers[3])
         self.bn2 = nn.BatchNorm2d(512)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout: nn.Module = nn.Dropout(dropout)
         self.fc = nn.Linear(512 * 7 * 7, embedding_size)
         self.features = nn.BatchNorm1d(embedding_size)
 
@@ -110,9 +111,11 @@ class IResNet(nn.Module):
             *Tensor*: (B, d), not of unit length.
         """
         x = self.prelu(self.bn1(self.conv1(images)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = self.dropout(self.bn2(x).flatten(1))
-        embedding: Tensor = self.features(self.fc(x))
+        return self._embed(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
+
+    def _embed(self, maps: Tensor) -> Tensor:
+        """The head: (B, 512, 7, 7) to (B, d)."""
+        embedding: Tensor = self.features(self.fc(self.dropout(self.bn2(maps).flatten(1))))
         return embedding
 
 
@@ -136,9 +139,20 @@ def iresnet(depth: int, embedding_size: int = 512, dropout: float = 0.0) -> IRes
         >>> iresnet(18).eval()(torch.zeros(1, 3, 112, 112)).shape
         torch.Size([1, 512])
     """
-    if depth not in _STAGES:
-        raise ValueError(f"depth must be one of {list(_STAGES)}, but got {depth!r}.")
-    return IResNet(_STAGES[depth], embedding_size, dropout)
+    if depth not in STAGES:
+        raise ValueError(f"depth must be one of {list(STAGES)}, but got {depth!r}.")
+    return IResNet(STAGES[depth], embedding_size, dropout)
+
+
+IRESNETS = tuple(
+    Architecture(
+        spec=replace(IRESNET_SPEC, name=f"iresnet{depth}"),
+        build=partial(iresnet, depth),
+        weights=f"backbone.pth of r{depth}",
+    )
+    for depth in STAGES
+)
+"""What :func:`~captum_plq.models.registry.load_model` loads as ``iresnet18`` to ``iresnet200``."""
 
 
 class _Block(nn.Module):

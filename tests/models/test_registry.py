@@ -54,8 +54,10 @@ def forget_user_files():
 def test_available_models_lists_dlib_without_importing_or_loading_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("weights were read"))
-    (info,) = available_models()
+    info, *others = available_models()
     assert info.spec is DLIB_SPEC
+    assert not info.needs_file
+    assert all(other.needs_file for other in others)
     assert info.weights_present
     assert info.weights == find_dlib_weights()
     assert info.install == "pip install 'captum-plq[faces]'"
@@ -64,7 +66,7 @@ def test_available_models_lists_dlib_without_importing_or_loading_it(monkeypatch
 
 def test_without_the_weights(monkeypatch):
     monkeypatch.setitem(sys.modules, "face_recognition_models", None)
-    (info,) = available_models()
+    info, *_ = available_models()
     assert not info.weights_present
     assert info.weights is None
     with pytest.raises(ImportError, match="pip install"):

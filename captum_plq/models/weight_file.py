@@ -1,0 +1,280 @@
+"""Reads a file of weights, whoever wrote it, without running any code that is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+__all__ = ["read_weights"]
+
+# Where a checkpoint keeps its weights, beside an optimiser, a step count and the like.
+_CONTAINERS = (
+    "state_dict",
+    "model_state_dict",
+    "state_dict_backbone",
+    "model",
+    "backbone",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+    "student",
+)
+
+# Other files that end up under such a name: how they begin, what they are, what to do.
+_OTHERS = (
+    (b"\x89HDF\r\n", "an HDF5 file, as Keras writes it, not weights of torch"),
+    (b"<", "a web page or XML, not weights: the download gave a page instead of the file"),
+    (b"{", "a JSON text, not weights"),
+    (b"\x1f\x8b", "compressed with gzip: decompress it first"),
+    (b"Rar!", "a RAR archive: unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it first"),
+)
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+# What checkpoints hold beside tensors. It is not needed, so nothing of it is imported: the
+# unpickler is given an inert class in its place.
+_NOT_NEEDED = (
+    "argparse.Namespace",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.dtypes.Float32DType",
+    "numpy.dtypes.Float64DType",
+    "numpy.dtypes.Int64DType",
+    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+)
+
+
+_PLAIN = ("torch.", "collections.")  # where the parts of any file of tensors come from
+
+
+class _NotNeeded:
+    """Stands for an object of a checkpoint that is no tensor; takes anything, keeps nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> _NotNeeded:
+        return object.__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Reads the tensors of a ``.safetensors`` file or of one that ``torch.save`` wrote.
+
+    The kind is told by the content, not by the name. Of a checkpoint that holds its weights
+    under ``"state_dict"``, ``"model"``, ``"backbone"`` or the like, these are taken.
+
+    Args:
+
+        path (str or PathLike): The file.
+
+    Returns:
+        *dict[str, Tensor]*: the weights by name, on the CPU, in the precision of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a file of weights, is damaged, or is a pickle that would run
+            code (``weights_only`` refuses it); says which, and what to do.
+
+    Examples::
+
+        >>> state = read_weights("backbone.pth")
+        >>> state["fc.weight"].shape
+        torch.Size([512, 25088])
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        kind = "is a folder, not a file of weights" if path.is_dir() else None
+        raise FileNotFoundError(f"{path} {kind}." if kind else f"There is no file {path}.")
+    with path.open("rb") as file:
+        head = file.read(256)
+    _refuse_others(path, head)
+    if _is_safetensors(path, head):
+        return _read_safetensors(path)
+    if head.startswith(b"PK"):
+        _refuse_other_archives(path)
+    return _tensors(path, _read_torch(path))
+
+
+def _refuse_others(path: Path, head: bytes) -> None:
+    if not head:
+        raise ValueError(f"{path} is empty (0 bytes): the download failed; fetch it again.")
+    if head.startswith(_LFS):
+        size = re.search(rb"size (\d+)", head)
+        told = f" of {int(size[1]):,} bytes" if size else ""
+        raise ValueError(
+            f"{path} is a Git LFS pointer, a note of where the file{told} is kept, not the file: "
+            "run 'git lfs install' and 'git lfs pull' in its repository, or download the file "
+            "from its web page."
+        )
+    if path.suffix.lower() == ".onnx" or (head[:1] == b"\x08" and b"\x12\x07pytorch" in head[:64]):
+        raise ValueError(
+            f"{path} is an ONNX file, a whole network and not weights of a named one: give it as "
+            "the model itself."
+        )
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for magic, what in _OTHERS:
+        if text.startswith(magic):
+            raise ValueError(f"{path} is {what}.")
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    return path.suffix.lower() == ".safetensors" or head[8:9] == b"{"
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _damaged(path, "safetensors", error) from error
+    if not tensors:
+        raise ValueError(f"{path} holds no tensor.")
+    return tensors
+
+
+def _refuse_other_archives(path: Path) -> None:
+    """Looks into a zip archive, which is what torch.save and torch.jit.save both write."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            # torch.load does not compare checksums; torch.save can be told to write zeros.
+            checked = any(info.CRC for info in archive.infolist())
+            damaged = archive.testzip() if checked else None
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"the checksum of its part {damaged!r} is wrong")
+    except Exception as error:  # a damaged archive may raise anything
+        raise _damaged(path, "torch", error) from error
+    parts = {part for name in names for part in name.split("/")}
+    if {"constants.pkl", "code"} & parts:
+        raise ValueError(
+            f"{path} is TorchScript (torch.jit.save), a whole network in which the hooks that "
+            "find the embedding do not run. Save the weights of the network it was made from: "
+            "torch.save(network.state_dict(), 'weights.pt')."
+        )
+    if "data.pkl" not in parts:
+        raise ValueError(
+            f"{path} is a zip archive, but torch.save did not write it (it begins with "
+            f"{names[:3]}): if the weights are in it, unpack it first."
+        )
+
+
+def _read_torch(path: Path) -> object:
+    inert: list[Any] = [(_NotNeeded, name) for name in _NOT_NEEDED]
+    try:
+        with torch.serialization.safe_globals(inert), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the protocol of a file that is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error)
+    except Exception as error:  # a damaged file may raise anything
+        raise _damaged(path, "torch", error) from error
+    wanted = _wanted(path)
+    if any(name.startswith("torch.nn.modules.") for name in wanted):
+        raise ValueError(
+            f"{path} is a whole network, pickled (torch.save(network)), which only loads by "
+            "running the code it names. Where that code is, and if you trust the file, save its "
+            "weights: torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt')."
+        )
+    told = re.search(r"(?:GLOBAL|class|instantiate|reduce|build) ([A-Za-z_]\w*\.[\w.]+)", reason)
+    others = [n for n in wanted if n not in _NOT_NEEDED and not n.startswith(_PLAIN)]
+    if told or others:
+        calls = told[1] if told else ", ".join(others[:3])
+        raise ValueError(
+            f"{path} is refused: it is a pickle that calls {calls}, and reading it "
+            "could run any code (torch.load with weights_only=True does not allow it). If you "
+            "trust whoever made it, read it elsewhere and save only its tensors: "
+            "torch.save(network.state_dict(), 'weights.pt')."
+        )
+    raise ValueError(
+        f"{path} is neither safetensors nor a file that torch.save wrote, or it is corrupted: "
+        f"{_first_line(reason.split('WeightsUnpickler error:')[-1])}."
+    )
+
+
+def _wanted(path: Path) -> list[str]:
+    """Names of the classes and functions in the pickles of a file, which are only looked at."""
+    names: list[str] = []
+    with contextlib.suppress(Exception), contextlib.ExitStack() as opened:
+        stream: IO[bytes] = opened.enter_context(path.open("rb"))
+        if zipfile.is_zipfile(path):
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            part = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            stream = opened.enter_context(archive.open(part))
+        while True:  # the old format is several pickles; the end of the last raises
+            strings: list[str] = []
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    names.append(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    names.append(".".join(strings[-2:]))
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    return names
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    """The state dict in what a file held, and in the containers that it may be in."""
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}, not a state dict (weights by name): save "
+            "network.state_dict()."
+        )
+    inside = {key: content[key] for key in _CONTAINERS if _holds_tensors(content.get(key))}
+    if len(inside) > 1:
+        raise ValueError(
+            f"{path} holds several sets of weights, {', '.join(map(repr, inside))}: save the one "
+            "that is meant in a file of its own."
+        )
+    if inside:
+        return _tensors(path, next(iter(inside.values())))
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            shown = ", ".join(map(repr, list(content)[:5]))
+            raise ValueError(
+                f"{path} holds no state dict (weights by name): {key!r} is a "
+                f"{type(value).__name__}. Its entries: {shown}."
+            )
+    if not content:
+        raise ValueError(f"{path} holds no tensor.")
+    return {key: value.detach() for key, value in content.items()}
+
+
+def _holds_tensors(value: object) -> bool:
+    """Whether a value is a state dict, or a container that has one."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(part, Tensor) for part in value.values()) or any(
+        _holds_tensors(value.get(key)) for key in _CONTAINERS
+    )
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is truncated or corrupted ({path.stat().st_size:,} bytes of a {kind} file): "
+        f"{_first_line(str(error))}. Fetch it again, and compare its size and checksum."
+    )
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return (lines[0] if lines else "it ends early").rstrip(". ")[:200]

@@ -139,7 +139,7 @@ def mobilefacenet(layout: MobileFaceNetLayout, embedding_size: int | None = None
 
             - ``"y1"``: insightface's MXNet model, under its own names (``conv_1.conv2d``,
               ``res_3.model.block0.conv_sep``, ``pre_fc1``);
-            - ``"foamliu"``: ReLU6 in place of PReLU; (``dw_conv.depthwise``,
+            - ``"foamliu"``: ReLU6 in place of PReLU (``dw_conv.depthwise``,
               ``features.0.conv.0.0``, ``conv3``);
             - ``"xiaoccer"``: for 112×96 faces (``blocks.0.conv.0``, ``linear1.conv``);
             - ``"treb1en"``: BGR (``conv_23.conv_dw.conv``, ``conv_6_dw.bn``, ``linear``);

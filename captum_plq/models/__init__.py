@@ -4,11 +4,15 @@ from captum_plq.models.adaface import ADAFACE_SPEC, AdaFaceIR
 from captum_plq.models.architecture import Architecture
 from captum_plq.models.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
 from captum_plq.models.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
+from captum_plq.models.edgeface import EDGEFACE_SPECS, EdgeFace, edgeface
 from captum_plq.models.inception_resnet import INCEPTION_RESNET_V1_SPEC, InceptionResnetV1
 from captum_plq.models.iresnet import IRESNET_SPEC, IResNet, iresnet
 from captum_plq.models.magface import MAGFACE_SPEC, MagFaceIResNet
+from captum_plq.models.mobilefacenet import MOBILEFACENET_SPECS, MobileFaceNet, mobilefacenet
+from captum_plq.models.onnx_models import ONNX_SPEC, OnnxNetwork, load_onnx
 from captum_plq.models.registry import ModelInfo, available_models, load_model
 from captum_plq.models.spec import FaceModel, ModelSpec
+from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
 from captum_plq.models.user_file import load_user_file
 from captum_plq.models.weight_file import read_weights
 from captum_plq.models.weight_fit import load_weights
@@ -17,24 +21,35 @@ __all__ = [
     "ADAFACE_SPEC",
     "CRFIQA_SPEC",
     "DLIB_SPEC",
+    "EDGEFACE_SPECS",
+    "HUB_FACE_MODELS",
     "INCEPTION_RESNET_V1_SPEC",
     "IRESNET_SPEC",
     "MAGFACE_SPEC",
+    "MOBILEFACENET_SPECS",
+    "ONNX_SPEC",
     "AdaFaceIR",
     "Architecture",
     "CRFIQAIResNet",
     "DlibResNet",
+    "EdgeFace",
     "FaceModel",
     "IResNet",
     "InceptionResnetV1",
     "MagFaceIResNet",
+    "MobileFaceNet",
     "ModelInfo",
     "ModelSpec",
+    "OnnxNetwork",
     "available_models",
     "dlib_resnet",
+    "edgeface",
     "iresnet",
     "load_model",
+    "load_onnx",
     "load_user_file",
     "load_weights",
+    "mobilefacenet",
     "read_weights",
+    "timm_model",
 ]

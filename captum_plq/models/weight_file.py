@@ -24,6 +24,7 @@ __all__ = ["read_weights"]
 _CONTAINERS = (
     "state_dict",
     "model_state_dict",
+    "net_state_dict",
     "state_dict_backbone",
     "model",
     "backbone",

@@ -61,7 +61,11 @@ def rgb(count, size):
 
 
 def test_the_names_are_those_of_the_tables():
-    assert set(BY_NAME) == set(SHAPES)
+    in_files_of_their_own = {
+        name for name in BY_NAME if name.startswith(("mobilefacenet-", "edgeface_"))
+    }
+    assert len(in_files_of_their_own) == 12
+    assert set(BY_NAME) - in_files_of_their_own == set(SHAPES)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from captum_plq.models import (
@@ -14,6 +15,7 @@ from captum_plq.models import (
     load_user_file,
 )
 from captum_plq.models.dlib_weights import find_dlib_weights
+from captum_plq.models.registry import ARCHITECTURES
 
 HEAD = """\
 import torch
@@ -85,8 +87,49 @@ def test_a_name_is_never_taken_for_a_file(tmp_path, monkeypatch):
     (tmp_path / "dlib").touch()
     monkeypatch.chdir(tmp_path)
     assert load_model("dlib").spec is DLIB_SPEC
-    with pytest.raises(ValueError, match="neither a"):
+    with pytest.raises(ValueError, match=r"is no \.py, \.onnx or \.dat"):
         load_model(Path("dlib"))
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet-foamliu", "edgeface_xxs"])
+def test_other_architectures_by_name(name, tmp_path):
+    architecture = next(a for a in ARCHITECTURES if a.spec.name == name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = architecture.build().eval()
+    file = tmp_path / "weights.pt"
+    torch.save({"net_state_dict": network.state_dict(), "epoch": 3}, file)
+    model = load_model(name, weights=file)
+    x = 255 * torch.rand(2, 3, 112, 112)
+    expected = FaceModel(network, architecture.spec)(x)
+    torch.testing.assert_close(model(x), expected)
+    with pytest.raises(ValueError, match=f"They fit load_model\\('{name}'"):
+        load_model(file)
+
+
+def test_a_network_of_timm_filled_from_a_file(tmp_path):
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=512)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    model = load_model("timm:vit_tiny_patch16_224", weights=tmp_path / "weights.pth")
+    assert model.spec.name == "timm:vit_tiny_patch16_224"
+    loaded = model.backbone.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
+    with pytest.raises(ValueError, match="needs a weight file"):
+        load_model("timm:vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match=r"no_such_network"):
+        load_model("timm:no_such_network", weights=tmp_path / "weights.pth")
+
+
+def test_a_folder_in_the_layout_of_the_hub(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        load_model(f"local-dir:{tmp_path}")
+
+
+def test_an_onnx_file_is_given_to_its_loader(tmp_path):
+    pytest.importorskip("onnx2torch", reason="needs the extra [onnx]")
+    (tmp_path / "face.onnx").write_bytes(b"no graph")
+    with pytest.raises(ValueError, match=r"face\.onnx"):
+        load_model(tmp_path / "face.onnx")
 
 
 # --- what is refused
@@ -111,7 +154,7 @@ def test_folder(tmp_path):
 def test_file_of_no_known_kind(tmp_path):
     file = tmp_path / "face.jpg"
     file.touch()
-    with pytest.raises(ValueError, match=r"face\.jpg is neither a \.py nor a \.dat file"):
+    with pytest.raises(ValueError, match=r"face\.jpg is no \.py, \.onnx or \.dat file"):
         load_model(file)
 
 
@@ -123,7 +166,7 @@ def test_weights_alone(suffix):
     assert "def load_model():" in str(raised.value)
 
 
-@pytest.mark.parametrize("suffix", ["pt2", "onnx", "ts", "torchscript", "ptl"])
+@pytest.mark.parametrize("suffix", ["pt2", "ts", "torchscript", "ptl"])
 def test_scripted_or_exported(suffix):
     with pytest.raises(ValueError, match="hooks that find the embedding do not run"):
         load_model(f"network.{suffix}")

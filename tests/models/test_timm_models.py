@@ -1,0 +1,239 @@
+"""timm's networks: by name without a network, from a folder, and from the hub's cache."""
+
+import json
+import pickle
+import socket
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from captum_plq import SERFIQ, PixelQualityAttribution
+from captum_plq.models import FaceModel
+from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
+from tests.models.test_iresnet import random_images
+
+VIT = "vit_tiny_patch8_112.made_up"
+CONVNEXT = "convnext_atto.made_up"
+
+# In the form of the hub's config.json: a plain architecture, and what it is changed to.
+CONFIGS = {
+    VIT: {
+        "architecture": "vit_tiny_patch16_224",
+        "num_classes": 512,
+        "model_args": {"img_size": 112, "patch_size": 8, "depth": 2},
+    },
+    CONVNEXT: {
+        "architecture": "convnext_atto",
+        "num_classes": 512,
+        "model_args": {"depths": [1, 1, 1, 1]},
+    },
+}
+NORMALISED = {"input_size": [3, 112, 112], "mean": [0.5, 0.4, 0.3], "std": [0.5, 0.25, 0.2]}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Whatever tries to reach the network fails the test."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("tried to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def network_of(config):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model(
+            config["architecture"], num_classes=config["num_classes"], **config["model_args"]
+        )
+        for parameter in network.parameters():
+            parameter.data.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def fill(folder, name, **changes):
+    """A folder in the hub's layout, and the network whose weights are in it."""
+    config = {**CONFIGS[name], "pretrained_cfg": {**NORMALISED, "first_conv": "stem.0"}, **changes}
+    config["pretrained_cfg"]["classifier"] = "head" if name == VIT else "head.fc"
+    network = network_of(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(network.state_dict(), folder / "model.safetensors")
+    return network
+
+
+def pixels(count, size=112):
+    return 127.5 + 127.5 * random_images(count, size, torch.float32)
+
+
+def assert_is(model, network):
+    images = pixels(2)
+    mean, std = (torch.tensor(NORMALISED[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = network((images / 255 - mean) / std)
+        torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+        for wrong in ((images.flip(1) / 255 - mean) / std, images / 127.5 - 1):
+            assert (network(wrong) - expected).abs().max() > 1e-3 * expected.abs().max()
+    assert expected.shape == (2, 512)
+    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_folder_in_the_layout_of_the_hub(tmp_path, name):
+    network = fill(tmp_path / name, name)
+    before = torch.get_rng_state()
+    models = [
+        timm_model(f"local-dir:{tmp_path / name}"),
+        timm_model(f"hf_hub:someone/{name}", weights=tmp_path / name),
+        timm_model(f"hf-hub:someone/{name}", weights=tmp_path / name / "model.safetensors"),
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    for model in models:
+        assert_is(model, network)
+        assert not any(module.training for module in model.modules())
+    spec = models[1].spec
+    assert spec.name == f"hf_hub:someone/{name}"
+    assert spec.mean == pytest.approx((127.5, 102, 76.5))
+    assert spec.std == pytest.approx((127.5, 63.75, 51))
+    assert (spec.input_size, spec.channel_order) == ((112, 112), "RGB")
+    assert (spec.scaling, spec.gamma, spec.trained_with_dropout) == (None, None, None)
+    assert spec.licence_weights == "none stated"
+
+
+def test_the_cache_of_the_hub_is_enough(tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    cached = tmp_path / f"models--someone--{VIT}"
+    network = fill(cached / "snapshots" / "0123abc", VIT)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_is(timm_model(f"hf_hub:someone/{VIT}"), network)
+
+
+def test_no_cache_and_no_network(tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="not in the hub's cache") as caught:
+        timm_model(HUB_FACE_MODELS[0] + "@main")
+    message = str(caught.value)
+    assert "`hf download gaunernst/vit_tiny_patch8_112.arcface_ms1mv3`" in message
+    assert "config.json and model.safetensors of https://huggingface.co/gaunernst/" in message
+    assert "weights=FOLDER" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("convnext_atto", "head.fc"), ("vit_tiny_patch16_224", "head")]
+)
+def test_serfiq_finds_the_embedding_layer_and_plq_runs(name, layer):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm_model(name, input_size=(32, 48))
+    assert isinstance(model, FaceModel)
+    assert model.spec.embedding_layer == layer
+    assert "untrained" in model.spec.note
+    images = 127.5 + 127.5 * random_images(2, 48, torch.float32)[..., :32, :]
+    serfiq = SERFIQ(model, passes=4)
+    attributions, quality = PixelQualityAttribution(serfiq).attribute(images, return_quality=True)
+    assert serfiq.tap.layer_name == f"backbone.{layer}"
+    assert ((quality > 0) & (quality < 1)).all()
+    assert attributions.isfinite().all()
+    assert (attributions != 0).float().mean() > 0.5
+
+
+def test_width_and_size_can_be_chosen(tmp_path):
+    assert timm_model("resnet18", embedding_size=64)(pixels(1, 224)).shape == (1, 64)
+    fill(tmp_path, VIT)
+    pooled = timm_model(f"local-dir:{tmp_path}", embedding_size=0)
+    assert pooled(pixels(1)).shape == (1, 192)
+    assert pooled.spec.embedding_layer is None
+    with pytest.raises(ValueError, match="input_size is for untrained networks"):
+        timm_model(f"local-dir:{tmp_path}", input_size=(64, 64))
+
+
+# Sizes stated in the README of gau-nernst/timm-face.
+@pytest.mark.parametrize(
+    ("name", "options", "parameters"),
+    [
+        ("vit_tiny_patch16_224", {}, 5_512_640),
+        ("vit_small_patch16_224", {"class_token": False, "global_pool": "avg"}, 21_640_832),
+    ],
+)
+def test_the_face_networks_of_the_hub_are_these(name, options, parameters):
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=512, img_size=112, patch_size=8, **options)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("classes", [1000, 21_841])
+def test_a_classifier_is_refused(tmp_path, classes):
+    fill(tmp_path, VIT, num_classes=classes)
+    with pytest.raises(ValueError, match=f"is a classifier of {classes} classes, not an embedder"):
+        timm_model(f"local-dir:{tmp_path}")
+    assert timm_model(f"local-dir:{tmp_path}", embedding_size=0)(pixels(1)).shape == (1, 192)
+
+
+class Code:
+    def __reduce__(self):
+        return (print, ("a pickle ran code",))
+
+
+def pointer(folder):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def truncated(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def only_a_pickle(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code()))
+
+
+def pickle_by_another_name(folder):
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Code()))
+
+
+def another_network(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "problem"),
+    [
+        (pointer, ValueError, "is a Git LFS pointer, not the file itself"),
+        (truncated, ValueError, "does not hold a network of timm in the hub's layout"),
+        (only_a_pickle, FileNotFoundError, "pickled weights, which can run code, are not taken"),
+        (pickle_by_another_name, ValueError, "does not hold a network of timm"),
+        (another_network, ValueError, "does not hold a network of timm"),
+        (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, "no file .*config"),
+        (lambda folder: (folder / "config.json").write_text("{"), ValueError, "does not hold"),
+    ],
+)
+def test_damaged_folders(tmp_path, capsys, damage, error, problem):
+    fill(tmp_path, VIT)
+    damage(tmp_path)
+    with pytest.raises(error, match=problem):
+        timm_model(f"local-dir:{tmp_path}")
+    assert "a pickle ran code" not in capsys.readouterr().out
+
+
+def test_wrong_names(tmp_path):
+    with pytest.raises(ValueError, match=r"Unknown model .* Did you mean convnext_atto,"):
+        timm_model("convnext_attoo")
+    with pytest.raises(ValueError, match=r"cannot build 'resnet18\.nonsense'"):
+        timm_model("resnet18.nonsense")
+    with pytest.raises(ValueError, match=r"weights= is for hub names, but got 'resnet18'"):
+        timm_model("resnet18", weights=tmp_path)
+    (tmp_path / "other.safetensors").touch()
+    with pytest.raises(ValueError, match=r"other\.safetensors is not called model\.safetensors"):
+        timm_model("hf_hub:someone/something", weights=tmp_path / "other.safetensors")

@@ -41,7 +41,9 @@ def _suitability(arguments: argparse.Namespace) -> int:
 
     model = load_model(arguments.model).to(usable_device(arguments.device))
     spec = model.spec
-    chips, used, failures = _chips(arguments, spec)
+    chips, used, failures = _chips(
+        arguments.directory, spec, arguments.faces, arguments.seed, arguments.aligned
+    )
     for failure in failures:
         print(f"{failure['image']}: left out: {failure['reason']}", file=sys.stderr)
     if len(chips) < arguments.faces:
@@ -75,24 +77,24 @@ def _suitability(arguments: argparse.Namespace) -> int:
 
 
 def _chips(
-    arguments: argparse.Namespace, spec: ModelSpec
+    directory: Path, spec: ModelSpec, count: int, seed: int, aligned: bool
 ) -> tuple[NDArray[np.uint8], list[str], list[dict[str, str]]]:
     """Aligned faces (n, H, W, 3), their files, and the files that could not be used."""
     import numpy as np
 
     from captum_plq.faces import align_face, detect_faces, draw_images, load_image, resize_aligned
 
-    if arguments.faces < 1:
-        raise ValueError(f"--faces must be at least 1, but got {arguments.faces}.")
+    if count < 1:
+        raise ValueError(f"--faces must be at least 1, but got {count}.")
     chips: list[NDArray[np.uint8]] = []
     used: list[str] = []
     failures: list[dict[str, str]] = []
-    for path in draw_images(arguments.directory, arguments.seed):
-        if len(chips) == arguments.faces:
+    for path in draw_images(directory, seed):
+        if len(chips) == count:
             break
         try:
             image = load_image(path)
-            if arguments.aligned:
+            if aligned:
                 chip = resize_aligned(image, spec.input_size)
             else:
                 face = detect_faces(image)[0]
@@ -104,9 +106,7 @@ def _chips(
             failures.append({"image": str(path), "reason": reason.removeprefix(f"{path} ")})
             continue
         chips.append(chip)
-        used.append(str(path.relative_to(arguments.directory)))
+        used.append(str(path.relative_to(directory)))
     if not chips:
-        raise ValueError(
-            f"{arguments.directory} holds no usable face; {len(failures)} images were left out."
-        )
+        raise ValueError(f"{directory} holds no usable face; {len(failures)} images were left out.")
     return np.stack(chips), used, failures

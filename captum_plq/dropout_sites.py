@@ -81,17 +81,19 @@ def find_dropout_sites(
         DropoutSite(x.name, "last linear map", _shape(x)) for x in executions if x.name == last
     ]
     collapsing = [x for x in executions if _collapses(x) and x.name != last]
-    kinds: list[tuple[SiteKind, list[Execution]]] = [
-        ("global convolution", [x for x in collapsing if isinstance(x.layer, _ConvNd)]),
-        ("global pooling", [x for x in collapsing if not isinstance(x.layer, _ConvNd)]),
-    ]
-    if not collapsing:
-        kinds.append(("global pooling", _before_unseen_pooling(executions)))
-    for kind, candidates in kinds:
+    convolutions = [x for x in collapsing if isinstance(x.layer, _ConvNd)]
+    poolings = [x for x in collapsing if not isinstance(x.layer, _ConvNd)]
+
+    def add_last_accepted(kind: SiteKind, candidates: Sequence[Execution]) -> None:
         for candidate in reversed(candidates):
             if _accepted(model, candidate.name, images, output):
                 sites.append(DropoutSite(candidate.name, kind, _shape(candidate)))
-                break
+                return
+
+    add_last_accepted("global convolution", convolutions)
+    add_last_accepted("global pooling", poolings)
+    if len(sites) == 1:
+        add_last_accepted("global pooling", _before_unseen_pooling(executions))
     return sites
 
 

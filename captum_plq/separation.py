@@ -126,15 +126,15 @@ def separation(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(n, (resamples, n), generator=generator)
     falls, wins = (degraded < clean).double().cpu(), _wins(clean, degraded).cpu()
-    # How often each image was drawn, as a share: the AUROC is then a quadratic form.
-    weight = torch.zeros(resamples, n, dtype=torch.float64)
-    weight.scatter_add_(1, drawn, torch.full_like(weight, 1 / n))
-    shares, areas = weight @ falls, ((weight @ wins) * weight).sum(1)
+    # How often each image was drawn; the AUROC is then a quadratic form, exact up to the division.
+    times = torch.zeros(resamples, n, dtype=torch.float64)
+    times.scatter_add_(1, drawn, torch.ones_like(times))
+    shares, areas = times @ falls / n, ((times @ wins) * times).sum(1) / n**2
 
     def estimate(value: float, values: Tensor) -> Estimate:
         outside = (1 - confidence) / 2
         ends = torch.tensor([outside, 1 - outside], dtype=values.dtype)
-        low, high = torch.quantile(values, ends).clamp(0, 1).tolist()
+        low, high = torch.quantile(values, ends).tolist()
         return Estimate(value, low, high)
 
     return Separation(estimate(float(falls.mean()), shares), estimate(float(wins.mean()), areas))
@@ -142,7 +142,7 @@ def separation(
 
 def _wins(clean: Tensor, degraded: Tensor) -> Tensor:
     """(n, n), 1 where the clean image of the row beats the degraded one of the column."""
-    difference = clean[:, None] - degraded[None, :]
+    difference = clean.detach()[:, None] - degraded.detach()[None, :]
     return (difference.sign().double() + 1) / 2
 
 

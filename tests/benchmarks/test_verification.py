@@ -155,9 +155,7 @@ def test_json_there_and_back_and_the_table(folder):
 
 def test_command_line(folder, capsys):
     network = folder / "net.py"
-    network.write_text(
-        "from tests.benchmarks.test_verification import means_model as load_model\n"
-    )
+    network.write_text("from tests.benchmarks.test_verification import means_model as load_model\n")
     out = folder / "out"
     arguments = ["verification", "--model", str(network), "--pairs", str(folder / "pairs.csv")]
     arguments += ["--threads", "1", "-o", str(out), "--images"]

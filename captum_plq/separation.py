@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Estimate", "Separation", "auroc", "separation", "share_falling"]
+__all__ = ["Estimate", "Separation", "auroc", "auroc_gain", "separation", "share_falling"]
 
 
 @dataclass(frozen=True)
@@ -118,26 +118,82 @@ def separation(
         True
     """
     _check(clean, degraded)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be strictly between 0 and 1, but got {confidence}.")
+    times = _times_drawn(len(clean), resamples, seed)
+    falls, wins = (degraded < clean).double().cpu(), _wins(clean, degraded).cpu()
+    return Separation(
+        _estimate(falls.mean(), times @ falls / len(clean), confidence),
+        _estimate(wins.mean(), _quadratic(times, wins), confidence),
+    )
+
+
+def auroc_gain(
+    scores: Tensor,
+    over: Tensor,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """By how much one score's mean AUROC over several degradations exceeds another score's.
+
+    Both scores are of the same images, and are resampled together.
+
+    Args:
+
+        scores (Tensor): (1 + k, n), of the clean images, then of their k degradations.
+        over (Tensor): (1 + k, n), the score to compare with, in the same order.
+        confidence (float): as for :func:`separation`.
+        resamples (int): as for :func:`separation`.
+        seed (int): as for :func:`separation`.
+
+    Returns:
+        *Estimate*: in [-1, 1]; above 0 where ``scores`` separates better.
+
+    Raises:
+        ValueError: if the shapes differ, there is no degradation, a score is not finite, or
+            ``confidence`` or ``resamples`` are out of range.
+
+    Examples::
+
+        >>> auroc_gain(one, other).low > 0  # surely better
+        True
+    """
+    if scores.shape != over.shape or scores.ndim != 2 or len(scores) < 2:
+        raise ValueError(
+            "Two scores to compare must be (1 + k, n) each, k ≥ 1, but got "
+            f"{tuple(scores.shape)} and {tuple(over.shape)}."
+        )
+    mean_wins = []
+    for clean, *degraded in (scores, over):
+        for worse in degraded:
+            _check(clean, worse)
+        mean_wins.append(torch.stack([_wins(clean, worse) for worse in degraded]).mean(0).cpu())
+    gains = mean_wins[0] - mean_wins[1]
+    times = _times_drawn(scores.shape[1], resamples, seed)
+    return _estimate(gains.mean(), _quadratic(times, gains), confidence)
+
+
+def _times_drawn(n: int, resamples: int, seed: int) -> Tensor:
+    """(resamples, n): how often each of n images was drawn in each resample."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, but got {resamples}.")
-    n = len(clean)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(n, (resamples, n), generator=generator)
-    falls, wins = (degraded < clean).double().cpu(), _wins(clean, degraded).cpu()
-    # How often each image was drawn; the AUROC is then a quadratic form, exact up to the division.
+    drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
     times = torch.zeros(resamples, n, dtype=torch.float64)
-    times.scatter_add_(1, drawn, torch.ones_like(times))
-    shares, areas = times @ falls / n, ((times @ wins) * times).sum(1) / n**2
+    return times.scatter_add_(1, drawn, torch.ones_like(times))
 
-    def estimate(value: float, values: Tensor) -> Estimate:
-        outside = (1 - confidence) / 2
-        ends = torch.tensor([outside, 1 - outside], dtype=values.dtype)
-        low, high = torch.quantile(values, ends).tolist()
-        return Estimate(value, low, high)
 
-    return Separation(estimate(float(falls.mean()), shares), estimate(float(wins.mean()), areas))
+def _quadratic(times: Tensor, wins: Tensor) -> Tensor:
+    """Mean of (n, n) wins over the pairs of each resample: (resamples,)."""
+    return ((times @ wins) * times).sum(1) / len(wins) ** 2
+
+
+def _estimate(value: Tensor, values: Tensor, confidence: float) -> Estimate:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be strictly between 0 and 1, but got {confidence}.")
+    outside = (1 - confidence) / 2
+    ends = torch.tensor([outside, 1 - outside], dtype=values.dtype)
+    low, high = torch.quantile(values, ends).tolist()
+    return Estimate(float(value), low, high)
 
 
 def _wins(clean: Tensor, degraded: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from captum_plq.embedding_layer import OutputSelector
 from captum_plq.embedding_tap import EmbeddingTap
 from captum_plq.faces.degrade import STANDARD_DEGRADATIONS, Degradation
 from captum_plq.functional import quality_with_standard_error
-from captum_plq.separation import auroc, separation
+from captum_plq.separation import auroc, auroc_gain, separation
 from captum_plq.suitability_result import Reading, Suitability, Trial, Verdict, verdict_on
 
 __all__ = ["Reading", "Suitability", "Trial", "Verdict", "assess_suitability", "verdict_on"]
@@ -46,7 +46,9 @@ def assess_suitability(
     tells. All images are degraded and scored with dropout at every usable place (see
     :func:`~captum_plq.dropout_sites.find_dropout_sites`) and every p, in one forward per
     place. The first half of the images chooses the best setting; the second half judges it,
-    and the usual one, so that no figure is tuned on the images it is reported on.
+    and the usual one, so that no figure is tuned on the images it is reported on. Another
+    setting than the usual one is chosen only if its mean AUROC is surely higher
+    (:func:`~captum_plq.separation.auroc_gain`).
 
     Args:
 
@@ -135,7 +137,15 @@ def assess_suitability(
         )
 
     usual = rates.index(_USUAL_DROPOUT)  # at the first site
-    best = max(range(len(trials)), key=lambda i: (trials[i].auroc, i == usual))
+    best = max(range(len(trials)), key=lambda i: trials[i].auroc)
+    gain = auroc_gain(
+        *(settings[i][2][0, :, :half] for i in (best, usual)),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    if gain.low <= 0:  # not surely better
+        best = usual
     usual_reading = read(usual)
     return Suitability(
         usual=usual_reading,

@@ -76,7 +76,7 @@ class Suitability:
         usual (Reading): As :class:`~captum_plq.SERFIQ` does by default: before the last
             linear map, p = 0.5.
         best (Reading): The setting with the highest mean AUROC on the images that chose,
-            read on the others; ``usual`` itself, if that was the best.
+            read on the others; ``usual`` itself, if no other was surely better there.
         trials (list[Trial]): All settings, on the images that chose.
         images_choosing (int), images_judging (int): How many images did what.
         passes (int), seed (int): m, and the seed of masks, degradations and resampling.
@@ -123,7 +123,7 @@ class Suitability:
             *(f"{name:5}  {_setting(x)}: {x.verdict}" for name, x in readings.items()),
         ]
         if len(readings) == 1:
-            lines.append("best   the usual setting")
+            lines.append("best   the usual setting: no other is surely better")
         lines += [
             "",
             _row("", [cell for name in readings for cell in (f"{name}: Q falls", "AUROC")]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_plq.separation import Estimate, auroc, separation, share_falling
+from captum_plq.separation import Estimate, auroc, auroc_gain, separation, share_falling
 
 
 def t(*values):
@@ -94,6 +94,30 @@ def test_seeded_and_without_the_global_random_state():
     assert len(others) > 1
 
 
+def test_the_gain_is_the_difference_of_mean_aurocs_resampled_together():
+    generator = torch.Generator().manual_seed(2)
+    one, other = torch.randn(2, 3, 30, generator=generator)
+    one[0] += 1
+    other = 0.7 * one + other
+
+    def difference(i):
+        means = [(auroc(x[0, i], x[1, i]) + auroc(x[0, i], x[2, i])) / 2 for x in (one, other)]
+        return means[0] - means[1]
+
+    found = auroc_gain(one, other, resamples=3000)
+    assert found.value == pytest.approx(difference(torch.arange(30)))
+    numbers = np.random.default_rng(5)
+    loop = [difference(torch.from_numpy(numbers.integers(0, 30, 30))) for _ in range(2000)]
+    np.testing.assert_allclose(
+        [found.low, found.high], np.quantile(loop, [0.025, 0.975]), atol=0.015
+    )
+    assert auroc_gain(one, one) == Estimate(0.0, 0.0, 0.0)
+    back = auroc_gain(other, one, resamples=3000)
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-found.value, -found.high, -found.low)
+    )
+
+
 def test_certain_cases_have_intervals_of_no_width():
     assert separation(t(3, 4), t(1, 2)).auroc == Estimate(1.0, 1.0, 1.0)
     found = separation(t(5, 5, 5), t(5, 5, 5))  # a score that knows nothing
@@ -110,6 +134,9 @@ def test_certain_cases_have_intervals_of_no_width():
         (lambda: separation(t(1, 2), t(1, torch.inf)), "infinite"),
         (lambda: separation(t(1, 2), t(1, 2), confidence=1.0), "strictly between 0 and 1"),
         (lambda: separation(t(1, 2), t(1, 2), resamples=0), "at least 1"),
+        (lambda: auroc_gain(t(1, 2)[None], t(1, 2)[None]), r"\(1 \+ k, n\)"),
+        (lambda: auroc_gain(torch.ones(2, 3), torch.ones(2, 4)), r"\(2, 3\) and \(2, 4\)"),
+        (lambda: auroc_gain(torch.ones(2, 3), torch.full((2, 3), torch.nan)), "NaN"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel, ModelSpec
-from captum_plq.separation import Estimate, Separation, auroc, separation
+from captum_plq.separation import Estimate, Separation, auroc, auroc_gain, separation
 from captum_plq.suitability import Suitability, assess_suitability, verdict_on
 from tests.conftest import SHARED_DATA, assert_untouched, small_face_net, snapshot
 
@@ -154,6 +154,12 @@ def test_every_figure_is_that_of_serfiq_on_its_half(two_sites):
         areas = [auroc(clean, found[name].quality[:11]) for name in degradations]
         assert trial.auroc == pytest.approx(np.mean(areas), abs=1e-12)
     best = max(result.trials, key=lambda t: t.auroc)
+    assert best.site.layer != "fc" or best.dropout != 0.5
+    first_half = [
+        torch.stack([found[name].quality[:11] for name in as_tensor])
+        for found in (tried[best.site.layer, best.dropout], tried["fc", 0.5])
+    ]
+    assert auroc_gain(*first_half, resamples=300, seed=3).low > 0  # else the usual is kept
     assert (result.best.site, result.best.dropout) == (best.site, best.dropout)
     assert (result.usual.site.layer, result.usual.dropout) == ("fc", 0.5)
     for reading in (result.usual, result.best):
@@ -239,6 +245,14 @@ def test_table_and_json_say_the_same(two_sites):
         assert f"{trial['auroc']:.3f}" in line
     assert "p = 0.5 before fc (last linear map)" in text
     assert record["rule"][:60] in text
+
+
+def test_another_setting_must_be_surely_better():
+    """Where no setting knows anything, the highest of them is only the luckiest."""
+    chips = np.random.default_rng(1).integers(0, 256, (60, 20, 20, 3), np.uint8)
+    result = assess_suitability(random_quality(), chips, degradations=NOISE, **FAST)
+    assert max(result.trials, key=lambda t: t.auroc).dropout != 0.5
+    assert result.best == result.usual
 
 
 def test_the_table_says_where_the_usual_is_the_best():

@@ -18,7 +18,7 @@ from captum_plq.embedding_tap import EmbeddingTap
 
 __all__ = ["DropoutSite", "SiteKind", "find_dropout_sites"]
 
-SiteKind = Literal["last linear map", "global convolution", "global pooling"]
+SiteKind = Literal["last linear map", "as named", "global convolution", "global pooling"]
 """What follows the dropped features."""
 
 _SCALES_THROUGH = (nn.ReLU, nn.PReLU, nn.LeakyReLU, nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -33,7 +33,8 @@ class DropoutSite:
 
         layer (str): Its qualified name, for ``SERFIQ(model, embedding_layer=...)``.
         kind (str): What follows the dropped features: ``"last linear map"``, SER-FIQ's own
-            place; ``"global convolution"``, one that turns the map into a single pixel (in
+            place; ``"as named"``, another place that was named instead; ``"global
+            convolution"``, one that turns the map into a single pixel (in
             MobileFaceNets depthwise); or ``"global pooling"``.
         features (tuple[int, ...]): Shape of one image's features there.
     """
@@ -60,12 +61,13 @@ def find_dropout_sites(
 
         model (nn.Module): Embedding network, (B, C, H, W) → (B, d); left as it was.
         images (Tensor): (B, C, H, W), floating point, at least one, to try it on.
-        embedding_layer (str, optional): Qualified name of the last linear map. ``None``: found.
+        embedding_layer (str, optional): Qualified name of the first site. ``None``: the last
+            linear map, found.
         output (int, str, Callable or None): Which part of the model's output is the
             embedding, see :func:`~captum_plq.embedding_layer.select_embedding`.
 
     Returns:
-        *list[DropoutSite]*: at least one, the last linear map first.
+        *list[DropoutSite]*: at least one, the last linear map (or what was named) first.
 
     Raises:
         EmbeddingLayerError: if the last linear map cannot be found, or not be used.
@@ -77,9 +79,11 @@ def find_dropout_sites(
     """
     last = EmbeddingTap(embedding_layer, output).locate(model, (images,))
     executions = _watch_all(model, images, last)
-    sites = [
-        DropoutSite(x.name, "last linear map", _shape(x)) for x in executions if x.name == last
-    ]
+    linear = [x.name for x in executions if isinstance(x.layer, (nn.Linear, _ConvNd))]
+    usual: SiteKind = (
+        "last linear map" if embedding_layer is None or linear[-1:] == [last] else "as named"
+    )
+    sites = [DropoutSite(x.name, usual, _shape(x)) for x in executions if x.name == last]
     collapsing = [x for x in executions if _collapses(x) and x.name != last]
     convolutions = [x for x in collapsing if isinstance(x.layer, _ConvNd)]
     poolings = [x for x in collapsing if not isinstance(x.layer, _ConvNd)]
@@ -123,9 +127,9 @@ def _collapses(execution: Execution) -> bool:
 def _before_unseen_pooling(executions: Sequence[Execution]) -> list[Execution]:
     """The last layer that gives a map, if it lets dropout through and a mean follows it."""
     for execution, following in reversed(list(pairwise(executions))):
-        channels, *pixels = execution.output.shape[1:]
-        if len(pixels) == 2 and pixels != [1, 1]:
-            pooled = following.input.ndim == 2 and following.input.shape[1] == channels
+        y, x = execution.output, following.input
+        if y.ndim == 4 and y.shape[2:] != (1, 1):
+            pooled = x.ndim == 2 and x.shape[1] == y.shape[1]
             return [execution] if pooled and isinstance(execution.layer, _SCALES_THROUGH) else []
     return []
 

@@ -149,8 +149,9 @@ def test_a_gate_is_not_the_way(images):
 
 
 def test_a_layer_of_ones_own_is_the_first_site(net, images):
-    assert found(net, images, embedding_layer="trunk.3")[0] == ("trunk.3", LAST, (8, 10, 10))
-    assert found(net, images, embedding_layer="trunk")[0] == ("trunk", LAST, (3, 20, 20))
+    assert found(net, images, embedding_layer="trunk.3")[0] == ("trunk.3", "as named", (8, 10, 10))
+    assert found(net, images, embedding_layer="trunk")[0] == ("trunk", "as named", (3, 20, 20))
+    assert found(net, images, embedding_layer="fc") == found(net, images)
     with pytest.raises(EmbeddingLayerError, match="no module named 'head'"):
         find_dropout_sites(net, images, "head")
 

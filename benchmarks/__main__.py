@@ -22,6 +22,8 @@ from benchmarks.scaling import measure_scaling
 from benchmarks.scaling_report import write_scaling_report
 from benchmarks.speed import SpeedSettings, measure_speed
 from benchmarks.tables import write_json
+from benchmarks.verification import measure_verification
+from benchmarks.verification_report import write_verification_report
 from captum_plq.models import load_model
 
 __all__ = ["main"]
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_estimators(
         protocols.add_parser("estimators", help="SER-FIQ's estimators against very many passes")
     )
+    _add_verification(protocols.add_parser("verification", help="same person? accuracy on pairs"))
     try:
         given = parser.parse_args(arguments)
         code: int = given.run(given)
@@ -93,6 +96,18 @@ def _add_estimators(parser: argparse.ArgumentParser) -> None:
     add("--seed", default=0, type=int)
     _add_output(parser)
     parser.set_defaults(run=_estimators)
+
+
+def _add_verification(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, type=_words, help="names or .py files of face networks")
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--images", required=True, type=Path, metavar="DIR", help="a folder laid out like LFW")
+    add("--pairs", required=True, type=Path, metavar="FILE", help="CSV: fold,first,second,mated")
+    add("--batch", default=16, type=_positive, help="images at a time (default: 16)")
+    add("--threads", type=_positive, help="of the CPU (default: torch's own choice)")
+    _add_output(parser)
+    parser.set_defaults(run=_verification)
 
 
 def _add_measuring(parser: argparse.ArgumentParser, methods: list[str], rounds: int) -> None:
@@ -183,6 +198,22 @@ def _estimators(given: argparse.Namespace) -> int:
         study = study_estimators(model, faces, about, settings, _progress(name))
         print(write_json(study.to_json(), given.output / f"{study.stem}.json"), flush=True)
     _print_all(write_estimators_report(given.output))
+    return 0
+
+
+def _verification(given: argparse.Namespace) -> int:
+    for name in given.model:
+        result = measure_verification(
+            load_model(name),
+            given.images,
+            given.pairs,
+            device=given.device,
+            threads=given.threads,
+            batch=given.batch,
+            progress=_progress(name),
+        )
+        print(write_json(result.to_json(), given.output / f"{result.stem}.json"), flush=True)
+    print(write_verification_report(given.output))
     return 0
 
 

@@ -36,7 +36,7 @@ class Conditions:
         threads (int): torch.get_num_threads().
         cores (int): Processors this process may use.
         load (float or None): One-minute load average at the start: what else was running.
-        passes (int): m of SER-FIQ.
+        passes (int): m of SER-FIQ; 0 where it plays no part.
         dropout (float): p of SER-FIQ.
         seed (int): Of weights, images, masks and methods that draw.
         rows (int): Images that methods with many forwards put through at a time.
@@ -66,9 +66,10 @@ class Conditions:
         """All that a table or figure must name, but for the date, in one line."""
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         extras = ", TF32" * self.tf32 + ", channels last" * self.channels_last
+        serfiq = "" if self.passes == 0 else f"m = {self.passes}, p = {self.dropout:g}, "
         return (
             f"{self.device_name} ({self.device}), {self.threads} threads, {self.dtype}{extras}; "
-            f"m = {self.passes}, p = {self.dropout:g}, seed {self.seed}; {versions}; "
+            f"{serfiq}seed {self.seed}; {versions}; "
             f"commit {self.commit}"
         )
 

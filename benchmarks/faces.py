@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_plq.faces import NoFaceError, align_face, detect_faces, load_image
+from captum_plq.faces import NoFaceError, align_face, detect_faces, draw_images, load_image
 from captum_plq.models import ModelSpec
 
-__all__ = ["FaceSet", "load_faces"]
-
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+__all__ = ["FaceSet", "aligned_chip", "load_faces"]
 
 
 @dataclass(frozen=True)
@@ -59,17 +54,15 @@ def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> F
         ValueError: if it holds fewer usable images.
         ImportError: if the extra ``faces`` is not installed.
     """
-    if not directory.is_dir():
-        raise FileNotFoundError(f"There is no folder {directory}.")
     chips: list[NDArray[np.uint8]] = []
     names: list[str] = []
     left_out: dict[str, str] = {}
-    for path in _drawn(directory, seed):
+    for path in draw_images(directory, seed):
         if len(chips) == count:
             break
         name = str(path.relative_to(directory))
         try:
-            chips.append(_aligned(load_image(path), spec))
+            chips.append(aligned_chip(load_image(path), spec))
             names.append(name)
         except ValueError as error:
             left_out[name] = str(error)
@@ -82,20 +75,23 @@ def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> F
     return FaceSet(images, names, left_out)
 
 
-def _drawn(directory: Path, seed: int) -> Iterator[Path]:
-    """All images in random order: one of each person, then a second of each, and so on."""
-    people: dict[Path, list[Path]] = defaultdict(list)
-    for path in sorted(directory.rglob("*")):
-        if path.suffix.lower() in _ENDINGS:
-            people[path.parent].append(path)
-    generator = np.random.default_rng(seed)
-    shuffled = [list(generator.permutation(np.array(files))) for files in people.values()]
-    order = generator.permutation(len(shuffled))
-    for turn in zip_longest(*(shuffled[i] for i in order)):
-        yield from (Path(path) for path in turn if path is not None)
+def aligned_chip(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
+    """The face of an image as a network expects it.
 
+    Args:
 
-def _aligned(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
+        image (ndarray): (H, W, 3), uint8, RGB. Of the network's own input size, it is taken
+            to be aligned; otherwise the surest face is found and aligned, with a margin
+            around the image if there is none without.
+        spec (ModelSpec): Of the network.
+
+    Returns:
+        *ndarray*: (*spec.input_size, 3), uint8, RGB.
+
+    Raises:
+        ValueError: if no face is found.
+        ImportError: if the extra ``faces`` is not installed.
+    """
     if image.shape[:2] == spec.input_size:
         return image
     try:

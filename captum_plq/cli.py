@@ -1,4 +1,4 @@
-"""The command line: ``captum-plq explain``, ``captum-plq models``, ``captum-plq demo``."""
+"""The command line: ``captum-plq explain``, ``suitability``, ``demo`` and ``models``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from captum_plq.cli_suitability import add_suitability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--all-faces", action="store_true", help="explain every face found")
     _add_common(explain)
     explain.set_defaults(run=_explain)
+
+    add_suitability(commands)
 
     demo = commands.add_parser("demo", help="explain a portrait that needs no download")
     _add_common(demo)

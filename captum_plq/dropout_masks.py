@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from captum_plq._state import untraced
 
-__all__ = ["DropoutMasks", "ProbeMasks"]
+__all__ = ["DropoutMasks", "MasksOfRates", "ProbeMasks"]
 
 
 class DropoutMasks:
@@ -90,3 +92,35 @@ class ProbeMasks(DropoutMasks):
         kept = super().for_features(shape, device).clone()
         kept[0] = True
         return kept
+
+
+class MasksOfRates(DropoutMasks):
+    """The m masks of each of several dropout rates, one rate after another.
+
+    So one forward of a network serves all rates. Each rate has the very masks that
+    :class:`DropoutMasks` draws for it; the scale is part of them, so they are float32.
+
+    Args:
+
+        passes (int): m ≥ 2, for each rate.
+        dropouts (sequence of float): The rates, each in (0, 1).
+        seed (int): As for :class:`DropoutMasks`.
+
+    Raises:
+        ValueError: as :class:`DropoutMasks`, or if there are no rates.
+    """
+
+    def __init__(self, passes: int, dropouts: Sequence[float], seed: int = 0) -> None:
+        if not dropouts:
+            raise ValueError("There must be at least one dropout rate.")
+        self._of_rates = [DropoutMasks(passes, dropout, seed) for dropout in dropouts]
+        super().__init__(passes * len(dropouts), dropouts[0], seed)
+        self.scale = 1.0
+        self._last: tuple[torch.Size, torch.device, Tensor] | None = None
+
+    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """As :meth:`DropoutMasks.for_features`: (rates · m, *shape), float32, 0 or 1/(1 - p)."""
+        if self._last is None or self._last[:2] != (shape, device):
+            scaled = [x.for_features(shape, device) * x.scale for x in self._of_rates]
+            self._last = (shape, device, torch.cat(scaled))
+        return self._last[2]

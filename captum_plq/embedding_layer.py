@@ -24,7 +24,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class _Execution:
+class Execution:
     """One call of a linear layer, as a hook saw it."""
 
     name: str
@@ -63,11 +63,11 @@ def find_embedding_layer(
         EmbeddingLayerError: if no linear layer was seen at work, or if the embedding
             depends on none of them.
     """
-    executions: list[_Execution] = []
+    executions: list[Execution] = []
     with ExitStack() as hooks:
         for name, layer in model.named_modules():
             if isinstance(layer, (nn.Linear, _ConvNd)):
-                hooks.enter_context(_watched(name, layer, executions))
+                hooks.enter_context(watched(name, layer, executions))
         embedding = select_embedding(model(*inputs), selector)
     if not executions:
         raise EmbeddingLayerError(
@@ -179,13 +179,13 @@ def close_rows(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.float(), b.float(), rtol=0.0, atol=tolerance, equal_nan=True)
 
 
-def _watched(name: str, layer: nn.Module, executions: list[_Execution]) -> RemovableHandle:
+def watched(name: str, layer: nn.Module, executions: list[Execution]) -> RemovableHandle:
     """Hooks ``layer`` to note its executions, for as long as the handle is entered."""
 
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
         x = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(x, Tensor) and isinstance(y, Tensor):
-            executions.append(_Execution(name, module, x, y, y._version))
+            executions.append(Execution(name, module, x, y, y._version))
 
     return layer.register_forward_hook(record, with_kwargs=True)
 
@@ -196,15 +196,15 @@ def _usable_after(
     inputs: Sequence[object],
     selector: OutputSelector,
     embedding: Tensor,
-) -> list[_Execution]:
+) -> list[Execution]:
     """The leaf modules that ran after ``layer`` and may be named instead of it."""
-    executions: list[_Execution] = []
+    executions: list[Execution] = []
     with ExitStack() as hooks:
         for name, module in model.named_modules():
             if next(module.children(), None) is None:
-                hooks.enter_context(_watched(name, module, executions))
+                hooks.enter_context(watched(name, module, executions))
         model(*inputs)
-    usable: list[_Execution] = []
+    usable: list[Execution] = []
     while executions and executions[-1].layer is not layer:
         candidate = executions.pop()
         try:
@@ -230,7 +230,7 @@ def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
     return [next(found) if x.requires_grad else None for x in tensors]
 
 
-def _is_low_rank_pair(first: _Execution, second: _Execution) -> bool:
+def _is_low_rank_pair(first: Execution, second: Execution) -> bool:
     """Whether ``second`` is fed by ``first``, unchanged, through fewer features."""
     alike = isinstance(first.layer, nn.Linear) is isinstance(second.layer, nn.Linear)
     fed = (
@@ -242,5 +242,5 @@ def _is_low_rank_pair(first: _Execution, second: _Execution) -> bool:
     return alike and fed and rank < first.input[0].numel() and rank < second.output[0].numel()
 
 
-def _listed(executions: Sequence[_Execution]) -> str:
+def _listed(executions: Sequence[Execution]) -> str:
     return "; ".join(str(x) for x in executions[-6:])

@@ -29,7 +29,14 @@ from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.serfiq import SERFIQ, Estimator
 from captum_plq.visualization import plot_quality_map, plot_quality_maps
 
-__all__ = ["Explainer", "Explanation", "Settings", "write_json"]
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "Settings",
+    "package_versions",
+    "usable_device",
+    "write_json",
+]
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class Explainer:
     def __init__(self, model: FaceModel, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.spec = model.spec
-        self.device = _usable_device(self.settings.device)
+        self.device = usable_device(self.settings.device)
         self.scaling, self.scaling_source = _scaling(self.spec, self.settings)
         self.gamma, self.gamma_source = _gamma(self.spec, self.settings)
         layer = model.spec.embedding_layer
@@ -243,7 +250,7 @@ class Explainer:
             "parameters": parameters,
             "model": {**asdict(self.spec), "output": _selector_name(self.spec)},
             "device": _device_name(self.device),
-            "versions": _versions(),
+            "versions": package_versions(),
         }
 
 
@@ -279,7 +286,8 @@ def _gamma(spec: ModelSpec, settings: Settings) -> tuple[float | None, str]:
     return None, "median pixel of this run's first image at 0.5"
 
 
-def _usable_device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
+    """The device of that name, or a ValueError that says why it cannot be used here."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -294,7 +302,8 @@ def _device_name(device: torch.device) -> str:
 
 
 @cache
-def _versions() -> dict[str, str | None]:
+def package_versions() -> dict[str, str | None]:
+    """Python's version, and the installed ones of what results depend on; ``None``: absent."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in ("captum-plq", "torch", "captum", "numpy", "pillow", "dlib-bin"):
         try:

@@ -7,21 +7,35 @@ functions is called; importing it does not.
 from captum_plq.faces._checks import MissingExtraError
 from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned
 from captum_plq.faces.decode import ImageError, load_image
+from captum_plq.faces.degrade import (
+    STANDARD_DEGRADATIONS,
+    add_noise,
+    cover_lower_part,
+    cover_with_block,
+    reduce_resolution,
+)
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
+from captum_plq.faces.folder import draw_images
 
 __all__ = [
+    "STANDARD_DEGRADATIONS",
     "Disturbed",
     "Face",
     "ImageError",
     "MissingExtraError",
     "NoFaceError",
+    "add_noise",
     "align_face",
     "blur",
     "cover_eye",
+    "cover_lower_part",
+    "cover_with_block",
     "detect_faces",
+    "draw_images",
     "landmarks_in_chip",
     "load_image",
+    "reduce_resolution",
     "resize_aligned",
     "surgical_mask",
 ]

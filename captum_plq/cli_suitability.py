@@ -1,0 +1,112 @@
+"""The command ``captum-plq suitability``: whether SER-FIQ is informative on a network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from captum_plq.models import ModelSpec
+
+__all__ = ["add_suitability"]
+
+
+def add_suitability(commands: Any) -> None:
+    """Adds the command to argparse's subparsers."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "suitability", help="measure whether SER-FIQ is informative on a network"
+    )
+    add = parser.add_argument
+    add("directory", metavar="DIR", type=Path, help="photos of faces; subfolders are people")
+    add("--model", default="dlib", metavar="NAME|FILE", help="network (default: %(default)s)")
+    add("--faces", type=int, default=200, metavar="N",
+        help="how many to take, of different people first (default: %(default)s)")  # fmt: skip
+    add("--aligned", action="store_true", help="images are aligned face crops")
+    add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the draw, of masks, noise and resampling")
+    add("--device", default="cpu", help="e.g. cpu or cuda (default: %(default)s)")
+    add("-o", "--output", type=Path, metavar="FILE", help="where the figures go, as JSON")
+    parser.set_defaults(run=_suitability)
+
+
+def _suitability(arguments: argparse.Namespace) -> int:
+    from captum_plq.explanation import package_versions, usable_device, write_json
+    from captum_plq.models import load_model
+    from captum_plq.suitability import assess_suitability
+
+    model = load_model(arguments.model).to(usable_device(arguments.device))
+    spec = model.spec
+    chips, used, failures = _chips(
+        arguments.directory, spec, arguments.faces, arguments.seed, arguments.aligned
+    )
+    for failure in failures:
+        print(f"{failure['image']}: left out: {failure['reason']}", file=sys.stderr)
+    if len(chips) < arguments.faces:
+        print(
+            f"{arguments.directory} holds {len(chips)} usable faces; {arguments.faces} were asked "
+            "for (--faces)",
+            file=sys.stderr,
+        )
+    layer = spec.embedding_layer
+    suitability = assess_suitability(
+        model,
+        chips,
+        passes=arguments.passes,
+        seed=arguments.seed,
+        embedding_layer=None if layer is None else f"backbone.{layer}",
+        progress=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    print(f"{spec.name}: {suitability.table()}")
+    if arguments.output is not None:
+        record = {
+            "model": spec.name,
+            **suitability.to_json(),
+            "images": used,
+            "left_out": failures,
+            "versions": package_versions(),
+        }
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.output, record)
+        print(arguments.output)
+    return 1 if failures else 0
+
+
+def _chips(
+    directory: Path, spec: ModelSpec, count: int, seed: int, aligned: bool
+) -> tuple[NDArray[np.uint8], list[str], list[dict[str, str]]]:
+    """Aligned faces (n, H, W, 3), their files, and the files that could not be used."""
+    import numpy as np
+
+    from captum_plq.faces import align_face, detect_faces, draw_images, load_image, resize_aligned
+
+    if count < 1:
+        raise ValueError(f"--faces must be at least 1, but got {count}.")
+    chips: list[NDArray[np.uint8]] = []
+    used: list[str] = []
+    failures: list[dict[str, str]] = []
+    for path in draw_images(directory, seed):
+        if len(chips) == count:
+            break
+        try:
+            image = load_image(path)
+            if aligned:
+                chip = resize_aligned(image, spec.input_size)
+            else:
+                face = detect_faces(image)[0]
+                chip = align_face(image, face, template=spec.alignment, size=spec.input_size)
+        except ImportError:
+            raise
+        except Exception as error:  # one bad image must not cost the others
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            failures.append({"image": str(path), "reason": reason.removeprefix(f"{path} ")})
+            continue
+        chips.append(chip)
+        used.append(str(path.relative_to(directory)))
+    if not chips:
+        raise ValueError(f"{directory} holds no usable face; {len(failures)} images were left out.")
+    return np.stack(chips), used, failures

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+from scipy.ndimage import uniform_filter
+
+from captum_plq.faces import (
+    STANDARD_DEGRADATIONS,
+    add_noise,
+    cover_lower_part,
+    cover_with_block,
+    reduce_resolution,
+)
+
+GREY = np.full((112, 112, 3), 128, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    image = np.random.default_rng(0).integers(60, 200, (112, 96, 3), dtype=np.uint8)
+    image.flags.writeable = False
+    return image
+
+
+@pytest.mark.parametrize(
+    "degrade",
+    [
+        lambda chip: add_noise(chip, 20.0),
+        lambda chip: reduce_resolution(chip, 16),
+        lambda chip: cover_with_block(chip, 30),
+        lambda chip: cover_lower_part(chip),
+        *(lambda chip, f=f: f(chip, 3) for f in STANDARD_DEGRADATIONS.values()),
+    ],
+)
+def test_a_new_image_of_the_same_shape_and_the_old_one_untouched(noise, degrade):
+    before = noise.copy()
+    image = degrade(noise)
+    np.testing.assert_array_equal(noise, before)
+    assert image.shape == noise.shape
+    assert image.dtype == np.uint8
+    assert (image != noise).mean() > 0.05
+    assert not np.shares_memory(image, noise)
+    np.testing.assert_array_equal(degrade(noise), image)
+
+
+def test_noise_has_the_sigma_asked_for_and_follows_the_seed():
+    difference = add_noise(GREY, 20.0, seed=5).astype(float) - 128
+    assert difference.std() == pytest.approx(20, rel=0.02)
+    assert difference.mean() == pytest.approx(0, abs=0.3)
+    assert abs(np.corrcoef(difference[..., 0].ravel(), difference[..., 1].ravel())[0, 1]) < 0.05
+    assert not np.array_equal(add_noise(GREY, 20.0, seed=6), add_noise(GREY, 20.0, seed=5))
+    np.testing.assert_array_equal(add_noise(GREY, 0.0), GREY)
+
+
+def test_noise_is_cut_off_not_wrapped():
+    white = np.full((20, 20, 3), 255, np.uint8)
+    assert add_noise(white, 40.0).min() > 60
+    assert (add_noise(white, 40.0) == 255).mean() > 0.4
+
+
+def test_few_pixels_keep_what_is_coarse_and_lose_what_is_fine(noise):
+    yy, xx = np.mgrid[0:112, 0:112]
+    coarse = np.uint8(np.rint(128 + 60 * np.sin(2 * np.pi * yy / 112)))[..., None].repeat(3, 2)
+    error = reduce_resolution(coarse, 16).astype(float) - coarse
+    assert np.abs(error).mean() < 4
+    fine = np.uint8(255 * ((yy + xx) % 2))[..., None].repeat(3, 2)
+    assert reduce_resolution(fine, 16).std() < 3
+    assert reduce_resolution(noise, 8).astype(float).std() < noise.astype(float).std() / 4
+    np.testing.assert_array_equal(reduce_resolution(noise, 112), noise)
+    means = uniform_filter(noise.astype(float), (14, 14, 1))[6::14, 6::14]
+    again = uniform_filter(reduce_resolution(noise, 8).astype(float), (14, 14, 1))[6::14, 6::14]
+    assert np.corrcoef(means.ravel(), again.ravel())[0, 1] > 0.8
+
+
+def covered(image):
+    """First and last row and column of what is black."""
+    rows, columns = np.nonzero((image == 0).all(axis=2))
+    return rows.min(), rows.max(), columns.min(), columns.max(), len(rows)
+
+
+@pytest.mark.parametrize(("size", "middle"), [(40, 1.0), (40, 0.4), (39, 0.0), (40, 0.0), (112, 1)])
+def test_blocks_are_whole_squares_in_the_middle_asked_for(size, middle):
+    centres = []
+    for seed in range(200 if size < 112 else 2):
+        top, bottom, left, right, count = covered(
+            cover_with_block(GREY, size, seed=seed, middle=middle)
+        )
+        assert (bottom - top, right - left, count) == (size - 1, size - 1, size**2)
+        centres += [(top + bottom) / 2 - 55.5, (left + right) / 2 - 55.5]
+    reach = min((112 - size) / 2, middle * 112 / 2)
+    assert max(map(abs, centres)) <= reach + 0.5
+    if reach > 1:  # uniform: its ends occur, and its standard deviation is reach/√3
+        assert max(centres) > 0.9 * reach
+        assert min(centres) < -0.9 * reach
+        assert np.std(centres) == pytest.approx(reach / 3**0.5, rel=0.1)
+        assert abs(np.mean(centres)) < 0.15 * reach
+
+
+def test_the_same_seed_is_the_same_place():
+    one, again, other = (covered(cover_with_block(GREY, 30, seed=s)) for s in (1, 1, 2))
+    assert one == again != other
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.4, 45), (0.5, 56), (1.0, 112), (1e-6, 1)])
+def test_the_lower_part_is_covered_from_edge_to_edge(share, rows):
+    image = cover_lower_part(GREY, share)
+    assert (image[112 - rows :] == 0).all()
+    assert (image[: 112 - rows] == 128).all()
+
+
+def test_the_mean_is_that_of_what_is_covered(noise):
+    image = cover_lower_part(noise, 0.25, fill="mean")
+    expected = np.rint(noise[84:].reshape(-1, 3).mean(0))
+    assert (image[84:] == expected).all()
+    block = cover_with_block(noise, 20, seed=3, fill="mean")
+    place = (block != noise).any(axis=2)
+    rows, columns = np.nonzero(place)
+    part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert (block[part] == np.rint(noise[part].reshape(-1, 3).mean(0))).all()
+
+
+def test_the_standard_ones_grow_with_the_image():
+    big = np.full((224, 224, 3), 128, np.uint8)
+    block = STANDARD_DEGRADATIONS["block of 40 px"]
+    assert covered(block(GREY, 0))[-1] == 40**2
+    assert covered(block(big, 0))[-1] == 80**2
+    edge = np.zeros((224, 224, 3), np.uint8)
+    edge[:, 112:] = 200
+    slopes = [
+        np.abs(np.diff(STANDARD_DEGRADATIONS["blur σ3"](x, 0)[50, :, 0].astype(float))).max()
+        for x in (edge[::2, ::2], edge)
+    ]
+    assert slopes[0] == pytest.approx(2 * slopes[1], rel=0.15)
+    coarse = STANDARD_DEGRADATIONS["16 px"]
+    np.testing.assert_array_equal(coarse(edge, 0), reduce_resolution(edge, 32))
+    small = np.zeros((4, 4, 3), np.uint8)
+    assert all(f(small, 0).shape == (4, 4, 3) for f in STANDARD_DEGRADATIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: add_noise(GREY, -1.0), "sigma must be finite and not negative"),
+        (lambda: add_noise(GREY, np.nan), "sigma must be finite"),
+        (lambda: add_noise(GREY[..., 0], 1.0), r"shape \(112, 112\)"),
+        (lambda: reduce_resolution(GREY, 0), "from 1 to the image's 112 rows"),
+        (lambda: reduce_resolution(GREY, 113), "from 1 to the image's 112 rows"),
+        (lambda: cover_with_block(GREY, 0), "size must be from 1"),
+        (lambda: cover_with_block(GREY, 113), "shorter side, 112"),
+        (lambda: cover_with_block(GREY, 10, fill="red"), "'black' or 'mean'"),
+        (lambda: cover_with_block(GREY, 10, middle=1.1), "middle must be from 0 to 1"),
+        (lambda: cover_lower_part(GREY, 0.0), "above 0 and at most 1"),
+        (lambda: cover_lower_part(GREY, 1.5), "above 0 and at most 1"),
+        (lambda: cover_lower_part(GREY.astype(float)), "type float64"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

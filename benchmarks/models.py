@@ -9,7 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from captum_plq.models import InceptionResnetV1, iresnet, load_model
+from captum_plq.models import Architecture, FaceModel, InceptionResnetV1, iresnet, load_model
+from captum_plq.models.registry import ARCHITECTURES
 
 __all__ = ["BenchmarkModel", "available_models", "load_benchmark_model"]
 
@@ -54,7 +55,7 @@ class BenchmarkModel:
 
 def available_models() -> tuple[str, ...]:
     """The names that :func:`load_benchmark_model` takes."""
-    return ("dlib", *_RANDOM)
+    return ("dlib", *_RANDOM, *(name for name in _published() if name not in _RANDOM))
 
 
 def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
@@ -81,13 +82,22 @@ def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
         if height != width:
             raise ValueError(f"Only square images can be measured, but {name} takes others.")
         return BenchmarkModel(model.spec.name, model, height, 0.0, 255.0, model.spec.source)
-    if name not in _RANDOM:
+    if name not in available_models():
         raise ValueError(f"There is no model {name!r}; there are {', '.join(available_models())}.")
-    make, size = _RANDOM[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make().eval()
-    return BenchmarkModel(name, network, size, -1.0, 1.0, f"random, seed {seed}")
+        if name in _RANDOM:
+            make, size = _RANDOM[name]
+            return BenchmarkModel(name, make().eval(), size, -1.0, 1.0, f"random, seed {seed}")
+        published = _published()[name]
+        model = FaceModel(published.build(), published.spec).eval()
+    size = published.spec.input_size[0]
+    return BenchmarkModel(name, model, size, 0.0, 255.0, f"random, seed {seed}")
+
+
+def _published() -> dict[str, Architecture]:
+    """The architectures whose weights are not to be had here, by name."""
+    return {architecture.spec.name: architecture for architecture in ARCHITECTURES}
 
 
 def _tiny() -> nn.Module:

@@ -4,12 +4,12 @@ r"""Calibrating a network: α, r and γ, and what good faces show, from a develo
   are in log-odds, :math:`\alpha = 2 \ln 19 / (Q_{95} - Q_5)`: these are the Q̂ they get if r lies
   halfway between them.
 - The good faces are those whose Q is at least the median.
-- The reference map is the mean and spread of :math:`\ln \hat g` over the good faces, with the
-  Q̂ that α and r give; see :mod:`captum_plq.reference_quality`.
-- γ puts quality ½ halfway, in the logarithm, between the typical gradients of the face's middle
-  and of the border, in the manner of the paper's footnote 4. The middle is the central third of
-  the aligned image each way, the border a frame of an eighth of its sides; typical is the median
-  over the places of the reference map's mean.
+- The reference map is the mean and spread of :math:`\ln \hat g` over the good faces, without the
+  scaling of Eq. 2; see :mod:`captum_plq.reference_quality`.
+- γ puts quality ½ halfway, in the logarithm, between the typical scaled gradients of the face's
+  middle and of the border, in the manner of the paper's footnote 4. The middle is the central third
+  of the aligned image each way, the border a frame of an eighth of its sides; typical is the median
+  over the places of the mean over the good faces.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from datetime import datetime, timezone
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_plq._state import check_images
 from captum_plq._versions import package_versions
-from captum_plq.attribution import PixelQualityAttribution
+from captum_plq.attribution import PixelQualityAttribution, scaling_factor
 from captum_plq.calibration_file import PRESETS, Calibration, load_calibration
 from captum_plq.conditions import Conditions, network_digest
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
@@ -80,10 +79,12 @@ def calibrate(
 
         >>> calibration = calibrate(model, batches, source="LFW, 300 people")
         >>> calibration.save("mine.npz")
-        >>> plq = PixelQualityAttribution(model, scaling=calibration.scaling)
-        >>> merged = merge_channels(plq.attribute(images))
-        >>> maps = pixel_quality(merged, calibration.gamma)  # the paper's
-        >>> maps = relative_pixel_quality(merged, calibration.reference)
+        >>> attributions, quality = PixelQualityAttribution(model).attribute(
+        ...     images, return_quality=True
+        ... )
+        >>> maps = relative_pixel_quality(merge_channels(attributions), calibration.reference)
+        >>> factor = scaling_factor(quality, calibration.scaling).view(-1, 1, 1, 1)
+        >>> maps = quality_map(attributions * factor, calibration.gamma)  # the paper's
     """
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < _LEAST // 2:
         raise ValueError(f"keep must be an integer of at least {_LEAST // 2}, but got {keep!r}.")
@@ -94,14 +95,15 @@ def calibrate(
     if not high > low:
         raise ValueError(f"All faces have quality {low:g}: no α fits. Is this network trained?")
     scaling = QualityScaling(2 * math.log(19) / (high - low), float(np.mean(qualities)))
-    good = [(q, logs) for q, logs in best if q >= np.median(qualities)]
-    factors = _log_factor(torch.tensor([q for q, _ in good]), scaling, method.target_scalar)
-    scaled = torch.stack([logs for _, logs in good]) + factors.float().view(-1, 1, 1)
-    reference = gradient_reference(scaled, pool)
+    good = [(q, face) for q, face in best if q >= np.median(qualities)]
+    logs = torch.stack([face for _, face in good])
+    reference = gradient_reference(logs, pool)
+    q_good = torch.tensor([q for q, _ in good], dtype=torch.float64)
+    factors = scaling_factor(q_good, scaling, method.target_scalar).log()
     centre, border = _regions(reference.mean)
-    levels = [float(reference.mean[place].median()) for place in (centre, border)]
+    levels = [float(reference.mean[place].median() + factors.mean()) for place in (centre, border)]
     gamma = -sum(levels) / math.log(10)
-    maps = pixel_quality(scaled.exp(), gamma)
+    maps = pixel_quality((logs + factors.view(-1, 1, 1)).exp(), gamma)
     in_centre, at_border = (maps[:, place].median(1).values for place in (centre, border))
     return Calibration(
         network=network.spec.name if isinstance(network, FaceModel) else type(network).__name__,
@@ -143,7 +145,7 @@ def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribu
 def _measure(
     method: PixelQualityAttribution, images: Iterable[Tensor], keep: int
 ) -> tuple[list[float], list[tuple[float, Tensor]]]:
-    """Q of all faces in turn; of the best, best first, Q and ln ĝ (H, W) without Q̂'s factor."""
+    """Q of all faces in turn; of the best, best first, Q and ln ĝ (H, W)."""
     qualities: list[float] = []
     best: list[tuple[float, int, Tensor]] = []  # a heap; earlier faces win ties
     size: torch.Size | None = None
@@ -167,14 +169,6 @@ def _measure(
             f"{len(qualities)}."
         )
     return qualities, [(q, logs) for q, _, logs in sorted(best, key=lambda face: face[:2])[::-1]]
-
-
-def _log_factor(quality: Tensor, scaling: QualityScaling, target_scalar: str) -> Tensor:
-    """The logarithm of what Eq. 2 multiplies the gradient of an image with, given its Q."""
-    x = scaling.alpha * (quality.double() - scaling.r)
-    if target_scalar == "serfiq":  # the chain rule
-        return math.log(scaling.alpha) + F.logsigmoid(x) + F.logsigmoid(-x)
-    return F.logsigmoid(x) - quality.double().log()  # the node has Q̂ in place of Q
 
 
 def _regions(mean: Tensor) -> tuple[Tensor, Tensor]:

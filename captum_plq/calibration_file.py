@@ -43,10 +43,12 @@ class Calibration:
         scaling (QualityScaling): α and r of Eq. 2.
         gamma (float): γ of Eq. 6, for pixels in the unit the network takes: 0–255 for a
             :class:`~captum_plq.models.FaceModel`.
-        reference (GradientReference, optional): What good faces show; ``None``: not measured.
+        reference (GradientReference, optional): What good faces show, without α and r; ``None``:
+            not measured.
         network_digest (str, optional): Of weights and normalisation, from
             :func:`~captum_plq.conditions.network_digest`. ``None``: the network is not checked.
         faces (int): How many faces were measured.
+        left_out (int): How many images could not be used.
         good_faces (int): How many of them ``gamma`` and ``reference`` come from.
         low_quality (float, optional): 5th percentile of Q.
         high_quality (float, optional): 95th percentile of Q.
@@ -70,6 +72,7 @@ class Calibration:
     reference: GradientReference | None = field(default=None, repr=False)
     network_digest: str | None = None
     faces: int = 0
+    left_out: int = 0
     good_faces: int = 0
     low_quality: float | None = None
     high_quality: float | None = None

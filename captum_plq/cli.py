@@ -1,4 +1,4 @@
-"""The command line: ``captum-plq explain``, ``captum-plq models``, ``captum-plq demo``."""
+"""The command line: ``captum-plq explain``, ``calibrate``, ``models`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -48,8 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
     explain.add_argument("--aligned", action="store_true", help="images are aligned face crops")
     explain.add_argument("--all-faces", action="store_true", help="explain every face found")
+    explain.add_argument("--calibration", metavar="FILE|PRESET",
+        help="a file of `captum-plq calibrate`, or arcface or facenet, the paper's")  # fmt: skip
     _add_common(explain)
     explain.set_defaults(run=_explain)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="measure α, r, γ and what good faces show, on a folder of images"
+    )
+    calibrate.add_argument("directory", metavar="DIR", type=Path)
+    calibrate.add_argument("--aligned", action="store_true", help="images are aligned face crops")
+    calibrate.add_argument("-o", "--output", type=Path, required=True, metavar="FILE",
+        help="the calibration file to write, e.g. mine.npz")  # fmt: skip
+    _add_method(calibrate)
+    calibrate.set_defaults(run=_calibrate, gamma=None)
 
     demo = commands.add_parser("demo", help="explain a portrait that needs no download")
     _add_common(demo)
@@ -63,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
+    add("--gamma", type=float, help="γ of the map, for 0-255 pixels (default: the network's)")
+    _add_method(parser)
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    """What decides about qualities and gradients, and so about what a calibration holds for."""
+    add = parser.add_argument
     add("--model", default="dlib", metavar="NAME|FILE", help="network (default: %(default)s)")
     add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
     add("--dropout", type=float, default=0.5, help="p, dropout rate (default: %(default)s)")
@@ -73,7 +92,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="weights of the quality node (default: %(default)s, the paper's)")  # fmt: skip
     add("--target", choices=["node", "serfiq"], default="node",
         help="differentiate the quality node (the paper) or the SER-FIQ score")  # fmt: skip
-    add("--gamma", type=float, help="γ of the map, for 0-255 pixels (default: the network's)")
     add("--device", default="cpu", help="e.g. cpu or cuda (default: %(default)s)")
 
 
@@ -100,6 +118,24 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from captum_plq.calibrate_command import run_calibrate
+
+    lines, left_out = run_calibrate(
+        arguments.directory,
+        arguments.output,
+        arguments.model,
+        _settings(arguments),
+        aligned=arguments.aligned,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    for line in lines:
+        print(line)
+    if left_out:
+        print(f"images that could not be used: {len(left_out)}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
 def _models(_: argparse.Namespace) -> int:
     from captum_plq.models import available_models
 
@@ -120,12 +156,16 @@ def _models(_: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    from captum_plq.calibration_file import load_calibration
     from captum_plq.explanation import Explainer, write_json
     from captum_plq.models import load_model
 
-    explainer = Explainer(load_model(arguments.model), _settings(arguments))
-    if explainer.spec.note:
-        print(explainer.spec.note)
+    wanted = arguments.calibration
+    calibration = None if wanted is None else load_calibration(wanted)
+    explainer = Explainer(load_model(arguments.model), _settings(arguments), calibration)
+    for note in (explainer.spec.note, "" if calibration is None else calibration.note):
+        if note:
+            print(note)
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     stems = _stems(arguments.images)

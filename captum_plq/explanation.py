@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from captum_plq._versions import package_versions
-from captum_plq.attribution import PixelQualityAttribution, TargetScalar
+from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
 from captum_plq.calibration_file import Calibration
 from captum_plq.functional import (
     NodeWeights,
@@ -218,7 +218,6 @@ class Explainer:
             self.serfiq,
             weights=self.settings.weights,
             target_scalar=self.settings.target_scalar,
-            scaling=self.scaling,
         )
         if calibration is not None:
             calibration.check(self.plq)
@@ -241,11 +240,16 @@ class Explainer:
         attributions, quality, error = self.plq.attribute(
             images, return_quality=True, return_standard_error=True
         )
+        reference = None if self.calibration is None else self.calibration.reference
+        relative = None
+        if reference is not None:
+            relative = relative_pixel_quality(merge_channels(attributions), reference)
+        if self.scaling is not None:
+            factor = scaling_factor(quality, self.scaling, self.settings.target_scalar)
+            attributions = attributions * factor.view(-1, 1, 1, 1)
         merged = merge_channels(attributions)
         if self.gamma is None:
             self.gamma = half_quality_gamma(merged)
-        reference = None if self.calibration is None else self.calibration.reference
-        relative = None if reference is None else relative_pixel_quality(merged, reference)
         scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
         return Explanation(
             images=chips,

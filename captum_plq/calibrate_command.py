@@ -52,6 +52,7 @@ def run_calibrate(
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds no images, or too few that can be used.
+        ImportError: if the extra ``faces`` is not installed.
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no folder {directory}.")
@@ -117,8 +118,11 @@ def _batches(
     for path in paths:
         try:
             chips.append(_chip(path, spec, aligned))
-        except ValueError as error:  # one bad image must not cost the others
-            left_out[str(path)] = str(error).removeprefix(f"{path} ")
+        except ImportError:
+            raise
+        except Exception as error:  # one bad image must not cost the others
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            left_out[str(path)] = reason.removeprefix(f"{path} ")
             if report is not None:
                 report(f"{path}: {left_out[str(path)]}")
         if len(chips) == _BATCH:

@@ -67,7 +67,7 @@ def test_equals_the_naive_method_on_the_dlib_network(dlib_net, dlib_chips):
 @pytest.mark.parametrize("target", ["node", "serfiq"])
 @pytest.mark.parametrize("weights", ["l1", "sum", "signed"])
 def test_scaling_may_be_put_on_afterwards(net, images, weights, target):
-    scaling = QualityScaling(130.0, 0.5)
+    scaling = QualityScaling(130.0, SERFIQ(net)(images).mean().item())
     choices = {"weights": weights, "target_scalar": target}
     expected = PixelQualityAttribution(net, scaling=scaling, **choices).attribute(images)
     plq = PixelQualityAttribution(net, **choices)

@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from captum_plq._device import device_name, usable_device
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
 from captum_plq.calibration_file import Calibration
@@ -201,7 +202,7 @@ class Explainer:
     ) -> None:
         self.settings = settings or Settings()
         self.spec = model.spec
-        self.device = _usable_device(self.settings.device)
+        self.device = usable_device(self.settings.device)
         self.calibration = calibration
         self.scaling, self.scaling_source = _scaling(self.spec, self.settings, calibration)
         self.gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
@@ -280,7 +281,7 @@ class Explainer:
             "parameters": parameters,
             "model": asdict(self.spec),
             "calibration": None if self.calibration is None else self.calibration.header(),
-            "device": _device_name(self.device),
+            "device": device_name(self.device),
             "versions": package_versions(),
         }
 
@@ -319,17 +320,3 @@ def _gamma(
 def _source(calibration: Calibration) -> str:
     made = f" of {calibration.date}" if calibration.date else ""
     return f"calibration of {calibration.network}{made}"
-
-
-def _usable_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The device {name!r} cannot be used here: {reason}") from error
-    return device
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

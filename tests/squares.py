@@ -145,12 +145,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     name = sys.argv[1] if len(sys.argv) > 1 else "mobilefacenet_y1"
     development, test = faces()
-    with tempfile.TemporaryDirectory() as folder:
-        trained, untrained = (network(Path(folder), name) for _ in range(2))
-    for title, model in (
-        (name, trained),
-        ("the same with random weights", with_random_weights(untrained, development)),
-    ):
+    seeds = (None, 0, 1, 2)  # of random weights; None: the trained ones
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            model = network(Path(folder), name)
+        if seed is not None:
+            model = with_random_weights(model, development, seed)
+        title = name if seed is None else f"random weights, seed {seed}"
         print(f"{title:30}", *(f"{fill:>12}" for fill in FILLS))
         for row, values in measure(model, development, test).items():
-            print(f"{row:30}", *(f"{values[fill]:12.3f}" for fill in FILLS))
+            print(f"{row:30}", *(f"{values[fill]:12.3f}" for fill in FILLS), flush=True)

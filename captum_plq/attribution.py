@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
@@ -19,10 +20,45 @@ from captum_plq._state import (
 from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
 from captum_plq.quality_model import QualityModel
 
-__all__ = ["PixelQualityAttribution", "TargetScalar"]
+__all__ = ["PixelQualityAttribution", "TargetScalar", "scaling_factor"]
 
 TargetScalar = Literal["node", "serfiq"]
 """What the gradient is taken of: the quality node M_Q, or the SER-FIQ score itself."""
+
+
+def scaling_factor(
+    quality: Tensor, scaling: QualityScaling, target_scalar: TargetScalar = "node"
+) -> Tensor:
+    r"""What Eq. 2 multiplies an image's gradient by: one number per image.
+
+    Attributions made without α and r, times this, are those made with them. So one backward
+    gives both, and α and r can be chosen afterwards.
+
+    Args:
+
+        quality (Tensor): Q, any shape, as ``attribute`` returns it.
+        scaling (QualityScaling): α and r.
+        target_scalar (str): Of the attribution: ``"node"``, whose weights hold Q̂ in place of Q:
+            Q̂/Q; ``"serfiq"``, by the chain rule: α Q̂ (1 - Q̂).
+
+    Returns:
+        *Tensor*: the shape of ``quality``, > 0.
+
+    Raises:
+        ValueError: if ``target_scalar`` is unknown.
+
+    Examples::
+
+        >>> attributions, quality = plq.attribute(images, return_quality=True)
+        >>> factor = scaling_factor(quality, QualityScaling(130.0, 0.88))
+        >>> maps = quality_map(attributions * factor.view(-1, 1, 1, 1), gamma=7.5)
+    """
+    require_choice("target_scalar", target_scalar, TargetScalar)
+    x = scaling.alpha * (quality - scaling.r)
+    if target_scalar == "serfiq":
+        return scaling.alpha * torch.exp(F.logsigmoid(x) + F.logsigmoid(-x))
+    return torch.sigmoid(x) / quality
+
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 

@@ -1,4 +1,4 @@
-"""The command line: ``captum-plq explain``, ``suitability``, ``demo`` and ``models``."""
+"""The command line: ``explain``, ``calibrate``, ``suitability``, ``demo`` and ``models``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_plq.cli_calibrate import add_calibrate
+from captum_plq.cli_options import add_explaining, settings_of
 from captum_plq.cli_suitability import add_suitability
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from captum_plq.explanation import Explainer, Settings
+    from captum_plq.explanation import Explainer
     from captum_plq.models import ModelInfo
 
 __all__ = ["main"]
@@ -52,13 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
     explain.add_argument("--aligned", action="store_true", help="images are aligned face crops")
     explain.add_argument("--all-faces", action="store_true", help="explain every face found")
-    _add_common(explain)
+    explain.add_argument("--calibration", metavar="FILE|PRESET",
+        help="a file of `captum-plq calibrate`, or arcface or facenet, the paper's")  # fmt: skip
+    add_explaining(explain)
     explain.set_defaults(run=_explain)
 
+    add_calibrate(commands)
     add_suitability(commands)
 
     demo = commands.add_parser("demo", help="explain a portrait that needs no download")
-    _add_common(demo)
+    add_explaining(demo)
     demo.set_defaults(run=_demo)
 
     models = commands.add_parser("models", help="list the networks that can be loaded")
@@ -66,45 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
-    add("--model", default="dlib", metavar="NAME|FILE", help="network (default: %(default)s)")
-    add("--checkpoint", type=Path, metavar="FILE",
-        help="weight file of a named network, see 'captum-plq models'")  # fmt: skip
-    add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
-    add("--dropout", type=float, default=0.5, help="p, dropout rate (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the dropout masks (default: %(default)s)")
-    add("--estimator", choices=["sampling", "balanced", "closed-form"], default="sampling",
-        help="how Q is estimated (default: %(default)s, the paper's)")  # fmt: skip
-    add("--weights", choices=["l1", "sum", "signed", "l2"], default="l1",
-        help="weights of the quality node (default: %(default)s, the paper's)")  # fmt: skip
-    add("--target", choices=["node", "serfiq"], default="node",
-        help="differentiate the quality node (the paper) or the SER-FIQ score")  # fmt: skip
-    add("--gamma", type=float, help="γ of the map, for 0-255 pixels (default: the network's)")
-    add("--device", default="cpu", help="e.g. cpu or cuda (default: %(default)s)")
-
-
-def _settings(arguments: argparse.Namespace) -> Settings:
-    from captum_plq.explanation import Settings
-
-    return Settings(
-        passes=arguments.passes,
-        dropout=arguments.dropout,
-        seed=arguments.seed,
-        estimator=arguments.estimator,
-        weights=arguments.weights,
-        target_scalar=arguments.target,
-        gamma=arguments.gamma,
-        device=arguments.device,
-    )
-
-
 def _demo(arguments: argparse.Namespace) -> int:
     from captum_plq.demo import run_demo
 
     output, model, checkpoint = arguments.output, arguments.model, arguments.checkpoint
-    for line in run_demo(output, model, _settings(arguments), checkpoint):
+    for line in run_demo(output, model, settings_of(arguments), checkpoint):
         print(line)
     return 0
 
@@ -145,15 +116,19 @@ def _alike(infos: Sequence[ModelInfo]) -> list[list[ModelInfo]]:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    from captum_plq.calibration_file import load_calibration
     from captum_plq.explanation import Explainer, write_json
     from captum_plq.models import load_model
 
+    wanted = arguments.calibration
+    calibration = None if wanted is None else load_calibration(wanted)
     model = load_model(arguments.model, arguments.checkpoint)
-    explainer = Explainer(model, _settings(arguments))
+    explainer = Explainer(model, settings_of(arguments), calibration)
     if model.unused_weights:
         print(f"Left out, for training only: {', '.join(model.unused_weights)}")
-    if explainer.spec.note:
-        print(explainer.spec.note)
+    for note in (explainer.spec.note, "" if calibration is None else calibration.note):
+        if note:
+            print(note)
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     stems = _stems(arguments.images)

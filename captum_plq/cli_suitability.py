@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from captum_plq.cli_options import add_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,29 +26,29 @@ def add_suitability(commands: Any) -> None:
     )
     add = parser.add_argument
     add("directory", metavar="DIR", type=Path, help="photos of faces; subfolders are people")
-    add("--model", default="dlib", metavar="NAME|FILE", help="network (default: %(default)s)")
     add("--faces", type=int, default=200, metavar="N",
         help="how many to take, of different people first (default: %(default)s)")  # fmt: skip
     add("--aligned", action="store_true", help="images are aligned face crops")
-    add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the draw, of masks, noise and resampling")
-    add("--device", default="cpu", help="e.g. cpu or cuda (default: %(default)s)")
+    add_network(parser)
     add("-o", "--output", type=Path, metavar="FILE", help="where the figures go, as JSON")
     parser.set_defaults(run=_suitability)
 
 
 def _suitability(arguments: argparse.Namespace) -> int:
-    from captum_plq.explanation import package_versions, usable_device, write_json
+    from captum_plq._device import usable_device
+    from captum_plq._versions import package_versions
+    from captum_plq.explanation import write_json
     from captum_plq.models import load_model
     from captum_plq.suitability import assess_suitability
 
-    model = load_model(arguments.model).to(usable_device(arguments.device))
+    model = load_model(arguments.model, arguments.checkpoint).to(usable_device(arguments.device))
     spec = model.spec
     chips, used, failures = _chips(
         arguments.directory, spec, arguments.faces, arguments.seed, arguments.aligned
     )
-    for failure in failures:
-        print(f"{failure['image']}: left out: {failure['reason']}", file=sys.stderr)
+    for path, reason in failures.items():
+        print(f"{path}: left out: {reason}", file=sys.stderr)
     if len(chips) < arguments.faces:
         print(
             f"{arguments.directory} holds {len(chips)} usable faces; {arguments.faces} were asked "
@@ -67,7 +70,7 @@ def _suitability(arguments: argparse.Namespace) -> int:
             "model": spec.name,
             **suitability.to_json(),
             "images": used,
-            "left_out": failures,
+            "left_out": [{"image": path, "reason": why} for path, why in failures.items()],
             "versions": package_versions(),
         }
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -78,35 +81,24 @@ def _suitability(arguments: argparse.Namespace) -> int:
 
 def _chips(
     directory: Path, spec: ModelSpec, count: int, seed: int, aligned: bool
-) -> tuple[NDArray[np.uint8], list[str], list[dict[str, str]]]:
+) -> tuple[NDArray[np.uint8], list[str], dict[str, str]]:
     """Aligned faces (n, H, W, 3), their files, and the files that could not be used."""
     import numpy as np
 
-    from captum_plq.faces import align_face, detect_faces, draw_images, load_image, resize_aligned
+    from captum_plq.faces import draw_images, read_crops
 
     if count < 1:
         raise ValueError(f"--faces must be at least 1, but got {count}.")
-    chips: list[NDArray[np.uint8]] = []
-    used: list[str] = []
-    failures: list[dict[str, str]] = []
-    for path in draw_images(directory, seed):
-        if len(chips) == count:
-            break
-        try:
-            image = load_image(path)
-            if aligned:
-                chip = resize_aligned(image, spec.input_size)
-            else:
-                face = detect_faces(image)[0]
-                chip = align_face(image, face, template=spec.alignment, size=spec.input_size)
-        except ImportError:
-            raise
-        except Exception as error:  # one bad image must not cost the others
-            reason = str(error) if isinstance(error, ValueError) else repr(error)
-            failures.append({"image": str(path), "reason": reason.removeprefix(f"{path} ")})
-            continue
-        chips.append(chip)
-        used.append(str(path.relative_to(directory)))
-    if not chips:
+    failures: dict[str, str] = {}
+    crops = read_crops(
+        draw_images(directory, seed),
+        failures,
+        template=spec.alignment,
+        size=spec.input_size,
+        aligned=aligned,
+    )
+    found = list(islice(crops, count))
+    if not found:
         raise ValueError(f"{directory} holds no usable face; {len(failures)} images were left out.")
-    return np.stack(chips), used, failures
+    used = [str(path.relative_to(directory)) for path, _ in found]
+    return np.stack([chip for _, chip in found]), used, failures

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import json
-import platform
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_plq.attribution import PixelQualityAttribution, TargetScalar
+from captum_plq._device import device_name, usable_device
+from captum_plq._versions import package_versions
+from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
+from captum_plq.calibration_file import Calibration
 from captum_plq.functional import (
     NodeWeights,
     QualityScaling,
     half_quality_gamma,
     merge_channels,
-    quality_map,
+    pixel_quality,
     scale_quality,
 )
 from captum_plq.models import FaceModel, ModelSpec
+from captum_plq.reference_quality import relative_pixel_quality
 from captum_plq.serfiq import SERFIQ, Estimator
 from captum_plq.visualization import plot_quality_map, plot_quality_maps
 
-__all__ = [
-    "Explainer",
-    "Explanation",
-    "Settings",
-    "package_versions",
-    "usable_device",
-    "write_json",
-]
+__all__ = ["Explainer", "Explanation", "Settings", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,9 @@ class Explanation:
         quality (list[float]): Q (Eq. 1).
         quality_standard_error (list[float]): of Q, from the finite number of passes.
         scaled_quality (list[float] or None): Q̂ (Eq. 2), if α and r are known.
-        record (dict): Parameters, model and versions, ready for JSON.
+        record (dict): Parameters, model, calibration and versions, ready for JSON.
+        relative_maps (ndarray or None): (n, H, W), float32, in [0, 1]: pixel quality relative
+            to good faces, ½ where a pixel is as in those; if the calibration has a reference.
     """
 
     images: NDArray[np.uint8]
@@ -90,6 +87,7 @@ class Explanation:
     quality_standard_error: list[float]
     scaled_quality: list[float] | None
     record: dict[str, Any] = field(repr=False)
+    relative_maps: NDArray[np.float32] | None = None
 
     def titles(self, names: Sequence[str] | None = None) -> list[str]:
         """One title per face: its name, if given, and its quality."""
@@ -109,7 +107,9 @@ class Explanation:
             f"{model['name']}; m = {p['passes']}, p = {p['dropout']:g}, weights {p['weights']}, "
             f"γ = {p['gamma']:.2f} ({p['gamma_source']})"
         )
-        return "\n".join([line, *textwrap.wrap(model["note"], 50 * max(2, len(self.images)))])
+        calibration = self.record["calibration"] or {"note": ""}
+        notes = " ".join(filter(None, (model["note"], calibration["note"])))
+        return "\n".join([line, *textwrap.wrap(notes, 50 * max(2, len(self.images)))])
 
     def save(
         self,
@@ -129,22 +129,19 @@ class Explanation:
             extra (dict, optional): More for the JSON.
 
         Returns:
-            *list[Path]*: ``stem.png``, ``stem.npz`` (``images``, ``attributions``, ``maps``)
-            and ``stem.json``.
+            *list[Path]*: ``stem.png``, ``stem.npz`` (``images``, ``attributions``, ``maps``,
+            and ``relative_maps`` if there are any) and ``stem.json``.
         """
         directory.mkdir(parents=True, exist_ok=True)
         figure_path, array_path, record_path = (
             directory / f"{stem}{ending}" for ending in (".png", ".npz", ".json")
         )
-        images, maps, titles = list(self.images), list(self.maps), self.titles(names)
-        if len(images) == 1:
-            figure, _ = plot_quality_map(images[0], maps[0], title=titles[0], caption=self.caption)
-        else:
-            figure, _ = plot_quality_maps(images, maps, titles, caption=self.caption)
-        figure.savefig(figure_path, dpi=150)
-        np.savez_compressed(
-            array_path, images=self.images, attributions=self.attributions, maps=self.maps
-        )
+        self._figure(self.titles(names)).savefig(figure_path, dpi=150)
+        arrays = {"images": self.images, "attributions": self.attributions, "maps": self.maps}
+        if self.relative_maps is not None:
+            arrays["relative_maps"] = self.relative_maps
+        np.savez_compressed(array_path, **arrays)  # type: ignore[arg-type]
+        relative = self.relative_maps
         faces = [
             {
                 **({} if names is None else {"name": names[i]}),
@@ -152,6 +149,9 @@ class Explanation:
                 "quality_standard_error": self.quality_standard_error[i],
                 "scaled_quality": None if self.scaled_quality is None else self.scaled_quality[i],
                 "mean_pixel_quality": float(self.maps[i].mean()),
+                **(
+                    {} if relative is None else {"mean_relative_quality": float(relative[i].mean())}
+                ),
             }
             for i in range(len(self.quality))
         ]
@@ -159,6 +159,16 @@ class Explanation:
         record = {"faces": faces, **(extra or {}), **self.record, "files": files}
         write_json(record_path, record)
         return [figure_path, array_path, record_path]
+
+    def _figure(self, titles: list[str]) -> Figure:
+        images, maps, relative = list(self.images), list(self.maps), self.relative_maps
+        if len(images) > 1:
+            below = None if relative is None else list(relative)
+            return plot_quality_maps(images, maps, titles, below, caption=self.caption)[0]
+        beside = None if relative is None else relative[0]
+        return plot_quality_map(images[0], maps[0], beside, title=titles[0], caption=self.caption)[
+            0
+        ]
 
 
 class Explainer:
@@ -168,23 +178,34 @@ class Explainer:
 
         model (FaceModel): Takes 0–255 RGB.
         settings (Settings): Default: the paper's.
+        calibration (Calibration, optional): Its α, r and γ are used in place of the network's
+            own (a γ in ``settings`` still wins), and with its reference map the maps relative
+            to good faces are computed too.
 
     Raises:
-        ValueError: for a bad parameter or an unusable device.
+        ValueError: for a bad parameter, an unusable device, or a calibration of another network
+            or other parameters.
 
     Examples::
 
         >>> explainer = Explainer(load_model("dlib"))
         >>> explanation = explainer(chips)  # (n, 150, 150, 3), uint8
         >>> explanation.save(Path("out"), "faces")
+        >>> explainer = Explainer(model, calibration=load_calibration("mine.npz"))
     """
 
-    def __init__(self, model: FaceModel, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        model: FaceModel,
+        settings: Settings | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.settings = settings or Settings()
         self.spec = model.spec
         self.device = usable_device(self.settings.device)
-        self.scaling, self.scaling_source = _scaling(self.spec, self.settings)
-        self.gamma, self.gamma_source = _gamma(self.spec, self.settings)
+        self.calibration = calibration
+        self.scaling, self.scaling_source = _scaling(self.spec, self.settings, calibration)
+        self.gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
         layer = model.spec.embedding_layer
         self.serfiq = SERFIQ(
             model.to(self.device),
@@ -198,8 +219,9 @@ class Explainer:
             self.serfiq,
             weights=self.settings.weights,
             target_scalar=self.settings.target_scalar,
-            scaling=self.scaling,
         )
+        if calibration is not None:
+            calibration.check(self.plq)
 
     def __call__(self, chips: NDArray[np.uint8]) -> Explanation:
         """Explains a batch of aligned faces.
@@ -219,17 +241,26 @@ class Explainer:
         attributions, quality, error = self.plq.attribute(
             images, return_quality=True, return_standard_error=True
         )
+        reference = None if self.calibration is None else self.calibration.reference
+        relative = None
+        if reference is not None:
+            relative = relative_pixel_quality(merge_channels(attributions), reference)
+        if self.scaling is not None:
+            factor = scaling_factor(quality, self.scaling, self.settings.target_scalar)
+            attributions = attributions * factor.view(-1, 1, 1, 1)
+        merged = merge_channels(attributions)
         if self.gamma is None:
-            self.gamma = half_quality_gamma(merge_channels(attributions))
+            self.gamma = half_quality_gamma(merged)
         scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
         return Explanation(
             images=chips,
             attributions=attributions.float().cpu().numpy(),
-            maps=quality_map(attributions, self.gamma).cpu().numpy(),
+            maps=pixel_quality(merged, self.gamma).cpu().numpy(),
             quality=quality.tolist(),
             quality_standard_error=error.tolist(),
             scaled_quality=None if scaled is None else scaled.tolist(),
             record=self._record(),
+            relative_maps=None if relative is None else relative.cpu().numpy(),
         )
 
     def _record(self) -> dict[str, Any]:
@@ -249,7 +280,8 @@ class Explainer:
         return {
             "parameters": parameters,
             "model": {**asdict(self.spec), "output": _selector_name(self.spec)},
-            "device": _device_name(self.device),
+            "calibration": None if self.calibration is None else self.calibration.header(),
+            "device": device_name(self.device),
             "versions": package_versions(),
         }
 
@@ -268,8 +300,12 @@ def _selector_name(spec: ModelSpec) -> int | str | None:
     )
 
 
-def _scaling(spec: ModelSpec, settings: Settings) -> tuple[QualityScaling | None, str]:
+def _scaling(
+    spec: ModelSpec, settings: Settings, calibration: Calibration | None
+) -> tuple[QualityScaling | None, str]:
     """α and r, where they hold: Q depends on both m and p."""
+    if calibration is not None:
+        return calibration.scaling, _source(calibration)
     if spec.scaling is None:
         return None, f"none is known for {spec.name}"
     if (settings.passes, settings.dropout) != (100, 0.5):
@@ -277,37 +313,19 @@ def _scaling(spec: ModelSpec, settings: Settings) -> tuple[QualityScaling | None
     return spec.scaling, f"of {spec.name}"
 
 
-def _gamma(spec: ModelSpec, settings: Settings) -> tuple[float | None, str]:
+def _gamma(
+    spec: ModelSpec, settings: Settings, calibration: Calibration | None
+) -> tuple[float | None, str]:
     """γ, where one is known; the gradients of another node have another size."""
     if settings.gamma is not None:
         return settings.gamma, "given"
+    if calibration is not None:
+        return calibration.gamma, _source(calibration)
     if spec.gamma is not None and (settings.weights, settings.target_scalar) == ("l1", "node"):
         return spec.gamma, f"of {spec.name}"
     return None, "median pixel of this run's first image at 0.5"
 
 
-def usable_device(name: str) -> torch.device:
-    """The device of that name, or a ValueError that says why it cannot be used here."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The device {name!r} cannot be used here: {reason}") from error
-    return device
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
-@cache
-def package_versions() -> dict[str, str | None]:
-    """Python's version, and the installed ones of what results depend on; ``None``: absent."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("captum-plq", "torch", "captum", "numpy", "pillow", "dlib-bin"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
+def _source(calibration: Calibration) -> str:
+    made = f" of {calibration.date}" if calibration.date else ""
+    return f"calibration of {calibration.network}{made}"

@@ -18,11 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["plot_quality_map", "plot_quality_maps"]
 
 _PANEL = 2.6  # inches
+_NAMES = ("pixel quality", "relative to good faces")
+_WORDS = {2: "two", 3: "three, for the relative map,"}
 
 
 def plot_quality_map(
     image: ArrayLike,
     quality_map: ArrayLike,
+    relative_map: ArrayLike | None = None,
     *,
     title: str = "",
     caption: str = "",
@@ -35,12 +38,15 @@ def plot_quality_map(
         image (array): (H, W, 3), 0–255.
         quality_map (array): (H, W), in [0, 1], from
             :func:`~captum_plq.functional.quality_map`.
+        relative_map (array, optional): (H, W), in [0, 1], the same relative to good faces, from
+            :func:`~captum_plq.reference_quality.relative_pixel_quality`; goes to the right.
         title (str): Above the image, e.g. its quality.
         caption (str): Below everything, e.g. network and parameters.
-        axes (sequence of Axes, optional): Two axes to draw into. ``None``: a new figure.
+        axes (sequence of Axes, optional): Axes to draw into, two, or three with a relative map.
+            ``None``: a new figure.
 
     Returns:
-        *tuple[Figure, ndarray of Axes]*: the figure and its two axes.
+        *tuple[Figure, ndarray of Axes]*: the figure and its two or three axes.
 
     Raises:
         ValueError: if a shape is wrong, or the map leaves [0, 1].
@@ -50,24 +56,29 @@ def plot_quality_map(
         >>> fig, axes = plot_quality_map(chip, maps[0], title=f"Q = {quality[0]:.3f}")
         >>> fig.savefig("map.png")
     """
+    count = 2 if relative_map is None else 3
     if axes is None:
-        figure = Figure(figsize=(2 * _PANEL + 1.0, _PANEL + 0.5), layout="constrained")
-        pair = figure.subplots(1, 2)
+        figure = Figure(figsize=(count * _PANEL + 1.0, _PANEL + 0.5), layout="constrained")
+        panels = figure.subplots(1, count)
     else:
-        pair = np.asarray(axes, dtype=object)
-        if pair.shape != (2,):
-            raise ValueError(f"axes must be two, but got {pair.shape}.")
-        figure = pair[0].figure
-    _draw(pair[0], pair[1], image, quality_map, title)
-    _colour_bar(figure, pair[1])
+        panels = np.asarray(axes, dtype=object)
+        if panels.shape != (count,):
+            raise ValueError(f"axes must be {_WORDS[count]}, but got {panels.shape}.")
+        figure = panels[0].figure
+    _draw(panels, image, quality_map, relative_map, title)
+    if relative_map is not None:
+        for axis, name in zip(panels[1:], _NAMES, strict=True):
+            axis.set_title(name, fontsize=10)
+    _colour_bar(figure, panels[1:])
     _caption(figure, caption)
-    return figure, pair
+    return figure, panels
 
 
 def plot_quality_maps(
     images: Sequence[ArrayLike],
     quality_maps: Sequence[ArrayLike],
     titles: Sequence[str],
+    relative_maps: Sequence[ArrayLike] | None = None,
     *,
     caption: str = "",
 ) -> tuple[Figure, NDArray[Any]]:
@@ -78,10 +89,12 @@ def plot_quality_maps(
         images (sequence of arrays): n images (H, W, 3), 0–255.
         quality_maps (sequence of arrays): n maps (H, W), in [0, 1].
         titles (sequence of str): n titles.
+        relative_maps (sequence of arrays, optional): n maps (H, W), in [0, 1], the same relative
+            to good faces, for a third row.
         caption (str): Below everything, e.g. network and parameters.
 
     Returns:
-        *tuple[Figure, ndarray of Axes]*: the figure and its (2, n) axes.
+        *tuple[Figure, ndarray of Axes]*: the figure and its axes, (2, n) or (3, n).
 
     Raises:
         ValueError: if the numbers differ, a shape is wrong, or a map leaves [0, 1].
@@ -91,37 +104,51 @@ def plot_quality_maps(
         >>> fig, axes = plot_quality_maps([clean, masked], maps, ["clean", "mask"])
     """
     n = len(images)
-    if not n == len(quality_maps) == len(titles) or n == 0:
+    third = [None] * n if relative_maps is None else relative_maps
+    if not n == len(quality_maps) == len(titles) == len(third) or n == 0:
         raise ValueError(
             f"There must be as many images, maps and titles, but got {n}, "
-            f"{len(quality_maps)} and {len(titles)}."
+            f"{len(quality_maps)} and {len(titles)}"
+            + ("." if relative_maps is None else f", and {len(third)} relative maps.")
         )
-    figure = Figure(figsize=(n * _PANEL + 0.9, 2 * _PANEL + 0.7), layout="constrained")
-    axes = figure.subplots(2, n, squeeze=False)
+    rows = 2 if relative_maps is None else 3
+    figure = Figure(figsize=(n * _PANEL + 0.9, rows * _PANEL + 0.7), layout="constrained")
+    axes = figure.subplots(rows, n, squeeze=False)
     for column in range(n):
-        top, bottom = axes[:, column]
-        _draw(top, bottom, images[column], quality_maps[column], titles[column])
+        _draw(axes[:, column], images[column], quality_maps[column], third[column], titles[column])
+    if relative_maps is not None:
+        for axis, name in zip(axes[1:, 0], _NAMES, strict=True):
+            axis.set_title(name, fontsize=10, loc="left")
     _colour_bar(figure, axes)
     _caption(figure, caption)
     return figure, axes
 
 
-def _draw(top: Axes, bottom: Axes, image: ArrayLike, quality_map: ArrayLike, title: str) -> None:
-    pixels, p = np.asarray(image), np.asarray(quality_map)
-    if p.ndim != 2 or pixels.shape != (*p.shape, 3):
-        raise ValueError(
-            "An image (H, W, 3) and its map (H, W) are needed, but got "
-            f"{pixels.shape} and {p.shape}."
-        )
-    if not (p.min() >= 0 and p.max() <= 1):  # also false for NaN
-        raise ValueError(
-            f"A quality map lies in [0, 1], but this one spans {p.min():g} to {p.max():g}: "
-            "apply quality_map to the attributions first."
-        )
-    top.imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-    bottom.imshow(p, cmap="RdYlGn", vmin=0.0, vmax=1.0, interpolation="nearest")
-    top.set_title(title, fontsize=10)
-    for axis in (top, bottom):
+def _draw(
+    panels: NDArray[Any],
+    image: ArrayLike,
+    quality_map: ArrayLike,
+    relative_map: ArrayLike | None,
+    title: str,
+) -> None:
+    pixels = np.asarray(image)
+    maps = [np.asarray(m) for m in (quality_map, relative_map) if m is not None]
+    for p in maps:
+        if p.ndim != 2 or pixels.shape != (*p.shape, 3):
+            raise ValueError(
+                "An image (H, W, 3) and its map (H, W) are needed, but got "
+                f"{pixels.shape} and {p.shape}."
+            )
+        if not (p.min() >= 0 and p.max() <= 1):  # also false for NaN
+            raise ValueError(
+                f"A quality map lies in [0, 1], but this one spans {p.min():g} to {p.max():g}: "
+                "apply quality_map to the attributions first."
+            )
+    panels[0].imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+    panels[0].set_title(title, fontsize=10)
+    for axis, p in zip(panels[1:], maps, strict=True):
+        axis.imshow(p, cmap="RdYlGn", vmin=0.0, vmax=1.0, interpolation="nearest")
+    for axis in panels:
         axis.set_axis_off()
 
 

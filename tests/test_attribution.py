@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling
+from captum_plq.attribution import scaling_factor
 from tests.conftest import assert_untouched, living_tensors, small_face_net, snapshot
 from tests.naive import naive_plq
 
@@ -61,6 +62,27 @@ def test_equals_the_naive_method_on_the_dlib_network(dlib_net, dlib_chips):
         assert largest_relative(attributions, expected) < 1e-8
     finally:
         dlib_net.float()
+
+
+@pytest.mark.parametrize("target", ["node", "serfiq"])
+@pytest.mark.parametrize("weights", ["l1", "sum", "signed"])
+def test_scaling_may_be_put_on_afterwards(net, images, weights, target):
+    scaling = QualityScaling(130.0, SERFIQ(net)(images).mean().item())
+    choices = {"weights": weights, "target_scalar": target}
+    expected = PixelQualityAttribution(net, scaling=scaling, **choices).attribute(images)
+    plq = PixelQualityAttribution(net, **choices)
+    attributions, quality = plq.attribute(images, return_quality=True)
+    factor = scaling_factor(quality, scaling, target)
+    assert factor.max() > 1.5 * factor.min()
+    scaled = attributions * factor.view(-1, 1, 1, 1)
+    torch.testing.assert_close(scaled, expected, rtol=1e-9, atol=0)
+
+
+def test_a_poor_image_keeps_a_factor():
+    factor = scaling_factor(torch.tensor([0.3, 0.9]), QualityScaling(130.0, 0.9))
+    assert factor.tolist() == pytest.approx([1.3355e-34 / 0.3, 0.5 / 0.9], rel=1e-3)
+    with pytest.raises(ValueError, match="target_scalar"):
+        scaling_factor(torch.tensor([0.3]), QualityScaling(130.0, 0.9), "Q")
 
 
 def test_map_and_quality_do_not_depend_on_batch_order_or_chunks(net, images):

@@ -131,4 +131,4 @@ def test_faces_are_found_and_aligned_where_they_are_not(tmp_path):
     (chip,), used, failures = _chips(tmp_path, spec, 1, seed=0, aligned=False)
     expected = align_face(portrait, detect_faces(portrait)[0], template="arcface", size=(64, 64))
     np.testing.assert_array_equal(chip, expected)
-    assert (used, failures) == (["a.png"], [])
+    assert (used, failures) == (["a.png"], {})

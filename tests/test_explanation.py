@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from captum_plq import SERFIQ, QualityScaling
+from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling, quality_map
+from captum_plq.calibration import PRESETS, calibrate
 from captum_plq.explanation import Explainer, Settings
+from captum_plq.functional import merge_channels
 from captum_plq.models import FaceModel, ModelSpec
+from captum_plq.reference_quality import relative_pixel_quality
 from tests.conftest import assert_untouched, snapshot
 
 
@@ -110,3 +113,69 @@ def test_images_of_another_size_are_refused(model, chips):
 def test_the_records_json_holds_only_plain_values(model, chips):
     record = Explainer(model)(chips).record
     assert json.loads(json.dumps(record))["versions"]["captum-plq"]
+
+
+# --- with a calibration -------------------------------------------------------------------
+
+
+@pytest.fixture
+def calibration(model):
+    generator = torch.Generator().manual_seed(1)
+    faces = 255 * torch.rand(20, 3, 24, 24, generator=generator)
+    return calibrate(model, faces.split(8))
+
+
+def test_uses_a_calibration(model, chips, calibration, tmp_path):
+    explanation = Explainer(model, calibration=calibration)(chips)
+    images = torch.from_numpy(chips).permute(0, 3, 1, 2).float()
+    scaled = PixelQualityAttribution(model, scaling=calibration.scaling).attribute(images)
+    plain, q = PixelQualityAttribution(model).attribute(images, return_quality=True)
+    expected = relative_pixel_quality(merge_channels(plain), calibration.reference)
+    np.testing.assert_allclose(explanation.relative_maps, expected, atol=1e-5)
+    np.testing.assert_allclose(explanation.attributions, scaled, rtol=1e-4)
+    np.testing.assert_allclose(explanation.maps, quality_map(scaled, calibration.gamma), atol=1e-5)
+    q_hat = torch.sigmoid(calibration.scaling.alpha * (q - calibration.scaling.r))
+    assert explanation.scaled_quality == pytest.approx(q_hat.tolist(), rel=1e-4)
+    assert f"calibration of toy of {calibration.date}" in explanation.caption
+
+    figure, arrays, record = explanation.save(tmp_path, "many")
+    np.testing.assert_array_equal(np.load(arrays)["relative_maps"], explanation.relative_maps)
+    written = json.loads(record.read_text("utf-8"))
+    assert written["calibration"]["network_digest"] == calibration.network_digest
+    assert written["parameters"]["gamma"] == calibration.gamma
+    assert written["faces"][1]["mean_relative_quality"] == pytest.approx(
+        float(explanation.relative_maps[1].mean())
+    )
+    assert figure.stat().st_size > 5000
+
+
+def test_a_face_is_the_same_alone_and_among_others(model, chips, calibration):
+    explainer = Explainer(model, calibration=calibration)
+    together = explainer(chips).relative_maps
+    for i in range(len(chips)):
+        np.testing.assert_allclose(
+            explainer(chips[i : i + 1]).relative_maps[0], together[i], atol=1e-4
+        )
+
+
+def test_a_given_gamma_wins_over_the_calibration(model, chips, calibration):
+    explanation = Explainer(model, Settings(gamma=3.0), calibration)(chips)
+    assert explanation.record["parameters"]["gamma"] == 3.0
+
+
+def test_without_a_calibration_there_is_no_relative_map(model, chips, tmp_path):
+    explanation = Explainer(model)(chips)
+    assert explanation.relative_maps is None
+    assert explanation.record["calibration"] is None
+    assert "relative_maps" not in np.load(explanation.save(tmp_path, "x")[1])
+
+
+def test_a_calibration_for_something_else_is_refused(model, calibration):
+    with pytest.raises(ValueError, match="passes = 100, not 50"):
+        Explainer(model, Settings(passes=50), calibration)
+    with torch.no_grad():
+        model.backbone[0].bias[0] += 1
+    with pytest.raises(ValueError, match="the network 'toy'"):
+        Explainer(model, calibration=calibration)
+    with pytest.raises(ValueError, match="112×112 pixels, not 24×24"):
+        Explainer(model, calibration=PRESETS["arcface"])

@@ -62,6 +62,30 @@ def test_many_images_stand_above_their_maps(tmp_path):
     assert (tmp_path / "maps.png").stat().st_size > 5000
 
 
+def test_a_relative_map_stands_beside_or_below():
+    _, axes = plot_quality_map(IMAGE, DIM, DIM + 0.5, title="Q = 0.5")
+    assert axes.shape == (3,)
+    titles = ["Q = 0.5", "pixel quality", "relative to good faces"]
+    assert [axis.get_title() for axis in axes] == titles
+    np.testing.assert_array_equal(drawn(axes[2]).get_array(), DIM + 0.5)
+    assert drawn(axes[2]).get_clim() == (0.0, 1.0)
+
+    relative = [DIM + 0.1, DIM + 0.2]
+    figure, axes = plot_quality_maps([IMAGE] * 2, [DIM] * 2, ["a", "b"], relative)
+    assert axes.shape == (3, 2)
+    for axis, shown in zip(axes[2], relative, strict=True):
+        np.testing.assert_array_equal(drawn(axis).get_array(), shown)
+        assert drawn(axis).get_clim() == (0.0, 1.0)
+    assert len(set(figure.axes) - set(axes.ravel())) == 1  # one colour bar for all
+
+    with pytest.raises(ValueError, match="three"):
+        plot_quality_map(IMAGE, DIM, DIM, axes=Figure().subplots(1, 2))
+    with pytest.raises(ValueError, match="1 relative maps"):
+        plot_quality_maps([IMAGE] * 2, [DIM] * 2, ["a", "b"], [DIM])
+    with pytest.raises(ValueError, match="apply quality_map"):
+        plot_quality_map(IMAGE, DIM, DIM * np.nan)
+
+
 def test_float_images_and_lists_are_taken():
     _, axes = plot_quality_map((IMAGE + 0.4).tolist(), DIM.tolist())
     np.testing.assert_array_equal(drawn(axes[0]).get_array(), IMAGE)

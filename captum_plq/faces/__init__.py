@@ -6,6 +6,7 @@ functions is called; importing it does not.
 
 from captum_plq.faces._checks import MissingExtraError
 from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned
+from captum_plq.faces.crops import read_crop, read_crops
 from captum_plq.faces.decode import ImageError, load_image
 from captum_plq.faces.degrade import (
     STANDARD_DEGRADATIONS,
@@ -16,7 +17,7 @@ from captum_plq.faces.degrade import (
 )
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
-from captum_plq.faces.folder import draw_images
+from captum_plq.faces.folder import draw_images, list_images
 
 __all__ = [
     "STANDARD_DEGRADATIONS",
@@ -34,7 +35,10 @@ __all__ = [
     "detect_faces",
     "draw_images",
     "landmarks_in_chip",
+    "list_images",
     "load_image",
+    "read_crop",
+    "read_crops",
     "reduce_resolution",
     "resize_aligned",
     "surgical_mask",

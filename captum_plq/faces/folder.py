@@ -9,9 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["draw_images"]
+__all__ = ["draw_images", "list_images"]
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def list_images(directory: Path) -> list[Path]:
+    """All image files of a folder and its subfolders, in alphabetical order.
+
+    Args:
+
+        directory (Path): Where to look. Files are told by their endings; none is opened.
+
+    Returns:
+        *list[Path]*
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no images.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"There is no folder {directory}.")
+    paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _ENDINGS)
+    if not paths:
+        raise ValueError(f"{directory} holds no images ({', '.join(sorted(_ENDINGS))}).")
+    return paths
 
 
 def draw_images(directory: Path, seed: int = 0) -> Iterator[Path]:
@@ -31,17 +53,15 @@ def draw_images(directory: Path, seed: int = 0) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no images.
 
     Examples::
 
         >>> first = list(itertools.islice(draw_images(Path("lfw")), 200))
     """
-    if not directory.is_dir():
-        raise FileNotFoundError(f"There is no folder {directory}.")
     people: dict[Path, list[Path]] = defaultdict(list)
-    for path in sorted(directory.rglob("*")):
-        if path.suffix.lower() in _ENDINGS:
-            people[path.parent].append(path)
+    for path in list_images(directory):
+        people[path.parent].append(path)
     generator = np.random.default_rng(seed)
     shuffled = [list(generator.permutation(np.array(files))) for files in people.values()]
     order = generator.permutation(len(shuffled))

@@ -28,7 +28,8 @@ class AffineHead:
     Args:
 
         layer (nn.Module): The embedding layer.
-        tail (tuple[nn.Module, ...]): The modules that follow it, in order.
+        tail (tuple[nn.Module, ...]): The modules that follow it, in order, those included that
+            change no value.
     """
 
     layer: nn.Module
@@ -58,7 +59,8 @@ class AffineHead:
 
     def _behind(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         for module in self.tail:
-            weight, bias = _followed_by(module, weight, bias)
+            if not _changes_nothing(module):
+                weight, bias = _followed_by(module, weight, bias)
         return weight, bias
 
     def state(self) -> tuple[tuple[int, int], ...]:
@@ -94,7 +96,7 @@ def find_affine_head(model: nn.Module, name: str, inputs: Sequence[object]) -> A
         model(*inputs)
     inside = set(layer.modules())
     tail = [m for m in ran[ran.index(layer) + 1 :] if m not in inside]
-    head = AffineHead(layer, tuple(m for m in tail if not _changes_nothing(m)))
+    head = AffineHead(layer, tuple(tail))
     head.fold()
     return head
 

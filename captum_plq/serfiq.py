@@ -22,11 +22,16 @@ from captum_plq.functional import (
     quality_from_embeddings,
     quality_with_standard_error,
 )
+from captum_plq.own_head import OwnHead
+from captum_plq.stochastic_rows import rows_through
 
 __all__ = ["SERFIQ", "Assessment", "Estimator"]
 
 Estimator = Literal["sampling", "balanced", "closed-form"]
 """How the mean pairwise distance of Eq. 1 is estimated."""
+
+_ROW_ELEMENTS_AT_A_TIME = 2**20
+"""Stochastic embeddings held at once, where they can be made a few images at a time: 4 MiB."""
 
 
 class Assessment(NamedTuple):
@@ -136,6 +141,8 @@ class SERFIQ(nn.Module):
         self.estimator: Estimator = estimator
         self.fallback_reason: str | None = None
         self._closed_form: ClosedForm | None = None
+        self._head: OwnHead | None = None
+        self._head_sought = False
         make_masks = BalancedMasks if estimator == "balanced" else DropoutMasks
         self.masks = make_masks(passes, dropout, seed)
         self.average: PairAverage = average
@@ -181,17 +188,12 @@ class SERFIQ(nn.Module):
         """
         closed_form = self._usable_closed_form(inputs)
         if closed_form is None:
-            clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
-            estimate = quality_with_standard_error if standard_error else quality_from_embeddings
-            found = estimate(
-                stochastic.flatten(2),
-                average=self.average,
-                normalize=self.normalize,
-                group_size=self.masks.group_size,
-            )
-            if isinstance(found, tuple):
-                return Assessment(clean, found[0], found[1].detach())
-            return Assessment(clean, found, None)
+            layers = None if differentiable else self._usable_layers(inputs)
+            if layers is None:
+                clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
+                return Assessment(clean, *self._estimate(stochastic, standard_error))
+            clean, features, output = self.tap.features(self.model, inputs)
+            return Assessment(clean, *self._streamed(layers, features, output, standard_error))
         clean, features, output = self.tap.features(self.model, inputs)
         if not differentiable:
             features, output = features.detach(), output.detach()
@@ -200,6 +202,34 @@ class SERFIQ(nn.Module):
             distance = distance * (self.masks.passes - 1) / self.masks.passes
         quality = quality_from_distance(distance)
         return Assessment(clean, quality, torch.zeros_like(quality) if standard_error else None)
+
+    def _estimate(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
+        """Q (B,) of stochastic embeddings (B, m, ...), and its standard error if wanted."""
+        estimate = quality_with_standard_error if standard_error else quality_from_embeddings
+        found = estimate(
+            stochastic.flatten(2),
+            average=self.average,
+            normalize=self.normalize,
+            group_size=self.masks.group_size,
+        )
+        return (found[0], found[1].detach()) if isinstance(found, tuple) else (found, None)
+
+    @never_compiled
+    def _streamed(
+        self, layers: list[nn.Module], features: Tensor, output: Tensor, standard_error: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`_estimate`, a few images at a time: memory does not grow with B m."""
+        images = max(1, _ROW_ELEMENTS_AT_A_TIME // (self.masks.passes * output[0].numel()))
+        with torch.no_grad():
+            parts = [
+                self._estimate(
+                    rows_through(layers, x, y, self.masks, self.chunk_size), standard_error
+                )
+                for x, y in zip(features.split(images), output.split(images), strict=True)
+            ]
+            errors = [error for _, error in parts if error is not None]
+            quality = torch.cat([q for q, _ in parts])
+            return quality, torch.cat(errors) if errors else None
 
     def embeddings(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Clean and stochastic embeddings, in one forward of the network.
@@ -219,6 +249,16 @@ class SERFIQ(nn.Module):
             differentiable=differentiable,
             chunk_size=self.chunk_size,
         )
+
+    @never_compiled
+    def _usable_layers(self, inputs: tuple[object, ...]) -> list[nn.Module] | None:
+        if not self._head_sought:
+            with torch.inference_mode(False), untraced():
+                self._head = OwnHead.of(
+                    self.model, self.tap, outside_inference(inputs), self.normalize
+                )
+            self._head_sought = True
+        return None if self._head is None else self._head.layers(self.model)
 
     @never_compiled
     def _usable_closed_form(self, inputs: tuple[object, ...]) -> ClosedForm | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from captum_plq.balanced_masks import BLOCKS, BalancedMasks
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import EmbeddingLayerError
 
-__all__ = ["layer_features", "rows_appended"]
+__all__ = ["layer_features", "rows_appended", "rows_through"]
 
 _ELEMENTS_AT_A_TIME = 2**22
 """Masked features held at once when no chunk size is given: 16 MiB in float32."""
@@ -38,25 +39,40 @@ def rows_appended(
         def layer_on(masked: Tensor) -> Tensor:
             positional = [masked if x is features else x for x in args]
             keyword = {k: masked if x is features else x for k, x in kwargs.items()}
-            # A backward may run it again when the model is no longer in our hands.
-            with evaluation_mode(module), eager():
-                # .forward, so that neither this hook nor anyone else's fires again
-                y: Tensor = module.forward(*positional, **keyword)
-            return y
+            return _run(module, *positional, **keyword)
 
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-            weight = _matrix(module, features, clean)
-            if isinstance(masks, BalancedMasks) and weight is not None:
-                centre = clean if differentiable else clean.detach()
-                stochastic = _balanced_rows(features, centre, weight, masks, chunk_size)
-            else:
-                kept = masks.for_features(features.shape[1:], features.device)
-                scaled = features * masks.scale
-                stochastic = _through_layer(layer_on, scaled, kept, chunk_size)
+            centre = clean if differentiable else clean.detach()
+            stochastic = _outputs(module, layer_on, features, centre, masks, chunk_size)
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
     with layer.register_forward_hook(append, with_kwargs=True):
         yield calls
+
+
+def rows_through(
+    layers: Sequence[nn.Module],
+    features: Tensor,
+    clean: Tensor,
+    masks: DropoutMasks,
+    chunk_size: int | None,
+) -> Tensor:
+    """Stochastic rows (B, m, ...) of an embedding layer and the layers that follow it, in turn.
+
+    Args:
+
+        layers (sequence of nn.Module): The embedding layer, then what its output runs through.
+        features (Tensor): (B, ...), its input.
+        clean (Tensor): (B, ...), its output.
+        masks (DropoutMasks): The m dropout patterns.
+        chunk_size (int, optional): As for :func:`rows_appended`.
+    """
+    layer, *following = layers
+    rows = _outputs(layer, partial(_run, layer), features, clean, masks, chunk_size)
+    y = rows.to(clean.dtype).flatten(0, 1)
+    for module in following:
+        y = _run(module, y)
+    return y.unflatten(0, rows.shape[:2])  # type: ignore[no-any-return]
 
 
 def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
@@ -65,6 +81,31 @@ def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
         if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
             return x
     raise EmbeddingLayerError(f"The layer {type(layer).__name__} takes no features to drop out.")
+
+
+def _run(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    """The module's own forward, in evaluation mode."""
+    # A backward may run it again when the model is no longer in our hands.
+    with evaluation_mode(module), eager():
+        # .forward, so that neither our hook nor anyone else's fires
+        y: Tensor = module.forward(*args, **kwargs)
+    return y
+
+
+def _outputs(
+    layer: nn.Module,
+    layer_on: Callable[[Tensor], Tensor],
+    features: Tensor,
+    clean: Tensor,
+    masks: DropoutMasks,
+    chunk_size: int | None,
+) -> Tensor:
+    """What a layer gives for (B, ...) features under each mask: (B, m, ...)."""
+    weight = _matrix(layer, features, clean)
+    if isinstance(masks, BalancedMasks) and weight is not None:
+        return _balanced_rows(features, clean, weight, masks, chunk_size)
+    kept = masks.for_features(features.shape[1:], features.device)
+    return _through_layer(layer_on, features * masks.scale, kept, chunk_size)
 
 
 def _matrix(layer: nn.Module, features: Tensor, clean: Tensor) -> Tensor | None:

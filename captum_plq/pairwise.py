@@ -10,8 +10,8 @@ from captum_plq._precision import at_least_float32
 
 __all__ = ["mean_distance_to_others"]
 
-_DISTANCES_AT_A_TIME = 2**21
-"""Distances held at once: 8 MiB in float32, and a few times that on the way to them."""
+_DISTANCES_AT_A_TIME = 2**19
+"""Distances held at once: 2 MiB in float32, and a few times that on the way to them."""
 
 
 def mean_distance_to_others(embeddings: Tensor, group_size: int = 1) -> Tensor:

@@ -91,6 +91,7 @@ def _add_estimators(parser: argparse.ArgumentParser) -> None:
     add("--m", default=[32, 100, 320, 1000], type=_numbers, metavar="N[,N...]")
     add("--repeats", default=20, type=_positive, help="seeds each (default: 20)")
     add("--limit", default=10_000, type=_positive, help="m of the limit (default: 10000)")
+    add("--limit-by", default="sampling", choices=["sampling", "balanced"])
     add("--dropout", default=0.5, type=float, help="p of SER-FIQ (default: 0.5)")
     add("--threads", type=_positive, help="of the CPU (default: torch's own choice)")
     add("--seed", default=0, type=int)
@@ -188,6 +189,7 @@ def _estimators(given: argparse.Namespace) -> int:
         passes=tuple(given.m),
         repeats=given.repeats,
         reference_passes=given.limit,
+        reference_estimator=given.limit_by,
         threads=given.threads,
         seed=given.seed,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class EstimatorSettings:
         passes (tuple[int, ...]): The m to try with the estimators that draw.
         repeats (int): Seeds for each of them.
         reference_passes (int): m of the limit, with masks of its own.
+        reference_estimator (str): ``"sampling"``, the paper's independent passes, or
+            ``"balanced"``, whose limit is the same and less uncertain.
         threads (int, optional): ``None``: torch's own number.
         seed (int): Of the faces; the estimators' seeds count up from it.
     """
@@ -43,6 +45,7 @@ class EstimatorSettings:
     passes: tuple[int, ...] = (32, 100, 320, 1000)
     repeats: int = 20
     reference_passes: int = 10_000
+    reference_estimator: Literal["sampling", "balanced"] = "sampling"
     threads: int | None = None
     seed: int = 0
 
@@ -90,6 +93,7 @@ class EstimatorStudy:
             network rather than on its head, over the first faces.
         scores (list[EstimatorScore]): One each.
         conditions (Conditions): Device, versions and all the rest.
+        reference_estimator (str): How the limit was drawn.
     """
 
     model: str
@@ -106,11 +110,13 @@ class EstimatorStudy:
     whole_network: float
     scores: list[EstimatorScore]
     conditions: Conditions
+    reference_estimator: str = "sampling"
 
     @property
     def stem(self) -> str:
         """Name of its file."""
-        return f"estimators-{self.model}-p{self.conditions.dropout:g}"
+        limit = "" if self.reference_estimator == "sampling" else "-balanced-limit"
+        return f"estimators-{self.model}-p{self.conditions.dropout:g}{limit}"
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -174,7 +180,9 @@ def study_estimators(
             return _assess(rest, features, estimator, passes, seed, settings.dropout)
 
         progress(f"the limit, {settings.reference_passes} passes")
-        quality, error = assess("sampling", settings.reference_passes, _REFERENCE_SEED)
+        quality, error = assess(
+            settings.reference_estimator, settings.reference_passes, _REFERENCE_SEED
+        )
         limit = _distance(quality)
         limit_error = error / (quality * (1 - quality / 2))
         scores = []
@@ -199,6 +207,7 @@ def study_estimators(
             whole_network=_difference(model, pixels[:8], assess, settings),
             scores=scores,
             conditions=conditions,
+            reference_estimator=settings.reference_estimator,
         )
 
 

@@ -83,6 +83,15 @@ def test_head_and_whole_network_agree(study):
     assert (study.features, study.embedding, study.faces, study.left_out) == (300, 16, 10, 1)
 
 
+def test_a_balanced_limit_is_the_same_and_surer(study, faces):
+    settings = dataclasses.replace(SETTINGS, passes=(6,), reference_estimator="balanced")
+    other = study_estimators(small_model(), faces, "noise", settings)
+    assert other.stem == "estimators-small-p0.5-balanced-limit"
+    assert other.distance == pytest.approx(study.distance, rel=0.01)
+    assert other.reference_error < study.reference_error
+    assert "600 balanced passes" in estimators_markdown([other])
+
+
 def test_other_dropout_rates_leave_balanced_out(faces):
     settings = dataclasses.replace(SETTINGS, dropout=0.3, passes=(6,), repeats=2)
     names = [s.estimator for s in study_estimators(small_model(), faces, "noise", settings).scores]

@@ -86,8 +86,8 @@ def _about(study: EstimatorStudy) -> str:
         f"{study.features} features, {study.embedding} dimensions, p = "
         f"{study.conditions.dropout:g}; distance {study.distance:.3f}, spread between faces "
         f"{study.spread:.2%}; {max(drawn, default=0)} seeds each; whole network and head differ "
-        f"by at most {study.whole_network:.0e} in Q; limit: {_limit(study)}. {study.conditions.line()}; "
-        f"{study.conditions.date}."
+        f"by at most {study.whole_network:.0e} in Q; limit: {_limit(study)}. "
+        f"{study.conditions.line()}; {study.conditions.date}."
     )
 
 

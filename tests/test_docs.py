@@ -1,0 +1,30 @@
+"""The documents say what the results say, and link to what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+NETWORKS = ("dlib", "edgeface", "mobilefacenet")
+
+
+def rows(path):
+    return [line for line in path.read_text("utf-8").splitlines() if line.startswith("| ")]
+
+
+def test_the_estimators_table_is_that_of_the_results():
+    shown = [
+        line for line in rows(ROOT / "docs" / "estimators.md") if line[2:].startswith(NETWORKS)
+    ]
+    assert len(shown) == 12
+    results = rows(ROOT / "benchmarks" / "results" / "estimators.md")
+    assert not set(shown) - set(results)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", document.read_text("utf-8"))
+    missing = [link for link in links if not (document.parent / link).exists()]
+    assert not missing

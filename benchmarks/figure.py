@@ -42,10 +42,10 @@ def speed_figure(results: Sequence[SpeedResult]) -> Figure:
     lines = caption.count("\n") + 1
     height = rows * (0.9 + 0.24 * most) + 0.15 * lines + 0.7
     figure = Figure(figsize=(5.6 * columns, height), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, result in zip(panels, results, strict=False):
-        _draw(panel, result)
-    for panel in list(panels)[len(results) :]:
+        _draw(panel, result, most)
+    for panel in panels[len(results) :]:
         panel.set_axis_off()
     handles = [Patch(color=colour, label=_LABELS[kind]) for kind, colour in _COLOURS.items()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2 * columns, fontsize=7)
@@ -60,12 +60,13 @@ def _conditions(results: Sequence[SpeedResult]) -> list[str]:
     return [*lines, f"Measured {dates[0]}" + (f" to {dates[-1]}" if len(dates) > 1 else "")]
 
 
-def _draw(axes: Axes, result: SpeedResult) -> None:
+def _draw(axes: Axes, result: SpeedResult, most: int) -> None:
     shown = [(m, m.ratio) for m in reversed(result.methods) if m.ratio and m.reason is None]
     for place, (m, ratio) in enumerate(shown):
         axes.barh(place, ratio.median, color=_COLOURS[m.kind], left=0)
         axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=1)
         axes.text(ratio.high * 1.05, place, f"{ratio.median:.3g}", va="center", fontsize=7)
+    axes.set_ylim(len(shown) - most - 0.5, len(shown) - 0.5)  # bars of one width everywhere
     axes.set_yticks(range(len(shown)), [m.name for m, _ in shown], fontsize=8)
     axes.set_xscale("log")
     largest = max((ratio.high for _, ratio in shown), default=1.0)

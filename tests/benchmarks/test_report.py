@@ -54,6 +54,7 @@ def test_figure(result):
         assert word in caption.replace("\n", " ")
     titles = [axes.get_title() for axes in figure.axes]
     assert sum("VOID" in title for title in titles) == 1
+    assert [axes.axison for axes in speed_figure([result] * 4).axes] == [True] * 4 + [False] * 2
     ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert "plq" in ticks
     assert "broken" not in ticks

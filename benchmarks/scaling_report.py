@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter, StrMethodFormatter
 
 from benchmarks.results import MethodResult, SpeedResult
 from benchmarks.scaling import ScalingResult
@@ -120,6 +120,9 @@ def scaling_figure(result: ScalingResult) -> Figure:
     memory_m.set_xlabel(f"passes m, batch {passes[0].batch}", fontsize=8)
     for axes in (time_b, memory_b, time_m):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     _proportional(time_b, batch)
     handles, labels = time_b.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=8)

@@ -13,6 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from captum_plq._precision import at_least_float32
+from captum_plq._state import differentiable_copies
+from captum_plq.embedding_output import OutputSelector, select_embedding
 
 __all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
 
@@ -69,16 +71,22 @@ class AffineHead:
         return tuple((x.data_ptr(), x._version) for x in tensors)
 
 
-def find_affine_head(model: nn.Module, name: str, inputs: Sequence[object]) -> AffineHead:
-    """Finds the modules that follow the embedding layer, by running the model once.
+def find_affine_head(
+    model: nn.Module, name: str, inputs: Sequence[object], output: OutputSelector = None
+) -> AffineHead:
+    """Finds the modules that lie between the embedding layer and the embedding.
 
-    Functional calls cannot be seen; compare the fold with the model's own embeddings.
+    By running the model once. Functional calls cannot be seen; compare the fold with the
+    model's own embeddings. Modules that the embedding does not depend on (another head, for
+    quality) are left out.
 
     Args:
 
         model (nn.Module): The network, in evaluation mode.
         name (str): Qualified name of the embedding layer.
         inputs (sequence): The model's arguments.
+        output (int, str, Callable or None): Which part of the model's output is the
+            embedding, see :func:`~captum_plq.embedding_output.select_embedding`.
 
     Returns:
         *AffineHead*: layer and tail.
@@ -88,14 +96,20 @@ def find_affine_head(model: nn.Module, name: str, inputs: Sequence[object]) -> A
             statistics, or something that changes no value.
     """
     layer = model.get_submodule(name)
-    ran: list[nn.Module] = []
-    with ExitStack() as hooks:
+    inside = set(layer.modules()) - {layer}
+    ran: list[tuple[nn.Module, Tensor]] = []
+
+    def record(module: nn.Module, _: object, y: object) -> None:
+        if isinstance(y, Tensor) and (ran or module is layer) and module not in inside:
+            ran.append((module, y))
+
+    with torch.enable_grad(), ExitStack() as hooks:
         for module in model.modules():
             if module is layer or next(module.children(), None) is None:
-                hooks.enter_context(module.register_forward_hook(lambda m, _, __: ran.append(m)))
-        model(*inputs)
-    inside = set(layer.modules())
-    tail = [m for m in ran[ran.index(layer) + 1 :] if m not in inside]
+                hooks.enter_context(module.register_forward_hook(record))
+        embedding = select_embedding(model(*differentiable_copies(inputs)), output)
+        slopes = torch.autograd.grad(embedding.sum(), [y for _, y in ran], allow_unused=True)
+    tail = [m for (m, _), slope in zip(ran[1:], slopes[1:], strict=True) if slope is not None]
     head = AffineHead(layer, tuple(tail))
     head.fold()
     return head

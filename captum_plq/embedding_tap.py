@@ -179,7 +179,7 @@ class EmbeddingTap:
         self,
         model: nn.Module,
         inputs: Sequence[object],
-        question: Callable[[nn.Module, str, Sequence[object]], Answer],
+        question: Callable[[nn.Module, str, Sequence[object], OutputSelector], Answer],
     ) -> Answer:
         """Asks a question about the model and its embedding layer, leaving both untouched.
 
@@ -187,14 +187,15 @@ class EmbeddingTap:
 
             model (nn.Module): The network.
             inputs (sequence): Its arguments, images first, (B, ...).
-            question (Callable): Of the model in evaluation mode, the layer's name and inputs.
+            question (Callable): Of the model in evaluation mode, the layer's name, the inputs
+                and the selector of the embedding.
 
         Returns:
             *Answer*: what ``question`` returned.
         """
         name = self.locate(model, inputs)
         with undisturbed(model, inputs), torch.no_grad():
-            return question(model, name, outside_inference(inputs))
+            return question(model, name, outside_inference(inputs), self.output)
 
     def _run(
         self,

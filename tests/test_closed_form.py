@@ -289,6 +289,30 @@ def test_layer_and_tail_fold_into_one_matrix(kind):
     torch.testing.assert_close(model[: first + 1](x).flatten(1) @ weight.T + bias, model(x))
 
 
+def test_another_head_beside_the_embedding_is_left_out(images):
+    """As CR-FIQA has one, for quality: it runs after the embedding, which does not depend on it."""
+
+    class TwoHeads(WideFaceNet):
+        def __init__(self):
+            super().__init__()
+            self.quality = nn.Sequential(nn.Linear(64, 1), nn.Sigmoid())
+
+        def forward(self, x):
+            e = super().forward(x)
+            return e, self.quality(e)
+
+    torch.manual_seed(3)
+    net = TwoHeads().double().eval()
+    serfiq = SERFIQ(net, estimator="closed-form", output=0)
+    quality = serfiq(images)
+    assert serfiq.fallback_reason is None
+    with torch.no_grad():
+        sampled = SERFIQ(net, output=0)
+        np.testing.assert_allclose(quality.detach(), sampled(images), rtol=0.01)
+        sampled.assess(images)
+    assert sampled._head.names == ("fc", "bn")
+
+
 class Bent(WideFaceNet):
     def forward(self, x):
         return super().forward(x).tanh()

@@ -77,7 +77,4 @@ def _draw(axes: Axes, result: SpeedResult, most: int) -> None:
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("time ÷ Saliency, median and quartiles", fontsize=8)
     void = " — VOID" if result.void else ""
-    dtype = "" if result.conditions.dtype == "float32" else f", {result.conditions.dtype}"
-    tf32 = ", TF32" if result.conditions.tf32 else ""
-    name = f"{result.model}, {result.conditions.device}, batch {result.batch}"
-    axes.set_title(f"{name}{dtype}{tf32}{void}", fontsize=9)
+    axes.set_title(f"{result.title}{void}", fontsize=9)

@@ -29,9 +29,9 @@ def read_results(directory: Path) -> list[SpeedResult]:
     return sorted(results, key=_place)
 
 
-def _place(result: SpeedResult) -> tuple[str, str, str, bool, int]:
+def _place(result: SpeedResult) -> tuple[str, str, str, bool, bool, int]:
     given = result.conditions
-    return given.device, result.model, given.dtype, given.tf32, result.batch
+    return (given.device, result.model, given.dtype, given.tf32, given.channels_last, result.batch)
 
 
 def write_report(directory: Path) -> list[Path]:
@@ -72,7 +72,7 @@ def markdown(results: Sequence[SpeedResult]) -> str:
 def _section(result: SpeedResult) -> list[str]:
     shape = " × ".join(map(str, result.input_shape))
     lines = [
-        f"## {result.model}, {result.conditions.device}, batch {result.batch}",
+        f"## {result.title}",
         "",
         f"Images {shape}; {result.parameters / 1e6:.1f} M parameters, weights {result.weights}; "
         f"{result.rounds} interleaved rounds, slow methods {result.slow_rounds}.",

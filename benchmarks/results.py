@@ -104,6 +104,14 @@ class SpeedResult:
         return f"speed-{self.model}-{self.conditions.device}-b{self.batch}{self.kind}"
 
     @property
+    def title(self) -> str:
+        """What it is of, in words."""
+        given = self.conditions
+        dtype = "" if given.dtype == "float32" else f", {given.dtype}"
+        extras = ", TF32" * given.tf32 + ", channels last" * given.channels_last
+        return f"{self.model}, {given.device}, batch {self.batch}{dtype}{extras}"
+
+    @property
     def kind(self) -> str:
         """Ending of the file name that tells type, TF32 and memory format, if not the usual."""
         given = self.conditions

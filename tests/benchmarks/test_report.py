@@ -26,6 +26,11 @@ def test_names_of_files_tell_runs_apart(result):
     other = dataclasses.replace(result.conditions, device="cuda", dtype="bfloat16", tf32=True)
     stem = dataclasses.replace(result, conditions=other).stem
     assert stem == "speed-tiny-cuda-b2-bfloat16-tf32"
+    other = dataclasses.replace(result.conditions, channels_last=True)
+    lasting = dataclasses.replace(result, conditions=other)
+    assert lasting.stem == "speed-tiny-cpu-b2-channels-last"
+    assert lasting.title == "tiny, cpu, batch 2, channels last"
+    assert f"## {lasting.title}\n" in markdown([lasting])
 
 
 def test_markdown_names_everything(result):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_plq.affine_head import NotAffineError, find_affine_head
 from captum_plq.dropout_masks import DropoutMasks
-from captum_plq.embedding_tap import EmbeddingTap
+from captum_plq.embedding_tap import EmbeddingTap, first_images
 from captum_plq.expected_distance import NoiseMap, expected_pairwise_distance, noise_map
 from captum_plq.functional import mean_pairwise_distance
 
@@ -21,6 +21,7 @@ _PROBES = 8
 _COLUMNS = 2048
 """Columns of the layer from which the small terms are extrapolated, if it has more."""
 _CHECK_PASSES = 200
+_CHECK_IMAGES = 4
 _TOLERANCE = 0.03
 
 
@@ -52,6 +53,7 @@ class ClosedForm:
         self, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object], dropout: float
     ) -> None:
         self._dropout = dropout
+        inputs = first_images(inputs, _CHECK_IMAGES)
         self._head = tap.examine(model, inputs, find_affine_head)
         self._folded: _Folded | None = None
         self._state: object = None

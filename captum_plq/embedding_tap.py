@@ -34,7 +34,7 @@ from captum_plq.embedding_layer import (
 )
 from captum_plq.stochastic_rows import layer_features, rows_appended
 
-__all__ = ["EmbeddingTap"]
+__all__ = ["EmbeddingTap", "first_images"]
 
 Answer = TypeVar("Answer")
 
@@ -86,7 +86,7 @@ class EmbeddingTap:
                     "use them: build or load the model outside torch.inference_mode()."
                 )
             with undisturbed(model, inputs), torch.enable_grad():
-                example = differentiable_copies(_first_images(inputs, 2))
+                example = differentiable_copies(first_images(inputs, 2))
                 embedding = self.embed(model, example)
                 if not bool(torch.isfinite(embedding).all()):
                     raise EmbeddingLayerError("The model gives NaN or infinite embeddings.")
@@ -262,7 +262,7 @@ class EmbeddingTap:
             )
 
 
-def _first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:
+def first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:
     """The first images of a batch; all of them if other tensors may come per image too."""
     images, *others = inputs
     if isinstance(images, Tensor) and not any(isinstance(x, Tensor) for x in others):

@@ -11,7 +11,7 @@ from torch import nn
 from captum_plq.affine_head import NotAffineError, find_affine_head
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import close_rows
-from captum_plq.embedding_tap import EmbeddingTap
+from captum_plq.embedding_tap import EmbeddingTap, first_images
 from captum_plq.stochastic_rows import rows_through
 
 __all__ = ["OwnHead"]
@@ -56,6 +56,7 @@ class OwnHead:
         """
         if any(isinstance(module, nn.DataParallel) for module in model.modules()):
             return None  # each replica has layers of its own
+        inputs = first_images(inputs, 2)
         try:
             affine = tap.examine(model, inputs, find_affine_head)
         except NotAffineError:

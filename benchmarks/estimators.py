@@ -169,7 +169,7 @@ def study_estimators(
             seed=settings.seed,
             rows=_FACES_AT_A_TIME,
         )
-        serfiq = SERFIQ(model, embedding_layer=_layer(model))
+        serfiq = SERFIQ(model, embedding_layer=model.embedding_layer)
         head = serfiq.tap.examine(model, (pixels[:2],), find_affine_head)
         rest = nn.Sequential(head.layer, *head.tail)
         progress("embedding")
@@ -209,11 +209,6 @@ def study_estimators(
             conditions=conditions,
             reference_estimator=settings.reference_estimator,
         )
-
-
-def _layer(model: FaceModel) -> str | None:
-    layer = model.spec.embedding_layer
-    return None if layer is None else f"backbone.{layer}"
 
 
 def _plan(settings: EstimatorSettings) -> list[tuple[Estimator, int]]:
@@ -283,7 +278,7 @@ def _difference(
             seed=settings.seed,
             estimator=estimator,
             average="pairs",
-            embedding_layer=_layer(model),
+            embedding_layer=model.embedding_layer,
         )
         head, _ = assess(estimator, 100, settings.seed)
         worst = max(worst, float((whole(images).cpu() - head[: len(images)]).abs().max()))

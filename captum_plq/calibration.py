@@ -137,8 +137,8 @@ def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribu
             target_scalar=model.target_scalar,
             normalize=node.normalize,
         )
-    if isinstance(model, FaceModel) and model.spec.embedding_layer is not None:
-        model = SERFIQ(model, embedding_layer=f"backbone.{model.spec.embedding_layer}")
+    if isinstance(model, FaceModel):
+        model = SERFIQ(model, embedding_layer=model.embedding_layer)
     return PixelQualityAttribution(model)
 
 

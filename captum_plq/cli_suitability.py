@@ -55,13 +55,12 @@ def _suitability(arguments: argparse.Namespace) -> int:
             "for (--faces)",
             file=sys.stderr,
         )
-    layer = spec.embedding_layer
     suitability = assess_suitability(
         model,
         chips,
         passes=arguments.passes,
         seed=arguments.seed,
-        embedding_layer=None if layer is None else f"backbone.{layer}",
+        embedding_layer=model.embedding_layer,
         progress=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(f"{spec.name}: {suitability.table()}")

@@ -206,14 +206,13 @@ class Explainer:
         self.calibration = calibration
         self.scaling, self.scaling_source = _scaling(self.spec, self.settings, calibration)
         self.gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
-        layer = model.spec.embedding_layer
         self.serfiq = SERFIQ(
             model.to(self.device),
             passes=self.settings.passes,
             dropout=self.settings.dropout,
             seed=self.settings.seed,
             estimator=self.settings.estimator,
-            embedding_layer=None if layer is None else f"backbone.{layer}",
+            embedding_layer=model.embedding_layer,
         )
         self.plq = PixelQualityAttribution(
             self.serfiq,

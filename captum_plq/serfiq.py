@@ -187,16 +187,16 @@ class SERFIQ(nn.Module):
             >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
         closed_form = self._usable_closed_form(inputs)
-        if closed_form is None:
-            layers = None if differentiable else self._usable_layers(inputs)
-            if layers is None:
-                clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
-                return Assessment(clean, *self._estimate(stochastic, standard_error))
-            clean, features, output = self.tap.features(self.model, inputs)
-            return Assessment(clean, *self._streamed(layers, features, output, standard_error))
+        layers = None if closed_form or differentiable else self._usable_layers(inputs)
+        if closed_form is None and layers is None:
+            clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
+            return Assessment(clean, *self._estimate(stochastic, standard_error))
         clean, features, output = self.tap.features(self.model, inputs)
         if not differentiable:
             features, output = features.detach(), output.detach()
+        if closed_form is None:
+            assert layers is not None
+            return Assessment(clean, *self._streamed(layers, features, output, standard_error))
         distance = closed_form.distance(features, output)
         if self.average == "paper":  # what m passes would be expected to give
             distance = distance * (self.masks.passes - 1) / self.masks.passes

@@ -100,6 +100,12 @@ class FaceModel(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def embedding_layer(self) -> str | None:
+        """The spec's embedding layer by its name within this module; ``None``: to be found."""
+        layer = self.spec.embedding_layer
+        return None if layer is None else f"backbone.{layer}"
+
     def forward(self, images: Tensor) -> Tensor:
         """Embeds a batch of aligned faces.
 

@@ -124,3 +124,9 @@ def test_an_output_without_a_clear_embedding(images, pack, output, problem):
     spec = ModelSpec("mine", (6, 5), mean=(0.0,) * 3, std=(1.0,) * 3, output=output)
     with pytest.raises(ValueError, match=problem):
         FaceModel(Answers(pack), spec)(images)
+
+
+@pytest.mark.parametrize(("of_network", "of_model"), [("fc", "backbone.fc"), (None, None)])
+def test_embedding_layer_by_its_name_within_the_model(of_network, of_model):
+    spec = ModelSpec("mine", (8, 8), (0.0,) * 3, (1.0,) * 3, embedding_layer=of_network)
+    assert FaceModel(nn.Identity(), spec).embedding_layer == of_model

@@ -18,6 +18,7 @@ from captum_plq.faces.degrade import (
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
 from captum_plq.faces.folder import draw_images, list_images
+from captum_plq.faces.sample import SampleFace, sample_face
 
 __all__ = [
     "STANDARD_DEGRADATIONS",
@@ -26,6 +27,7 @@ __all__ = [
     "ImageError",
     "MissingExtraError",
     "NoFaceError",
+    "SampleFace",
     "add_noise",
     "align_face",
     "blur",
@@ -41,5 +43,6 @@ __all__ = [
     "read_crops",
     "reduce_resolution",
     "resize_aligned",
+    "sample_face",
     "surgical_mask",
 ]

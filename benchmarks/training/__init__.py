@@ -1,0 +1,1 @@
+"""Training the face network that this package ships."""

@@ -1,0 +1,140 @@
+"""From a trained network to what is shipped: weights, calibration, and how it fares on others."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from safetensors.torch import save_file
+
+from benchmarks.tables import write_json
+from benchmarks.training.data import Split, as_batch, first_of_each, read_chips
+from benchmarks.verification import measure_verification, read_pairs
+from captum_plq.calibration import calibrate
+from captum_plq.models import FaceModel
+from captum_plq.models.dropout_mobilefacenet import dropout_mobilefacenet
+from captum_plq.suitability import assess_suitability
+
+__all__ = ["plot_history", "release"]
+
+_JUDGED = 400
+"""Test people for the suitability, one image each; half of them are reported on."""
+
+
+def release(
+    trained: FaceModel,
+    split: Split,
+    images: Path,
+    pairs_file: Path,
+    directory: Path,
+    *,
+    device: str,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    """Writes weights in float16 and their calibration, and measures them as they were written.
+
+    The calibration is made on the validation people, who were not trained on; verification and
+    suitability on the test folds.
+
+    Args:
+
+        trained (FaceModel): The network.
+        split (Split): Whose faces were used for what.
+        images (Path): Folder of the images.
+        pairs_file (Path): The list of pairs.
+        directory (Path): Where the files go.
+        device (str): ``"cpu"`` or ``"cuda"``.
+        record (dict): What else ``metrics.json`` shall say.
+
+    Returns:
+        *dict*: what ``metrics.json`` holds.
+    """
+    name = trained.spec.name
+    file = directory / f"{name}.safetensors"
+    state = trained.backbone.state_dict()
+    save_file({key: _half(value) for key, value in state.items()}, file)
+    model = dropout_mobilefacenet(file).to(device)
+    size = model.spec.input_size
+
+    chips = read_chips(images, first_of_each(split.validation), size)
+    batches = [
+        as_batch(some).to(device) for some in np.array_split(chips, max(1, len(chips) // 16))
+    ]
+    source = f"{len(chips)} people of {images.name}, aligned, of training folds but not trained on"
+    calibration = calibrate(model, batches, source=source)
+    calibration.save(directory / f"{name}.npz")
+
+    test_pairs = directory / "test-pairs.csv"
+    test = set(split.test)
+    with test_pairs.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["fold", "first", "second", "mated"])
+        for pair in read_pairs(pairs_file):
+            if {pair.first, pair.second} <= test:
+                writer.writerow([pair.fold, pair.first, pair.second, int(pair.mated)])
+    verification = measure_verification(model, images, test_pairs, device=device)
+
+    people = first_of_each(split.test)
+    chosen = np.random.default_rng(0).permutation(len(people))[:_JUDGED]
+    faces = read_chips(images, [people[i] for i in sorted(chosen)], size)
+    suitability = assess_suitability(model, faces, embedding_layer=model.embedding_layer)
+    print(suitability)
+
+    reading = suitability.usual
+    metrics = {
+        **record,
+        "bytes": file.stat().st_size,
+        "test": {
+            "verification": verification.accuracy,
+            "pairs": sum(fold.pairs for fold in verification.folds),
+            "mated": verification.mated,
+            "non_mated": verification.non_mated,
+            "faces": suitability.images_judging,
+            "degradations": {
+                key: {"auroc": asdict(found.auroc), "falls": asdict(found.share)}
+                for key, found in reading.degradations.items()
+            },
+            "quality": reading.quality,
+            "spread": reading.spread,
+            "standard_error": reading.standard_error,
+        },
+        "calibration": {
+            "alpha": calibration.scaling.alpha,
+            "r": calibration.scaling.r,
+            "gamma": calibration.gamma,
+        },
+        "conditions": asdict(verification.conditions),
+    }
+    write_json(metrics, directory / "metrics.json")
+    return metrics
+
+
+def plot_history(history: list[dict[str, Any]], path: Path) -> None:
+    """The curves of a run: loss, cosine to the teacher, AUROC of Q, and Q's spread."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    epochs = [record["epoch"] for record in history]
+    panels = {
+        "training loss": ["loss"],
+        "validation: cosine to the teacher, unspoilt": [k for k in history[0] if "cosine" in k],
+        "validation: AUROC of Q": [k for k in history[0] if k.startswith("auroc")],
+        "validation: Q": ["spread", "error of Q"],
+    }
+    for axis, (title, keys) in zip(figure.subplots(1, 4), panels.items(), strict=True):
+        for key in keys:
+            label = key.removeprefix("cosine ").removeprefix("auroc ")
+            axis.plot(epochs, [record[key] for record in history], label=label)
+        axis.set(title=title, xlabel="epoch")
+        axis.title.set_fontsize(8)
+        if len(keys) > 1:
+            axis.legend(fontsize=6)
+    figure.savefig(path, dpi=110)
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    tensor = value.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() else tensor

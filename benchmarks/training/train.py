@@ -1,0 +1,220 @@
+"""The training loop: resumable, seeded, one checkpoint an epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.training.config import TrainingConfig
+from benchmarks.training.data import AugmentedFaces, as_batch
+from captum_plq import SERFIQ
+from captum_plq.faces import STANDARD_DEGRADATIONS
+from captum_plq.models import FaceModel
+from captum_plq.models.dropout_mobilefacenet import TRUNK
+from captum_plq.separation import auroc
+
+__all__ = ["Faces", "train", "variance_under_dropout"]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Aligned crops (n, H, W, 3), uint8, and what the teacher says of them, (n, d)."""
+
+    chips: NDArray[np.uint8]
+    targets: Tensor
+
+
+def train(
+    student: FaceModel,
+    training: Faces,
+    validation: Faces,
+    config: TrainingConfig,
+    directory: Path,
+    *,
+    device: torch.device,
+    workers: int = 0,
+    progress: Callable[[str], object] = print,
+) -> list[dict[str, Any]]:
+    """Trains a student under dropout to say of a spoilt image what the teacher says unspoilt.
+
+    The loss has two parts. The mean squared error, under dropout, to the teacher's embedding of
+    the unspoilt image: its minimum is the mean of all that the image could be, which is the
+    shorter the less the image tells. And the squared log-ratio of two variances: that of the
+    embedding under dropout (:func:`variance_under_dropout`), and the squared error it makes:
+    dropout shall move the embedding as far as it errs, as a Bayesian reading of dropout wants
+    (Gal and Ghahramani, ICML 2016). Neither is told how, or whether, an image was degraded.
+    The BatchNorms keep their statistics.
+
+    Args:
+
+        student (FaceModel): Around a :class:`DropoutMobileFaceNet`; trained in place, and left in
+            evaluation mode on ``device``.
+        training (Faces): To train on.
+        validation (Faces): Of other people.
+        config (TrainingConfig): All the rest.
+        directory (Path): Where ``checkpoint.pt`` and ``history.json`` are kept. If there is a
+            checkpoint, training goes on from there.
+        device (torch.device): Where it runs; on CUDA in bfloat16 where autocast allows it.
+        workers (int): Processes that augment; what comes out does not depend on it.
+        progress (Callable): Told in words how far it is.
+
+    Returns:
+        *list[dict]*: one record an epoch.
+
+    Raises:
+        ValueError: if the checkpoint was made with another configuration.
+    """
+    network = student.backbone
+    trunk = [network.get_submodule(name) for name in TRUNK]
+    in_trunk = {id(p) for module in trunk for p in module.parameters()}
+    student.to(device).to(memory_format=torch.channels_last)
+    groups = [
+        {"params": [p for p in network.parameters() if id(p) not in in_trunk]},
+        {"params": [p for p in network.parameters() if id(p) in in_trunk]},
+    ]
+    faces = AugmentedFaces(training.chips, training.targets, config.seed, config.degraded_share)
+    optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[config.head_rate, config.trunk_rate],
+        total_steps=config.epochs * (len(faces) // config.batch),
+        pct_start=config.warmup,
+        cycle_momentum=False,
+    )
+    history: list[dict[str, Any]] = []
+    file = directory / "checkpoint.pt"
+    if file.exists():
+        state = torch.load(file, map_location=device, weights_only=True)
+        if replace(config, epochs=0).to_json() != {**state["config"], "epochs": 0}:
+            raise ValueError(f"{file} was made with another configuration: {state['config']}.")
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        history = state["history"]
+        progress(f"goes on after epoch {len(history)}")
+    for epoch in range(len(history), config.epochs):
+        start = time.monotonic()
+        network.get_submodule("dropout").train()
+        for module in trunk:
+            module.requires_grad_(epoch >= config.head_epochs)
+        faces.epoch = epoch
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed * 1000 + epoch)
+            loss = _epoch(student, faces, config, optimizer, schedule, device, workers)
+        student.eval()
+        record = {"epoch": epoch + 1, "loss": loss, **_validate(student, validation, device)}
+        record["seconds"] = round(time.monotonic() - start, 1)
+        history.append(record)
+        state = {
+            "config": config.to_json(),
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "history": history,
+        }
+        torch.save(state, file.with_suffix(".part"))
+        os.replace(file.with_suffix(".part"), file)
+        (directory / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
+        progress(", ".join(f"{k} {v:.4g}" for k, v in record.items()))
+    return history
+
+
+def variance_under_dropout(network: nn.Module, features: Tensor) -> Tensor:
+    r"""How far dropout of the features moves the embedding, in expectation.
+
+    :math:`\frac1d \sum_j \mathrm{Var}[e_j]
+    = \frac{p}{1 - p}\, \frac1d \sum_{jk} s_j^2 w_{jk}^2 x_k^2` for independently dropped features
+    x, the weights w of the linear layer and the scale s of the BatchNorm after it.
+
+    Args:
+
+        network (nn.Module): A :class:`DropoutMobileFaceNet`.
+        features (Tensor): (B, K), what its dropout is given.
+
+    Returns:
+        *Tensor*: (B,), with a gradient.
+    """
+    linear, norm = network.get_submodule("fc"), network.get_submodule("bn2")
+    p = cast("float", network.get_submodule("dropout").p)
+    scale = (
+        cast("Tensor", norm.weight)
+        / (cast("Tensor", norm.running_var) + cast("float", norm.eps)).sqrt()
+    )
+    weight = cast("Tensor", linear.weight) * scale[:, None]
+    return p / (1 - p) * (features.square() @ weight.square().mean(0))
+
+
+def _epoch(
+    student: FaceModel,
+    faces: AugmentedFaces,
+    config: TrainingConfig,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    device: torch.device,
+    workers: int,
+) -> float:
+    """The mean loss over one pass through the faces."""
+    loader = DataLoader(faces, config.batch, shuffle=True, drop_last=True, num_workers=workers)
+    losses = []
+    network = cast("nn.Sequential", student.backbone)
+    at = list(dict(network.named_children())).index("dropout")
+    trunk, dropout, head = network[:at], network[at], network[at + 1 :]
+    for images, targets in loader:
+        images = images.to(device, memory_format=torch.channels_last)
+        targets = targets.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            features = trunk((images - student.mean) / student.std).float()
+        embeddings = head(dropout(features))
+        variance = variance_under_dropout(network, features)
+        missed = (head(features) - targets).square().mean(1).detach()
+        surprise = (variance.log() - missed.log()).square().mean()
+        loss = F.mse_loss(embeddings, targets) + config.spread_weight * surprise
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+    return float(torch.stack(losses).mean())
+
+
+def _validate(student: FaceModel, faces: Faces, device: torch.device) -> dict[str, float]:
+    """Cosine to the teacher, and how surely Q falls, over people who are not trained on."""
+    serfiq = SERFIQ(student)
+    found: dict[str, float] = {}
+    clean: Tensor | None = None
+    for name, degrade in {"clean": None, **STANDARD_DEGRADATIONS}.items():
+        chips = faces.chips
+        if degrade is not None:
+            chips = np.stack([degrade(chip, seed) for seed, chip in enumerate(chips)])
+        cosines, qualities, errors = [], [], []
+        with torch.no_grad():
+            for first in range(0, len(chips), 32):
+                images = as_batch(chips[first : first + 32]).to(device)
+                targets = faces.targets[first : first + 32].to(device)
+                cosines.append(F.cosine_similarity(student(images), targets))
+                assessed = serfiq.assess(images, standard_error=True)
+                qualities.append(assessed.quality)
+                errors.append(cast("Tensor", assessed.standard_error))
+        quality = torch.cat(qualities).cpu()
+        found[f"cosine {name}"] = float(torch.cat(cosines).mean())
+        if clean is None:
+            clean = quality
+            error = torch.cat(errors).square().mean().sqrt()
+            found |= {"Q": float(quality.mean()), "spread": float(quality.std())}
+            found["error of Q"] = float(error)
+        else:
+            found[f"auroc {name}"] = auroc(clean, quality)
+            found[f"falls {name}"] = float((quality < clean).double().mean())
+    return found

@@ -23,6 +23,7 @@ from captum_plq.quality_scalar import QualityScalar, TargetScalar
 
 __all__ = ["PixelQualityAttribution", "TargetScalar", "scaling_factor"]
 
+
 def scaling_factor(
     quality: Tensor, scaling: QualityScaling, target_scalar: TargetScalar = "node"
 ) -> Tensor:

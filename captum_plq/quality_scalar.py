@@ -95,7 +95,9 @@ class QualityScalar:
             standard_error (bool): Also its standard error, last.
         """
         assert self._told is not None
-        wanted = [x for x, asked in zip(self._told, (quality, standard_error), strict=True) if asked]
+        wanted = [
+            x for x, asked in zip(self._told, (quality, standard_error), strict=True) if asked
+        ]
         return (attributions, *wanted) if wanted else attributions
 
     def _finished(self, gradient: Tensor, max_gradient_norm: float | None) -> Tensor:

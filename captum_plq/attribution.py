@@ -15,7 +15,6 @@ from captum_plq._state import (
     check_images,
     differentiable_copies,
     frozen_parameters,
-    outside_inference,
 )
 from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.quality_model import QualityModel

@@ -118,10 +118,12 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
             ValueError: for NaN pixels; as :class:`~captum_plq.layer_leaves.LayerError` for a
                 layer that does not run exactly once or has no part in the quality.
         """
-        images = cast("tuple[Tensor, ...]", inputs if isinstance(inputs, tuple) else (inputs,))
+        images: tuple[Tensor, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
         check_images(images)
-        extra = additional_forward_args
-        extras = extra if isinstance(extra, tuple) else () if extra is None else (extra,)
+        extras: tuple[object, ...] = ()
+        if additional_forward_args is not None:
+            extra = additional_forward_args
+            extras = extra if isinstance(extra, tuple) else (extra,)
         scalar = QualityScalar(
             self.quality_model,
             self.target_scalar,

@@ -178,7 +178,8 @@ class LayerLeaves:
     def _own_rows(self, gradient: Tensor, run: _Run, passes: int) -> Tensor:
         if run.embedded is None or gradient.shape[0] != run.embedded * (passes + 1):
             return gradient
-        return gradient.unflatten(0, (run.embedded, passes + 1))[:, 0]
+        own: Tensor = gradient.unflatten(0, (run.embedded, passes + 1))[:, 0]
+        return own
 
     def _shown(self) -> str:
         return f"The layer {type(self._layer).__name__}"

@@ -109,7 +109,8 @@ class QualityScalar:
             by_image = (by_image * scale).to(gradient.dtype)
         if max_gradient_norm is not None:
             by_image = clip_gradient(by_image, max_gradient_norm)
-        return by_image.flatten(0, 1).contiguous()
+        finished: Tensor = by_image.flatten(0, 1).contiguous()
+        return finished
 
     def _check_slope(self, embedding: Tensor) -> None:
         """Refuses the ``"l2"`` node on unit vectors, whose gradient is zero everywhere."""

@@ -268,8 +268,8 @@ def test_layers_that_cannot_be_had():
     head = zoo.build(zoo.QualityHead)
     with pytest.raises(LayerError, match="no part in the quality"):
         LayerPixelQuality(SERFIQ(head, output=0), head.qs).attribute(faces)
+    net = nn.Sequential(zoo.build(zoo.Packed, lambda x: {"feature": x}))
     with pytest.raises(LayerError, match="returns dict, not"):
-        net = nn.Sequential(zoo.build(zoo.Packed, lambda x: {"feature": x}))
         LayerPixelQuality(SERFIQ(net, output="feature"), net[0]).attribute(faces)
     with pytest.raises(TypeError, match="get_submodule"):
         LayerPixelQuality(shared, "2")

@@ -28,8 +28,9 @@ _BLOCK = (
     "of the features, at the cost of running the block once more for each pass."
 )
 _LATER = (
-    "Candidates that ran after it: {}; where one maps nothing (identity, pooling, normalisation), "
-    "the quality tells how evenly the features are spread, and little of the network."
+    "Candidates that ran after it: {}. Before one that maps nothing (identity, pooling, "
+    "normalisation) dropout only thins the embedding out, and the quality does not tell good "
+    "images from bad."
 )
 
 

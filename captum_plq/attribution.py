@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +15,12 @@ from captum_plq._state import (
     check_images,
     differentiable_copies,
     frozen_parameters,
-    outside_inference,
 )
-from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
+from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.quality_model import QualityModel
+from captum_plq.quality_scalar import QualityScalar, TargetScalar
 
 __all__ = ["PixelQualityAttribution", "TargetScalar", "scaling_factor"]
-
-TargetScalar = Literal["node", "serfiq"]
-"""What the gradient is taken of: the quality node M_Q, or the SER-FIQ score itself."""
 
 
 def scaling_factor(
@@ -159,39 +156,18 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         is_tuple = isinstance(inputs, tuple)
         images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
         check_images(images)
-        extras: list[Tensor | None] = []
-        scales: list[Tensor] = []
-
-        def scalar(*given: object) -> Tensor:
-            arguments = outside_inference(given)
-            if self.target_scalar == "serfiq":
-                _, quality, error = self.quality_model.serfiq.assess(
-                    *arguments, differentiable=True, standard_error=return_standard_error
-                )
-                extras.extend((quality.detach(), error))
-                return scale_quality(quality, self.quality_model.scaling)
-            node = self.quality_model.build(arguments, standard_error=return_standard_error)
-            self._check_slope(node.embedding)
-            extras.extend((node.quality, node.standard_error))
-            scales.append(node.scale)
-            contributions = node.direction * node.embedding
-            return contributions.flatten(1).sum(1) if target is None else contributions
-
+        scalar = QualityScalar(
+            self.quality_model,
+            self.target_scalar,
+            by_feature=target is not None,
+            standard_error=return_standard_error,
+        )
         with torch.inference_mode(False), frozen_parameters(self.quality_model):
             leaves = differentiable_copies(images)
             gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)
-            if scales:
-                gradients = tuple(_per_image(scales[0], g) for g in gradients)
-            if max_gradient_norm is not None:
-                gradients = tuple(clip_gradient(g, max_gradient_norm) for g in gradients)
-        attributions = tuple(g.contiguous() for g in gradients)
+            attributions = scalar.finished(gradients, max_gradient_norm)
         result = attributions if is_tuple else attributions[0]
-        answer: list[Any] = [result]
-        if return_quality:
-            answer.append(extras[0])
-        if return_standard_error:
-            answer.append(extras[1])
-        return tuple(answer) if len(answer) > 1 else result
+        return scalar.answer(result, return_quality, return_standard_error)
 
     def attribute_future(self) -> None:
         """Not implemented, as for Captum's Saliency."""
@@ -205,19 +181,3 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
     def has_convergence_delta(self) -> bool:
         """``False``: a gradient does not sum to a difference of outputs."""
         return False
-
-    def _check_slope(self, embedding: Tensor) -> None:
-        """Refuses the ``"l2"`` node on unit vectors, whose gradient is zero everywhere."""
-        if self.quality_model.weights != "l2":
-            return
-        lengths = embedding.detach().flatten(1).norm(dim=1)
-        if self.quality_model.normalize or bool(((lengths - 1).abs() < 1e-4).all()):
-            raise ValueError(
-                "weights='l2' on an embedding of unit length has gradient zero everywhere: the "
-                "node looks along the embedding, which can only move across it. Use an "
-                "embedding that is not normalised, or another weighting."
-            )
-
-
-def _per_image(scale: Tensor, gradient: Tensor) -> Tensor:
-    return (gradient * scale.view(-1, *[1] * (gradient.ndim - 1))).to(gradient.dtype)

@@ -23,6 +23,17 @@ __all__ = [
 ]
 
 
+_BLOCK = (
+    "The smallest block around it that everything passes through is {}: its maps mix what is left "
+    "of the features, at the cost of running the block once more for each pass."
+)
+_LATER = (
+    "Candidates that ran after it: {}. Before one that maps nothing (identity, pooling, "
+    "normalisation) dropout only thins the embedding out, and the quality does not tell good "
+    "images from bad."
+)
+
+
 @dataclass(frozen=True)
 class Execution:
     """One call of a linear layer, as a hook saw it."""
@@ -93,11 +104,13 @@ def find_embedding_layer(
     try:
         check_embedding_layer(model, last.name, inputs, selector, embedding)
     except EmbeddingLayerError as error:
+        block = _usable_around(model, last.name, inputs, selector, embedding)
         later = _usable_after(model, last.layer, inputs, selector, embedding)
         raise EmbeddingLayerError(
             f"The last linear layer that ran cannot serve as the embedding layer. {error} Name "
-            "the module before which to drop out, embedding_layer=NAME. "
-            + (f"Candidates that ran after it: {_listed(later)}. " if later else "")
+            "the module before which to drop out, SERFIQ(model, embedding_layer=NAME). "
+            + (f"{_BLOCK.format(block)} " if block else "")
+            + (f"{_LATER.format(_listed(later))} " if later else "")
             + f"Linear layers that ran last: {_listed(used)}."
         ) from error
     return last.name
@@ -188,6 +201,24 @@ def watched(name: str, layer: nn.Module, executions: list[Execution]) -> Removab
             executions.append(Execution(name, module, x, y, y._version))
 
     return layer.register_forward_hook(record, with_kwargs=True)
+
+
+def _usable_around(
+    model: nn.Module,
+    name: str,
+    inputs: Sequence[object],
+    selector: OutputSelector,
+    embedding: Tensor,
+) -> str | None:
+    """The smallest module around the layer of that name that may be named instead of it."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        try:
+            check_embedding_layer(model, name, inputs, selector, embedding)
+        except EmbeddingLayerError:
+            continue
+        return f"{name!r} ({type(model.get_submodule(name)).__name__})"
+    return None
 
 
 def _usable_after(

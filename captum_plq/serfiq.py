@@ -203,6 +203,21 @@ class SERFIQ(nn.Module):
         quality = quality_from_distance(distance)
         return Assessment(clean, quality, torch.zeros_like(quality) if standard_error else None)
 
+    def prepare(self, *inputs: object) -> str:
+        """Does now what the first call does once: finds the embedding layer, checks the head.
+
+        Args:
+
+            inputs: What the model takes, the images first, (B, ...).
+
+        Returns:
+            *str*: the embedding layer's name, for ``model.get_submodule``.
+        """
+        name = self.tap.locate(self.model, inputs)
+        if self._usable_closed_form(inputs) is None:
+            self._usable_layers(inputs)
+        return name
+
     def _estimate(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
         """Q (B,) of stochastic embeddings (B, m, ...), and its standard error if wanted."""
         estimate = quality_with_standard_error if standard_error else quality_from_embeddings

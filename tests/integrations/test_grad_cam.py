@@ -1,0 +1,208 @@
+"""pytorch-grad-cam's conventions, and the package itself where it is installed ([grad-cam])."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_plq import SERFIQ, PixelQualityAttribution, QualityModel, quality_map
+from captum_plq.functional import merge_channels
+from captum_plq.integrations.grad_cam import CosineTarget, EmbeddingQualityTarget, PLQCam
+from tests import architectures as zoo
+from tests.conftest import assert_untouched, snapshot
+
+
+@pytest.fixture
+def network():
+    return zoo.build(zoo.IResNet).float()
+
+
+@pytest.fixture
+def pictures():
+    return zoo.faces().float()
+
+
+def grad_cam(name="pytorch_grad_cam"):
+    return pytest.importorskip(name, reason="needs the extra [grad-cam]", exc_type=ImportError)
+
+
+def test_targets_by_hand():
+    row = torch.tensor([3.0, 4.0])
+    node = torch.tensor([0.5, -1.0])
+    assert EmbeddingQualityTarget(node, normalize=False)(row).item() == pytest.approx(-2.5)
+    assert EmbeddingQualityTarget(node)(row).item() == pytest.approx(-0.5)
+    assert CosineTarget(torch.tensor([0.0, 2.0]))(row).item() == pytest.approx(0.8)
+    assert CosineTarget(-row)(row).item() == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("weights", ["l1", "l2"])
+def test_targets_of_images_are_the_quality_model(network, pictures, weights):
+    quality_model = QualityModel(network, weights=weights)
+    targets = EmbeddingQualityTarget.of_images(quality_model, pictures)
+    values = torch.stack([t(e) for t, e in zip(targets, network(pictures), strict=True)])
+    torch.testing.assert_close(values, quality_model(pictures))
+    if weights == "l1":
+        plain = EmbeddingQualityTarget.of_images(network, pictures)
+        torch.testing.assert_close(plain[1].node, targets[1].node)
+
+
+def test_a_map_is_the_quality_of_pixels(network, pictures):
+    before = snapshot(network)
+    network.train()
+    modes = [module.training for module in network.modules()]
+    with PLQCam(network, gamma=2.0) as cam:
+        maps = cam(input_tensor=pictures)
+    assert [module.training for module in network.modules()] == modes
+    network.eval()
+    assert_untouched(before, network)
+    assert isinstance(maps, np.ndarray)
+    assert maps.dtype == np.float32
+    attributions = PixelQualityAttribution(network).attribute(pictures)
+    np.testing.assert_allclose(maps, quality_map(attributions, gamma=2.0), rtol=1e-4, atol=1e-6)
+
+
+def test_without_gamma_each_map_is_stretched(network, pictures):
+    maps = PLQCam(network)(pictures, None)
+    merged = merge_channels(PixelQualityAttribution(network).attribute(pictures)).numpy()
+    for actual, raw in zip(maps, merged, strict=True):
+        expected = (raw - raw.min()) / (raw.max() - raw.min())
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_a_flat_map_is_nought():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    nn.init.ones_(net[1].weight)
+    maps = PLQCam(PixelQualityAttribution(net, normalize=False))(torch.rand(1, 3, 2, 2))
+    assert (maps == 0).all()
+
+
+def test_targets_are_what_is_explained(network, pictures):
+    """Against autograd, one image at a time; the quality's target gives the quality's map."""
+    targets = [CosineTarget(network(x[None])[0]) for x in pictures.roll(1, 0)]
+    maps = PLQCam(network, gamma=1.0)(pictures, targets)
+    for image, target, actual in zip(pictures, targets, maps, strict=True):
+        x = image[None].requires_grad_()
+        value = F.cosine_similarity(network(x), target.reference[None]).sum()
+        (gradient,) = torch.autograd.grad(value, x)
+        np.testing.assert_allclose(actual, quality_map(gradient, gamma=1.0)[0], 1e-3, 1e-6)
+    quality = EmbeddingQualityTarget.of_images(network, pictures)
+    np.testing.assert_allclose(
+        PLQCam(network)(pictures, quality), PLQCam(network)(pictures), atol=1e-4
+    )
+
+
+def test_smoothed_over_mirrored_and_brightened_images(network, pictures):
+    cam = PLQCam(network)
+    expected = np.zeros((3, 32, 32))
+    for factor in (0.9, 1.0, 1.1):
+        expected += cam(pictures * factor)
+        expected += cam(torch.flip(pictures, [3]) * factor)[:, :, ::-1]
+    np.testing.assert_allclose(cam(pictures, aug_smooth=True), expected / 6, atol=1e-5)
+
+
+def test_networks_that_return_more_than_the_embedding(pictures):
+    net = zoo.build(zoo.AdaFace).float()
+    cam = PLQCam(SERFIQ(net, output=0))
+    targets = [CosineTarget(e) for e in net(pictures)[0].flip(0)]
+    assert cam(pictures, targets).shape == cam(pictures).shape == (3, 32, 32)
+
+
+def test_errors_pass_out_of_the_context(network):
+    with pytest.raises(IndexError), PLQCam(network):
+        raise IndexError("mine")
+
+
+def test_what_makes_no_sense_is_refused(network, pictures):
+    cam = PLQCam(network)
+    with pytest.raises(ValueError, match="no such channels"):
+        cam(pictures, eigen_smooth=True)
+    with pytest.raises(ValueError, match="2 targets for 3 images"):
+        cam(pictures, [CosineTarget(torch.ones(16))] * 2)
+    with pytest.raises(ValueError, match="embedding of 5 features"):
+        cam(pictures, [CosineTarget(torch.ones(5))] * 3)
+    with pytest.raises(ValueError, match="one number"):
+        cam(pictures, [lambda embedding: embedding] * 3)
+    with pytest.raises(TypeError, match="floating point"):
+        cam(pictures.long())
+    with pytest.raises(ValueError, match="of_images"):
+        EmbeddingQualityTarget(torch.ones(2, 16))
+    for reference in (torch.zeros(16), torch.ones(2, 16)):
+        with pytest.raises(ValueError, match="one embedding"):
+            CosineTarget(reference)
+
+
+def test_a_class_is_not_looked_for_in_an_embedding(network, pictures):
+    targets = grad_cam("pytorch_grad_cam.utils.model_targets")
+    with pytest.raises(ValueError, match="a feature of an embedding"):
+        PLQCam(network)(pictures, [targets.ClassifierOutputTarget(3)] * 3)
+
+
+def test_its_own_cams_take_our_targets(network, pictures):
+    package = grad_cam()
+    ours = EmbeddingQualityTarget.of_images(network, pictures)
+    with package.GradCAM(model=network, target_layers=[network.layer2]) as cam:
+        quality = cam(input_tensor=pictures, targets=ours)
+        likeness = cam(
+            input_tensor=pictures,
+            targets=[CosineTarget(e) for e in network(pictures).detach().flip(0)],
+        )
+        feature = cam(input_tensor=pictures, targets=None)
+    assert quality.shape == likeness.shape == PLQCam(network)(pictures).shape
+    assert quality.std() > 0
+    assert not np.allclose(quality, likeness)
+    assert not np.allclose(quality, feature)  # what an embedding's largest feature gives
+
+
+def test_our_map_is_scaled_as_its_maps_are(network, pictures):
+    image = grad_cam("pytorch_grad_cam.utils.image")
+    raw = merge_channels(PixelQualityAttribution(network).attribute(pictures)).numpy()
+    theirs = image.scale_cam_image(raw * 1e6)  # it adds 1e-7 to what it divides by
+    np.testing.assert_allclose(PLQCam(network)(pictures), theirs, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_its_road_ranks_our_maps(network, pictures):
+    """ROAD over four methods, with the quality of each image as the target."""
+    package, metrics = grad_cam(), grad_cam("pytorch_grad_cam.metrics.road")
+    targets = EmbeddingQualityTarget.of_images(network, pictures)
+    maps = {"PLQ": PLQCam(network)(pictures), "PLQ, absolute": PLQCam(network, gamma=2.0)(pictures)}
+    for name in ("GradCAM", "HiResCAM", "LayerCAM", "ScoreCAM"):
+        with getattr(package, name)(model=network, target_layers=[network.layer1]) as cam:
+            maps[name] = cam(input_tensor=pictures, targets=targets)
+    combined = metrics.ROADCombined(percentiles=[20, 50, 80])
+    scores = {}
+    for name, cams in maps.items():
+        torch.manual_seed(0)
+        scores[name] = combined(pictures, cams, targets, network)
+        assert scores[name].shape == (3,), name
+        assert np.isfinite(scores[name]).all(), name
+        assert np.abs(scores[name]).max() > 0, name
+    # The scale does not matter to a ranking, so the two maps of one gradient score alike.
+    np.testing.assert_allclose(scores["PLQ"], scores["PLQ, absolute"], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_road_finds_the_pixels_that_carry_the_target():
+    """A network that sees only a corner: the map of the target beats its own reverse."""
+    metrics = grad_cam("pytorch_grad_cam.metrics.road")
+
+    class Corner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3 * 16 * 16, 8)
+
+        def forward(self, x):
+            return self.fc(x[..., :16, :16].flatten(1))
+
+    torch.manual_seed(2)
+    net, pictures = Corner(), torch.rand(3, 3, 32, 32)
+    targets = [CosineTarget(e) for e in net(pictures).detach()]
+    reference = [CosineTarget(e) for e in net(pictures).detach().roll(1, 0)]
+    maps = PLQCam(net)(pictures, reference)
+    assert (maps[:, 16:] == 0).all()
+    torch.manual_seed(0)
+    combined = metrics.ROADCombined(percentiles=[30, 50, 75])
+    score = combined(pictures, maps, targets, net)
+    reverse = combined(pictures, 1 - maps, targets, net)
+    assert (score > reverse).all()

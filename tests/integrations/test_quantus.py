@@ -1,0 +1,241 @@
+"""Quantus's conventions, and Quantus itself where it is installed (the extra [quantus])."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_plq import SERFIQ, PixelQualityAttribution
+from captum_plq.functional import merge_channels
+from captum_plq.integrations.quantus import IdentityHead, QualityHead, explain_func
+from tests import architectures as zoo
+from tests.conftest import assert_untouched, snapshot
+
+Y = np.zeros(3, dtype=int)
+
+
+@pytest.fixture
+def network():
+    return zoo.build(zoo.IResNet).float()
+
+
+@pytest.fixture
+def pictures():
+    return zoo.faces().float().numpy()
+
+
+def quantus():
+    return pytest.importorskip("quantus", reason="needs the extra [quantus]", exc_type=ImportError)
+
+
+def options(**changes):
+    return {"disable_warnings": True, "display_progressbar": False, **changes}
+
+
+def test_the_quality_is_a_model_with_one_output(network, pictures):
+    head = QualityHead(network)
+    quality = head(torch.from_numpy(pictures))
+    assert quality.shape == (3, 1)
+    torch.testing.assert_close(quality[:, 0], SERFIQ(network)(torch.from_numpy(pictures)))
+    assert not head.training
+    assert QualityHead(head.serfiq).serfiq is head.serfiq
+
+
+def test_cosines_by_hand():
+    """Embedding (3, 4) against (2, 0), (0, 1) and (-3, -4): 0.6, 0.8, -1."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    net[1].weight.data = torch.eye(2)
+    gallery = torch.tensor([[2.0, 0.0], [0.0, 1.0], [-3.0, -4.0]])
+    cosines = IdentityHead(net, gallery)(torch.tensor([[[[3.0, 4.0]]]]))
+    torch.testing.assert_close(cosines, torch.tensor([[0.6, 0.8, -1.0]]))
+
+
+def test_identities_of_a_network_that_returns_more(pictures):
+    net = zoo.build(zoo.AdaFace).float()
+    images = torch.from_numpy(pictures)
+    gallery = net(images)[0]
+    head = IdentityHead(SERFIQ(net, output=0), 3 * gallery)
+    torch.testing.assert_close(head(images), F.normalize(gallery) @ F.normalize(gallery).T)
+    assert head(images).argmax(1).tolist() == [0, 1, 2]
+    assert not head.gallery.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("gallery", "message"),
+    [
+        (torch.ones(4), "one finite embedding for each identity"),
+        (torch.full((2, 16), float("nan")), "NaN"),
+        (torch.eye(16)[:2] * torch.tensor([[1.0], [0.0]]), "row of zeros"),
+        (torch.ones(2, 5), "16 features, but the gallery holds 5"),
+    ],
+)
+def test_a_bad_gallery_is_refused(network, pictures, gallery, message):
+    with pytest.raises(ValueError, match=message):
+        IdentityHead(network, gallery)(torch.from_numpy(pictures))
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, QualityHead, SERFIQ])
+def test_it_explains_what_it_is_given(network, pictures, wrap):
+    before = snapshot(network)
+    model = wrap(network)
+    raw = explain_func(model, pictures, Y)
+    merged = explain_func(model, pictures, Y, merged=True, method="PLQ", device="cpu")
+    assert_untouched(before, network)
+    expected = PixelQualityAttribution(network).attribute(torch.from_numpy(pictures))
+    assert isinstance(raw, np.ndarray)
+    assert raw.dtype == np.float32
+    np.testing.assert_allclose(raw, expected.numpy(), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(merged[:, 0], merge_channels(expected).numpy(), rtol=1e-4, atol=1e-9)
+    assert not np.allclose(explain_func(model, pictures, weights="signed"), raw)
+
+
+def test_whom_an_image_shows_makes_no_difference(network, pictures):
+    head = IdentityHead(network, torch.eye(16)[:4])
+    np.testing.assert_array_equal(
+        explain_func(head, pictures, np.array([0, 1, 2])),
+        explain_func(head, pictures, np.array([3, 3, 0])),
+    )
+
+
+@pytest.mark.parametrize("estimator", ["sampling", "closed-form"])
+def test_altered_copies_are_explained_as_they_are(network, pictures, estimator):
+    """As Quantus's randomisation test makes them: deep copies with other weights."""
+    head = QualityHead(SERFIQ(network, estimator=estimator))
+    first = explain_func(head, pictures, Y)
+    altered = copy.deepcopy(head)
+    torch.manual_seed(1)
+    altered.serfiq.model.fc.reset_parameters()
+    altered.serfiq.model.conv1.reset_parameters()
+    fresh = zoo.build(zoo.IResNet).float()
+    fresh.load_state_dict(altered.serfiq.model.state_dict())
+    expected = explain_func(QualityHead(SERFIQ(fresh, estimator=estimator)), pictures, Y)
+    np.testing.assert_allclose(explain_func(altered, pictures, Y), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(explain_func(head, pictures, Y), first)
+    assert not np.allclose(first, expected)
+
+
+def test_double_and_half_networks(network, pictures):
+    expected = explain_func(network, pictures, Y)
+    double = explain_func(zoo.build(zoo.IResNet), pictures, Y)
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(double, expected, rtol=1e-2, atol=1e-6)
+    assert explain_func(copy.deepcopy(network).bfloat16(), pictures, Y).dtype == np.float32
+
+
+def test_an_option_it_does_not_know_is_refused(network, pictures):
+    with pytest.raises(TypeError, match="weigths"):
+        explain_func(network, pictures, Y, weigths="signed")
+
+
+def test_quantus_flips_pixels_until_the_image_is_black(network, pictures):
+    """The curve ends at the quality of an image of zeros: y = 0 reads the quality."""
+    metric = quantus().PixelFlipping(
+        features_in_step=256, perturb_baseline="black", abs=True, **options()
+    )
+    head = QualityHead(network)
+    curves = metric(
+        model=head,
+        x_batch=pictures,
+        y_batch=Y,
+        explain_func=explain_func,
+        explain_func_kwargs={"merged": True},
+        softmax=False,
+    )
+    black = np.stack([np.full_like(x, x.min()) for x in pictures])
+    expected = head(torch.from_numpy(black)).detach().numpy()
+    np.testing.assert_allclose(np.array(curves)[:, -1], expected[:, 0], rtol=1e-4)
+
+
+def test_quantus_randomises_the_network_it_has_us_explain(network, pictures):
+    """Each of its copies is explained by its own weights: the correlation falls from 1."""
+    seen = []
+
+    def watched(model, inputs, targets, **kwargs):
+        seen.append([p.detach().clone() for p in model.parameters()])
+        return explain_func(model, inputs, targets, **kwargs)
+
+    scores = quantus().MPRT(layer_order="bottom_up", **options())(
+        model=QualityHead(network),
+        x_batch=pictures,
+        y_batch=Y,
+        explain_func=watched,
+        explain_func_kwargs={},
+    )
+    similarity = [np.mean(values) for values in scores.values()]
+    assert similarity[0] == pytest.approx(1.0)
+    assert similarity[-1] < 0.9
+    assert any(not torch.equal(a, b) for a, b in zip(seen[0], seen[-1], strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_evaluation_by_quantus(network, pictures, merged):
+    """Ten metrics of every family over three methods, in one call."""
+    q = quantus()
+    metrics = {
+        "pixel flipping": q.PixelFlipping(features_in_step=256, **options()),
+        "faithfulness correlation": q.FaithfulnessCorrelation(
+            nr_runs=10, subset_size=64, return_aggregate=False, **options()
+        ),
+        "faithfulness estimate": q.FaithfulnessEstimate(features_in_step=256, **options()),
+        "selectivity": q.Selectivity(patch_size=8, **options()),
+        "infidelity": q.Infidelity(perturb_patch_sizes=[8], n_perturb_samples=3, **options()),
+        "max sensitivity": q.MaxSensitivity(nr_samples=2, **options()),
+        "local Lipschitz": q.LocalLipschitzEstimate(nr_samples=2, **options()),
+        "sparseness": q.Sparseness(**options()),
+        "complexity": q.Complexity(**options()),
+        "MPRT": q.MPRT(**options()),
+    }
+    if merged:
+        metrics["rank accuracy"] = q.RelevanceRankAccuracy(**options())
+        metrics["AUC"] = q.AUC(**options())
+    squares = np.zeros((3, 1, 32, 32), dtype=bool)
+    squares[:, :, 8:24, 8:24] = True
+    reduction = {"reduce_axes": (1,) if merged else ()}
+
+    def plq(model, inputs, targets, **kwargs):
+        return explain_func(model, inputs, targets, merged=merged, **kwargs)
+
+    results = q.evaluate(
+        metrics,
+        {
+            "PLQ": plq,  # first: Quantus hands a dictionary's options on to what follows
+            "Saliency": {"method": "Saliency", **reduction},
+            "IntegratedGradients": {"method": "IntegratedGradients", **reduction},
+        },
+        QualityHead(network),
+        pictures,
+        Y,
+        s_batch=squares,
+        explain_func_kwargs={},
+        call_kwargs={"quality itself": {"softmax": False}},
+    )
+    assert list(results) == ["PLQ", "Saliency", "IntegratedGradients"]
+    for method, by_metric in results.items():
+        assert set(by_metric) == set(metrics), method
+        for metric, scores in by_metric.items():
+            values = list(scores.values()) if isinstance(scores, dict) else scores
+            flat = np.concatenate([np.ravel(x) for x in values]).astype(float)
+            assert np.isfinite(flat).all(), (method, metric)
+            assert flat.size >= 3, (method, metric)
+    ours = np.array(results["PLQ"]["sparseness"])
+    maps = np.abs(explain_func(network, pictures, Y, merged=merged)).reshape(3, -1)
+    np.testing.assert_allclose(ours, [gini(x) for x in maps], rtol=1e-3)
+
+
+def gini(values):
+    """Mean absolute difference of all pairs over twice the mean."""
+    rest = np.sort(values.astype(float))
+    ranks = np.arange(1, len(rest) + 1)
+    return float(((2 * ranks - len(rest) - 1) * rest).sum() / (len(rest) * rest.sum()))
+
+
+def test_softmax_of_one_output_is_one_whatever_the_image(network, pictures):
+    """Why Quantus must be told ``softmax=False``: said in the docstring."""
+    metric = quantus().PixelFlipping(features_in_step=256, **options())
+    curves = metric(QualityHead(network), pictures, Y, None, explain_func=explain_func)
+    assert (np.array(curves) == 1).all()
+    assert "softmax=False" in QualityHead.__doc__

@@ -22,10 +22,11 @@ import torch
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.conditions import Conditions, network_digest
 from captum_plq.functional import QualityScaling
-from captum_plq.models import FaceModel
+from captum_plq.models import DEFAULT_MODEL, FaceModel
+from captum_plq.models.dropout_mobilefacenet import find_shipped_weights
 from captum_plq.reference_quality import GradientReference
 
-__all__ = ["PRESETS", "Calibration", "load_calibration"]
+__all__ = ["PRESETS", "Calibration", "load_calibration", "shipped_calibration"]
 
 _FORMAT = "captum-plq calibration"
 _VERSION = 1
@@ -220,8 +221,9 @@ def load_calibration(name_or_file: str | PathLike[str]) -> Calibration:
 
     Args:
 
-        name_or_file (str or PathLike): A name of ``PRESETS``, which is never taken for a file,
-            or a file of :meth:`Calibration.save`.
+        name_or_file (str or PathLike): A name of ``PRESETS``, or of a network that this package
+            ships, neither of which is ever taken for a file; or a file of
+            :meth:`Calibration.save`.
 
     Returns:
         *Calibration*: ready for :class:`~captum_plq.explanation.Explainer`.
@@ -230,15 +232,34 @@ def load_calibration(name_or_file: str | PathLike[str]) -> Calibration:
         FileNotFoundError: if it is neither; names the presets.
         ValueError: as :meth:`Calibration.load`.
     """
-    if isinstance(name_or_file, str) and name_or_file in PRESETS:
-        return PRESETS[name_or_file]
+    if isinstance(name_or_file, str):
+        preset = PRESETS.get(name_or_file) or shipped_calibration(name_or_file)
+        if preset is not None:
+            return preset
     try:
         return Calibration.load(name_or_file)
     except FileNotFoundError as error:
-        known = ", ".join(map(repr, PRESETS))
+        known = ", ".join(map(repr, (*PRESETS, DEFAULT_MODEL)))
         raise FileNotFoundError(
             f"There is no calibration file {fspath(name_or_file)}, and the presets are {known}."
         ) from error
+
+
+def shipped_calibration(network: str) -> Calibration | None:
+    """The calibration that lies beside the weights of a network that this package ships.
+
+    Args:
+
+        network (str): Its name, such as ``captum_plq.models.DEFAULT_MODEL``.
+
+    Returns:
+        *Calibration or None*: ``None`` for any other network.
+    """
+    if network != DEFAULT_MODEL:
+        return None
+    weights = find_shipped_weights()
+    path = None if weights is None else weights.with_suffix(".npz")
+    return Calibration.load(path) if path is not None and path.is_file() else None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--aligned", action="store_true", help="images are aligned face crops")
     explain.add_argument("--all-faces", action="store_true", help="explain every face found")
     explain.add_argument("--calibration", metavar="FILE|PRESET",
-        help="a file of `captum-plq calibrate`, or arcface or facenet, the paper's")  # fmt: skip
+        help="a file of `captum-plq calibrate`; arcface or facenet, the paper's; or none "
+        "(default: the network's own, if it comes with this package)")  # fmt: skip
     add_explaining(explain)
     explain.set_defaults(run=_explain)
 
@@ -117,13 +118,15 @@ def _alike(infos: Sequence[ModelInfo]) -> list[list[ModelInfo]]:
 
 def _explain(arguments: argparse.Namespace) -> int:
     from captum_plq.calibration_file import load_calibration
-    from captum_plq.explanation import Explainer, write_json
+    from captum_plq.explanation import Explainer, calibration_that_holds, write_json
     from captum_plq.models import load_model
 
-    wanted = arguments.calibration
-    calibration = None if wanted is None else load_calibration(wanted)
+    wanted, settings = arguments.calibration, settings_of(arguments)
+    calibration = None if wanted in (None, "none") else load_calibration(wanted)
     model = load_model(arguments.model, arguments.checkpoint)
-    explainer = Explainer(model, settings_of(arguments), calibration)
+    if wanted is None:
+        calibration = calibration_that_holds(model, settings)
+    explainer = Explainer(model, settings, calibration)
     if model.unused_weights:
         print(f"Left out, for training only: {', '.join(model.unused_weights)}")
     for note in (explainer.spec.note, "" if calibration is None else calibration.note):

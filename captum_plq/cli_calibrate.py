@@ -61,7 +61,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 def run_calibrate(
     directory: Path,
     output: Path,
-    model: str = "dlib",
+    model: str = "mobilefacenet-dropout",
     settings: Settings | None = None,
     *,
     checkpoint: Path | None = None,

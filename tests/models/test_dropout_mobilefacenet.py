@@ -1,5 +1,7 @@
 """The network that is shipped: its head against an oracle, its weights, and what they can do."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -116,9 +118,8 @@ def test_weights_of_something_else_are_refused(tmp_path):
 
 
 def test_without_its_weights_the_package_says_so(monkeypatch):
-    monkeypatch.setattr(
-        "captum_plq.models.dropout_mobilefacenet.find_shipped_weights", lambda: None
-    )
+    module = import_module("captum_plq.models.dropout_mobilefacenet")
+    monkeypatch.setattr(module, "find_shipped_weights", lambda: None)
     with pytest.raises(ImportError, match="install captum-plq again"):
         dropout_mobilefacenet()
 

@@ -8,7 +8,9 @@ import timm
 import torch
 
 from captum_plq.models import (
+    DEFAULT_MODEL,
     DLIB_SPEC,
+    DROPOUT_MOBILEFACENET_SPEC,
     FaceModel,
     available_models,
     load_model,
@@ -53,10 +55,14 @@ def forget_user_files():
 # --- by name
 
 
-def test_available_models_lists_dlib_without_importing_or_loading_it(monkeypatch):
+def test_available_models_lists_what_is_there_without_importing_or_loading_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("weights were read"))
-    info, *others = available_models()
+    shipped, info, *others = available_models()
+    assert shipped.spec is DROPOUT_MOBILEFACENET_SPEC
+    assert shipped.spec.name == DEFAULT_MODEL
+    assert shipped.weights_present
+    assert not shipped.needs_file
     assert info.spec is DLIB_SPEC
     assert not info.needs_file
     assert all(other.needs_file for other in others)
@@ -68,7 +74,7 @@ def test_available_models_lists_dlib_without_importing_or_loading_it(monkeypatch
 
 def test_without_the_weights(monkeypatch):
     monkeypatch.setitem(sys.modules, "face_recognition_models", None)
-    info, *_ = available_models()
+    info = available_models()[1]
     assert not info.weights_present
     assert info.weights is None
     with pytest.raises(ImportError, match="pip install"):
@@ -136,7 +142,9 @@ def test_an_onnx_file_is_given_to_its_loader(tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"no network 'arcface'\. Known: 'dlib'"):
+    with pytest.raises(
+        ValueError, match=r"no network 'arcface'\. Known: 'mobilefacenet-dropout', 'dlib'"
+    ):
         load_model("arcface")
 
 

@@ -76,7 +76,7 @@ def complexity(attributions: Tensor) -> Tensor:
 
 def _shares(attributions: Tensor) -> Tensor:
     """(B, N): the share of each entry in the sum of absolute values."""
-    if attributions.ndim < 2 or attributions[0].numel() == 0 or not len(attributions):
+    if attributions.ndim < 2 or attributions.numel() == 0:
         raise ValueError(
             f"attributions must be (B, ...), not empty, but got {tuple(attributions.shape)}."
         )

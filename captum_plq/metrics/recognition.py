@@ -1,0 +1,205 @@
+"""Recognition while pixels go: whether the pixels that a map calls good serve recognition.
+
+In the manner of the deletion and insertion evaluation curves (DEC, IEC) of Huber et al., "On
+Evaluating Pixel-Level Face Image Quality Assessment", EUSIPCO 2022: pixels are deleted, or
+inserted into a blurred image, by their quality, and recognition is measured on the way. Here
+only the probe changes. The gallery image stays as it is, and so does the decision threshold,
+which comes from clean impostor pairs; what is measured is the false non-match rate. Higher
+scores are better, see :mod:`captum_plq.metrics.perturbation`.
+
+The decision throughout: a pair **matches if its score is at or above the threshold**.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_plq._choices import require_choice
+from captum_plq._precision import at_least_float32
+from captum_plq.metrics.imputation import Imputer
+from captum_plq.metrics.removal import Curve, Order, measure_along
+
+__all__ = ["false_non_match_curve", "fnmr", "similarity_curve", "threshold_at_fmr"]
+
+Way = Literal["deletion", "insertion"]
+"""Whether pixels are removed from the probe or inserted into one without any."""
+
+
+def similarity_curve(
+    embed: Callable[[Tensor], Tensor],
+    probes: Tensor,
+    gallery: Tensor,
+    score_map: Tensor,
+    *,
+    way: Way,
+    order: Order,
+    impute: Imputer,
+    steps: int = 20,
+    rows: int = 64,
+    tie_seed: int | None = 0,
+) -> Curve:
+    """Cosine similarity of each pair while pixels of its probe are deleted or inserted.
+
+    Args:
+
+        embed (Callable): Images (n, C, H, W) → embeddings (n, d). Called without autograd.
+        probes (Tensor): (B, C, H, W), floating point, in the units ``embed`` takes.
+        gallery (Tensor): (B, d), the embedding of the image that each probe is compared with;
+            it does not change.
+        score_map (Tensor): (B, H, W), of the probes, higher is better; no NaN.
+        way (str): ``"deletion"`` or ``"insertion"``.
+        order (str): see :func:`~captum_plq.metrics.perturbation.perturbation_curve` and
+            :func:`~captum_plq.metrics.perturbation.insertion_curve`.
+        impute (Imputer): What removed pixels become, or show before they are inserted.
+        steps (int): as for ``perturbation_curve``.
+        rows (int): as for ``perturbation_curve``.
+        tie_seed (int, optional): as for ``perturbation_curve``.
+
+    Returns:
+        *Curve*: ``values`` is (B, steps + 1), in [-1, 1].
+
+    Raises:
+        ValueError: if an argument is not as above, or ``embed`` returns another shape.
+
+    Examples::
+
+        >>> curve = similarity_curve(
+        ...     model, probes, model(references), maps,
+        ...     way="deletion", order="lowest-first", impute=black,
+        ... )
+        >>> threshold = threshold_at_fmr(impostor_scores, 1e-3)
+        >>> dec = false_non_match_curve(curve, threshold)
+        >>> area_under_curve(dec)
+    """
+    require_choice("way", way, Way)
+    if gallery.ndim != 2 or len(gallery) != len(probes):
+        raise ValueError(
+            "gallery must be (B, d), one embedding per probe, but got "
+            f"{tuple(gallery.shape)} for {len(probes)} probes."
+        )
+    references = at_least_float32(gallery.detach()).to(probes.device)
+
+    def cosine(images: Tensor, index: Tensor) -> Tensor:
+        embeddings = at_least_float32(embed(images))
+        if embeddings.shape != (len(index), references.shape[1]):
+            raise ValueError(
+                f"embed must give {(len(index), references.shape[1])} for {len(index)} images, "
+                f"as the gallery has, but gave {tuple(embeddings.shape)}."
+            )
+        return F.cosine_similarity(embeddings, references[index], dim=1)
+
+    return measure_along(
+        cosine,
+        probes,
+        score_map,
+        order=order,
+        impute=impute,
+        steps=steps,
+        rows=rows,
+        tie_seed=tie_seed,
+        insert=way == "insertion",
+    )
+
+
+def threshold_at_fmr(impostor_scores: Tensor, fmr: float = 1e-3) -> float:
+    r"""The lowest threshold at which the false match rate is not above ``fmr``.
+
+    Of n impostor scores at most k, the largest whole number with k/n ≤ ``fmr``, may be at or
+    above it: it is the next number of the scores' precision above the (k+1)-th highest score.
+    If that score ties with higher ones, all of them are refused, so the false match rate may be
+    below ``fmr``, never above.
+
+    Args:
+
+        impostor_scores (Tensor): (n,), similarities of pairs of different people, finite;
+            n ≥ 1/``fmr``, else no false match could be allowed and nothing was measured. (Some
+            ten times as many make it precise.)
+        fmr (float): In (0, 1). Default: 0.001.
+
+    Returns:
+        *float*: t; a pair matches if its score ≥ t.
+
+    Raises:
+        ValueError: if the scores are too few, not (n,), or not finite, or ``fmr`` is not in
+            (0, 1).
+
+    Examples::
+
+        >>> threshold_at_fmr(torch.tensor([0.1, 0.2, 0.3, 0.4]), 0.25)  # 0.4 alone may match
+        0.3000000...
+    """
+    if not 0 < fmr < 1:
+        raise ValueError(f"fmr must be strictly between 0 and 1, but got {fmr}.")
+    if impostor_scores.ndim != 1 or not impostor_scores.isfinite().all():
+        raise ValueError(
+            f"impostor_scores must be (n,), all finite, but got {tuple(impostor_scores.shape)} "
+            f"with {int((~impostor_scores.isfinite()).sum())} that are not."
+        )
+    count = max(1, len(impostor_scores))
+    allowed = int(fmr * count) + 1  # from above, since the product may round either way
+    while allowed and allowed / count > fmr:
+        allowed -= 1
+    if allowed == 0:
+        raise ValueError(
+            f"A false match rate of {fmr:g} needs at least {math.ceil(1 / fmr)} impostor scores, "
+            f"but got {len(impostor_scores)}: give more, or a higher fmr."
+        )
+    scores = at_least_float32(impostor_scores.detach()).sort(descending=True).values
+    refused = scores[allowed]
+    return float(torch.nextafter(refused, torch.full_like(refused, torch.inf)))
+
+
+def fnmr(mated_scores: Tensor, threshold: float) -> Tensor:
+    """False non-match rate: the share of mated pairs whose score is below the threshold.
+
+    Args:
+
+        mated_scores (Tensor): (n, ...), similarities of pairs of the same person, no NaN.
+        threshold (float): A pair matches if its score is at or above it.
+
+    Returns:
+        *Tensor*: (...,), float64, in [0, 1].
+
+    Raises:
+        ValueError: if there are no pairs, or a score is NaN.
+
+    Examples::
+
+        >>> fnmr(torch.tensor([0.2, 0.5, 0.7]), 0.5)
+        tensor(0.3333, dtype=torch.float64)
+    """
+    if mated_scores.ndim < 1 or len(mated_scores) == 0:
+        raise ValueError(
+            f"mated_scores must be (n, ...), n ≥ 1, but got {tuple(mated_scores.shape)}."
+        )
+    if mated_scores.isnan().any():
+        raise ValueError("mated_scores hold NaN.")
+    return (at_least_float32(mated_scores) < threshold).double().mean(0)
+
+
+def false_non_match_curve(similarities: Curve, threshold: float) -> Curve:
+    """From the similarities of mated pairs at each step to the false non-match rate there.
+
+    Args:
+
+        similarities (Curve): of :func:`similarity_curve`, over mated pairs.
+        threshold (float): Fixed for the whole curve, e.g. by :func:`threshold_at_fmr`.
+
+    Returns:
+        *Curve*: ``values`` is (steps + 1,), in [0, 1].
+
+    Raises:
+        ValueError: as :func:`fnmr`.
+
+    Examples::
+
+        >>> dec = false_non_match_curve(curve, threshold)
+        >>> area_under_curve(dec)
+    """
+    return Curve(similarities.fractions, fnmr(similarities.values, threshold))

@@ -61,7 +61,9 @@ def inpaint(
         raise ValueError("mask covers the whole image: nothing is left to fill it from.")
     if not mask.any():
         return image.copy()
-    filled = _biharmonic(image, mask) if method == "biharmonic" else _cv2(image, mask, method, radius)
+    filled = (
+        _biharmonic(image, mask) if method == "biharmonic" else _cv2(image, mask, method, radius)
+    )
     return np.where(mask[..., None], filled, image)
 
 

@@ -93,9 +93,7 @@ def quality_spread(
     return QualitySpread(runs.mean(0), runs.std(0))
 
 
-def quality_outcome(
-    before: Tensor, after: Tensor, sd: Tensor | float
-) -> tuple[Outcome, ...]:
+def quality_outcome(before: Tensor, after: Tensor, sd: Tensor | float) -> tuple[Outcome, ...]:
     """Whether each quality rose, fell, or stayed within what chance alone does to it.
 
     Sec. V-A: a change within the standard deviation of the quality (of ten runs, see

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._choices import require_choice
-from captum_plq._state import check_images
+from captum_plq._state import check_images, evaluation_mode
 from captum_plq.metrics._checks import require_maps
 from captum_plq.metrics.random_weights import LayerOrder, randomised, with_random_weights
 from captum_plq.metrics.similarity import spearman, structural_similarity
@@ -222,7 +222,9 @@ def _noisy(images: Tensor, samples: int, noise: float, seed: int) -> list[Tensor
 
 
 def _explained(explain: ExplainModel, network: nn.Module, images: Tensor, state: str) -> Tensor:
-    maps = require_maps(explain(network, images), f"The maps of explain ({state})")
+    with evaluation_mode(network):
+        result = explain(network, images)
+    maps = require_maps(result, f"The maps of explain ({state})")
     if len(maps) != len(images):
         raise ValueError(f"explain must return one map per image, but gave {len(maps)}.")
     return maps.double()

@@ -8,14 +8,14 @@ the same for every image, so that an image's number does not depend on its batch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_plq._state import check_images, outside_inference, untouched_rng
+from captum_plq._state import check_images, outside_inference
+from captum_plq.metrics._randomness import seeded
 
 __all__ = ["GaussianNoise", "Perturbation", "RemovedSquare", "infidelity", "sensitivity_max"]
 
@@ -147,7 +147,7 @@ def infidelity(
     change = GaussianNoise() if perturbation is None else perturbation
     scores = []
     for x, phi, weights in _chunks(images, attributions, node, rows):
-        with _seeded(x, seed):
+        with torch.inference_mode(False), seeded(x, seed):
             draw = _SameForAll(change, len(x), seed)
             decorate = captum.metrics.infidelity_perturb_func_decorator(
                 multiply_by_inputs=multiplies_by_inputs
@@ -224,7 +224,7 @@ def sensitivity_max(
 
     scores = []
     for x, _, weights in _chunks(images, images, node, rows):
-        with _seeded(x, seed):
+        with torch.inference_mode(False), seeded(x, seed):
             score: Tensor = captum.metrics.sensitivity_max(
                 _Explanation(attribute, weights),
                 x,
@@ -285,17 +285,6 @@ def _chunks(
             )
             weights = None if node is None else outside_inference((node[part],))[0]
         yield x, phi, weights
-
-
-@contextmanager
-def _seeded(images: Tensor, seed: int) -> Iterator[None]:
-    """Outside inference mode, the random state seeded for the methods that draw from it."""
-    with torch.inference_mode(False), untouched_rng((images,)):
-        torch.default_generator.manual_seed(seed)
-        if images.is_cuda:
-            with torch.cuda.device(images.device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _check(images: Tensor, node: Tensor | None, samples: int, rows: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_plq._choices import require_choice
 from captum_plq._state import check_images, evaluation_mode
 from captum_plq.metrics._checks import require_maps
+from captum_plq.metrics._randomness import seeded
 from captum_plq.metrics.random_weights import LayerOrder, randomised, with_random_weights
 from captum_plq.metrics.similarity import spearman, structural_similarity
 
@@ -69,8 +70,7 @@ def smooth_mprt(
 
     Args:
 
-        model (nn.Module): The network; left as it is, and so is the global random state by all
-            but ``explain``.
+        model (nn.Module): The network; it and the global random state are left as they are.
         images (Tensor): (B, C, H, W), in the unit the model takes.
         explain (Callable): The attribution: a network and images → maps (B, H, W).
         samples (int): N, noisy copies of each image. With ``noise=0`` and one sample it is the
@@ -79,7 +79,7 @@ def smooth_mprt(
             (maximum − minimum) of each image.
         similarity (str): ``"spearman"``, or ``"ssim"``, which needs scikit-image.
         order (str): ``"bottom-up"``, from the input, or ``"top-down"``.
-        seed (int): Of weights and noise.
+        seed (int): Of weights and noise, and of the global random state inside ``explain``.
         calibration (Tensor, optional): Images for the statistics of randomised BatchNorms; see
             :func:`~captum_plq.metrics.random_weights.randomised`. ``None``: ``images``, if
             there are two or more.
@@ -111,7 +111,7 @@ def smooth_mprt(
     def smooth(network: nn.Module, state: str) -> Tensor:
         total: Tensor | None = None
         for noisy in _noisy(images, samples, noise, seed):
-            maps = _explained(explain, network, noisy, state)
+            maps = _explained(explain, network, noisy, seed, state)
             total = maps if total is None else total + maps
         assert total is not None
         return total / samples
@@ -145,12 +145,11 @@ def efficient_mprt(
 
     Args:
 
-        model (nn.Module): The network; left as it is, and so is the global random state by all
-            but ``explain``.
+        model (nn.Module): The network; it and the global random state are left as they are.
         images (Tensor): (B, C, H, W), in the unit the model takes.
         explain (Callable): The attribution: a network and images → maps (B, H, W).
         bins (int): Of the histogram. The default, 100, is the paper's.
-        seed (int): Of the weights.
+        seed (int): Of the weights, and of the global random state inside ``explain``.
         calibration (Tensor, optional): as for :func:`smooth_mprt`.
 
     Returns:
@@ -168,8 +167,9 @@ def efficient_mprt(
     """
     check_images((images,))
     random = with_random_weights(model, seed, images=_calibration(images, calibration))
-    before = histogram_entropy(_explained(explain, model, images, "the network as it is"), bins)
-    after = histogram_entropy(_explained(explain, random, images, "all weights random"), bins)
+    maps = _explained(explain, model, images, seed, "the network as it is")
+    null = _explained(explain, random, images, seed, "all weights random")
+    before, after = histogram_entropy(maps, bins), histogram_entropy(null, bins)
     return torch.where(before > 0, (after - before) / before, torch.nan)
 
 
@@ -221,8 +221,10 @@ def _noisy(images: Tensor, samples: int, noise: float, seed: int) -> list[Tensor
     return [images + scale * draw.to(images) for draw in draws]
 
 
-def _explained(explain: ExplainModel, network: nn.Module, images: Tensor, state: str) -> Tensor:
-    with evaluation_mode(network):
+def _explained(
+    explain: ExplainModel, network: nn.Module, images: Tensor, seed: int, state: str
+) -> Tensor:
+    with evaluation_mode(network), seeded(images, seed):
         result = explain(network, images)
     maps = require_maps(result, f"The maps of explain ({state})")
     if len(maps) != len(images):

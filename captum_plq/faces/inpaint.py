@@ -64,7 +64,8 @@ def inpaint(
     filled = (
         _biharmonic(image, mask) if method == "biharmonic" else _cv2(image, mask, method, radius)
     )
-    return np.where(mask[..., None], filled, image)
+    result: NDArray[np.uint8] = np.where(mask[..., None], filled, image)
+    return result
 
 
 def _cv2(
@@ -91,4 +92,5 @@ def _biharmonic(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np
             name="skimage",
         ) from error
     filled = inpaint_biharmonic(image, mask, channel_axis=-1)
-    return np.rint(np.clip(filled, 0, 1) * 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(np.clip(filled, 0, 1) * 255).astype(np.uint8)
+    return pixels

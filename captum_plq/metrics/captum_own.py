@@ -14,7 +14,7 @@ import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_plq._state import check_images, outside_inference
+from captum_plq._state import check_images
 from captum_plq.metrics._randomness import seeded
 
 __all__ = ["GaussianNoise", "Perturbation", "RemovedSquare", "infidelity", "sensitivity_max"]
@@ -278,13 +278,13 @@ def _chunks(
     """At most ``rows`` images at a time, in the memory layout that Captum's views need."""
     for first in range(0, len(images), rows):
         part = slice(first, first + rows)
-        with torch.inference_mode(False):
-            x, phi = (
-                t.detach().contiguous()
-                for t in outside_inference((images[part], attributions[part]))
-            )
-            weights = None if node is None else outside_inference((node[part],))[0]
-        yield x, phi, weights
+        weights = None if node is None else _own(node[part])
+        yield _own(images[part]), _own(attributions[part]), weights
+
+
+def _own(values: Tensor) -> Tensor:
+    with torch.inference_mode(False):
+        return (values.clone() if values.is_inference() else values.detach()).contiguous()
 
 
 def _check(images: Tensor, node: Tensor | None, samples: int, rows: int) -> None:

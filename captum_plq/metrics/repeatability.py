@@ -103,7 +103,8 @@ def _relative_difference(values: Tensor, others: Tensor) -> Tensor:
     """(B, ...) each → (B,): length of the difference over the mean length; 0 if both are 0."""
     values, others = values.flatten(1), others.flatten(1)
     length = (values.norm(dim=1) + others.norm(dim=1)) / 2
-    return (values - others).norm(dim=1) / torch.where(length > 0, length, 1.0)
+    apart: Tensor = (values - others).norm(dim=1)
+    return apart / torch.where(length > 0, length, 1.0)
 
 
 def _checked(maps: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,13 +55,15 @@ def standard_ranks(maps: Tensor) -> Tensor:
     """
     ranks = torch.stack([_ranks(row) for row in maps.flatten(1)])
     centred = ranks - ranks.mean(1, keepdim=True)
-    return centred / centred.norm(dim=1, keepdim=True)
+    unit: Tensor = centred / centred.norm(dim=1, keepdim=True)
+    return unit
 
 
 def _ranks(values: Tensor) -> Tensor:
     _, place, count = values.unique(return_inverse=True, return_counts=True)
     last = count.cumsum(0).double()
-    return (last - (count.double() - 1) / 2)[place]
+    shared: Tensor = last - (count.double() - 1) / 2
+    return shared[place]
 
 
 def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:

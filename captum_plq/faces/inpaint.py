@@ -48,7 +48,7 @@ def inpaint(
 
         >>> without_patch = inpaint(chip, patch, method="biharmonic")
     """
-    image = require_rgb(chip)
+    image: NDArray[np.uint8] = require_rgb(chip)
     require_choice("method", method, InpaintMethod)
     if mask.shape != image.shape[:2] or mask.dtype != np.bool_:
         raise ValueError(

@@ -71,7 +71,9 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
 
     Each map is divided by its root mean square (Binder et al., "Shortcomings of Top-Down
     Randomization-Based Sanity Checks", CVPR 2023); the data range is that of both together.
-    The window is scikit-image's default, 7×7, uniform.
+    The window is scikit-image's default, 7×7, uniform. SSIM was made for values of one sign: the
+    negative of a map can be similar to it where windows have a mean; where only the size of an
+    attribution counts, compare that.
 
     Args:
 

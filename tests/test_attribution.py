@@ -103,8 +103,8 @@ def test_map_and_quality_do_not_depend_on_batch_order_or_chunks(net, images):
 def test_map_does_not_depend_on_the_batch_in_float32(dlib_net, dlib_chips):
     """Seven real chips on a real network, as users run it.
 
-    The kernels a library picks depend on the size of the batch, and the last bit with them. Where an
-    activation is that close to a switch (ReLU, pooling), more may differ in its receptive field.
+    The kernels a library picks depend on the size of the batch, and the last bit with them. Where
+    an activation is that close to a switch (ReLU, pooling), its receptive field may differ by more.
     """
     chips = torch.cat([dlib_chips, dlib_chips[:3].flip(3)])
     plq = PixelQualityAttribution(dlib_net)

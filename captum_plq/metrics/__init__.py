@@ -1,9 +1,22 @@
-"""What an evaluation of maps and qualities measures, each number with its conventions."""
+"""What an evaluation of maps and qualities measures, each number with its conventions.
 
+These functions know of maps, qualities and networks, not of any one attribution method. A score
+map is (B, H, W), higher for better pixels, its channels merged beforehand.
+"""
+
+from captum_plq.metrics.captum_own import GaussianNoise, RemovedSquare, infidelity, sensitivity_max
 from captum_plq.metrics.complexity import complexity, gini_index
+from captum_plq.metrics.controls import (
+    centre_gaussian,
+    centre_similarity,
+    random_map,
+    similarity_between_images,
+)
 from captum_plq.metrics.discard import DiscardCurve, error_versus_discard, partial_area
 from captum_plq.metrics.imputation import Imputer, black, blurred, constant, mean_colour, road
+from captum_plq.metrics.inpainting import lowest_region, quality_outcome, quality_spread
 from captum_plq.metrics.perturbation import insertion_curve, perturbation_curve, srg
+from captum_plq.metrics.random_weights import randomised, with_random_weights
 from captum_plq.metrics.recognition import (
     false_non_match_curve,
     fnmr,
@@ -11,26 +24,49 @@ from captum_plq.metrics.recognition import (
     threshold_at_fmr,
 )
 from captum_plq.metrics.removal import Curve, area_under_curve
+from captum_plq.metrics.repeatability import batch_invariance, repeatability
+from captum_plq.metrics.sanity import efficient_mprt, histogram_entropy, smooth_mprt
+from captum_plq.metrics.similarity import spearman, structural_similarity
 
 __all__ = [
     "Curve",
     "DiscardCurve",
+    "GaussianNoise",
     "Imputer",
+    "RemovedSquare",
     "area_under_curve",
+    "batch_invariance",
     "black",
     "blurred",
+    "centre_gaussian",
+    "centre_similarity",
     "complexity",
     "constant",
+    "efficient_mprt",
     "error_versus_discard",
     "false_non_match_curve",
     "fnmr",
     "gini_index",
+    "histogram_entropy",
+    "infidelity",
     "insertion_curve",
+    "lowest_region",
     "mean_colour",
     "partial_area",
     "perturbation_curve",
+    "quality_outcome",
+    "quality_spread",
+    "random_map",
+    "randomised",
+    "repeatability",
     "road",
+    "sensitivity_max",
+    "similarity_between_images",
     "similarity_curve",
+    "smooth_mprt",
+    "spearman",
     "srg",
+    "structural_similarity",
     "threshold_at_fmr",
+    "with_random_weights",
 ]

@@ -18,6 +18,7 @@ from captum_plq.faces.degrade import (
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
 from captum_plq.faces.folder import draw_images, list_images
+from captum_plq.faces.inpaint import inpaint
 from captum_plq.faces.sample import SampleFace, sample_face
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "cover_with_block",
     "detect_faces",
     "draw_images",
+    "inpaint",
     "landmarks_in_chip",
     "list_images",
     "load_image",

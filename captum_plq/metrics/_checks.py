@@ -1,0 +1,56 @@
+"""What the other files of this folder ask of score maps and of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from captum_plq.faces import MissingExtraError
+
+__all__ = ["metrics_extra", "require_maps"]
+
+
+@contextmanager
+def metrics_extra() -> Iterator[None]:
+    """Turns a failed import of an optional package into one sentence that says what to do.
+
+    Raises:
+        MissingExtraError: if an import in the ``with`` block fails.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{error.name} could not be imported; run: pip install 'captum-plq[metrics]'",
+            name=error.name,
+        ) from error
+
+
+def require_maps(maps: object, name: str = "maps") -> Tensor:
+    """Checks that these are score maps, one per image.
+
+    Args:
+
+        maps (object): To be checked.
+        name (str): What to call them in an error.
+
+    Returns:
+        *Tensor*: the same maps, (B, H, W), detached.
+
+    Raises:
+        TypeError: if they are not a floating-point tensor.
+        ValueError: if they are not (B, H, W), or have no pixels, NaN or infinite values.
+    """
+    if not isinstance(maps, Tensor) or not maps.is_floating_point():
+        kind = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
+        raise TypeError(f"{name} must be a floating-point tensor, but got {kind}.")
+    if maps.ndim != 3 or maps.numel() == 0:
+        raise ValueError(
+            f"{name} must be score maps (B, H, W), channels merged, but got {tuple(maps.shape)}."
+        )
+    if not bool(torch.isfinite(maps).all()):
+        raise ValueError(f"{name} must be finite, but some values are NaN or infinite.")
+    return maps.detach()

@@ -1,0 +1,226 @@
+"""Copies of a network without what it has learned: layer after layer, or all at once.
+
+Each layer's random weights depend on the seed and on the layer alone. So every order of
+randomisation ends in the same network, which is that of :func:`with_random_weights`, and it is
+the same on every device.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from captum_plq._choices import require_choice
+from captum_plq._state import check_images, evaluation_mode, untouched_rng
+
+__all__ = ["LayerOrder", "randomised", "with_random_weights"]
+
+LayerOrder = Literal["bottom-up", "top-down"]
+"""Which layer loses its weights first: the one nearest to the input, or to the output."""
+
+_AT_A_TIME = 50
+"""Images that BatchNorm statistics are taken over at a time; plain averages over these."""
+
+
+def with_random_weights(
+    model: nn.Module, seed: int = 0, *, images: Tensor | None = None
+) -> nn.Module:
+    """The network untrained: the null that every claim about a trained one stands beside.
+
+    Every layer is initialised anew by its own ``reset_parameters``. Parameters that it has not,
+    or that it leaves as they were (affine layers of dlib's network, position embeddings), are
+    shuffled: their values stay, what they were learned for is gone. BatchNorm starts from mean 0
+    and variance 1, which no random network has; given ``images``, it takes their statistics.
+    Without, activations can grow or fade from layer to layer until nothing is left.
+
+    Args:
+
+        model (nn.Module): The network, (B, C, H, W) → embedding. It and the global random state
+            are left as they are.
+        seed (int): Of the weights, the same on every device.
+        images (Tensor, optional): (B, C, H, W), B ≥ 2, to take BatchNorm statistics of, on the
+            model's device. More are better: some 150 are needed for statistics of the embedding.
+
+    Returns:
+        *nn.Module*: a copy, in evaluation mode.
+
+    Raises:
+        TypeError: if ``images`` are not floating point.
+        ValueError: if ``model`` has nothing to randomise, or ``images`` are fewer than two or
+            not finite.
+
+    Examples::
+
+        >>> null = with_random_weights(model, seed=1, images=development)
+        >>> maps = quality_map(PixelQualityAttribution(null).attribute(images), gamma=7.5)
+    """
+    _check(model, images)
+    random = copy.deepcopy(model)
+    layers = _layers(random)
+    for name, layer_seed in zip(layers, _seeds(seed, len(layers)), strict=True):
+        _randomise(layers[name], layer_seed)
+    return _ready(random, list(layers.values()), images)
+
+
+def randomised(
+    model: nn.Module,
+    seed: int = 0,
+    *,
+    images: Tensor | None = None,
+    order: LayerOrder = "bottom-up",
+) -> Iterator[tuple[str, nn.Module]]:
+    """Copies of a network in which one layer more has lost its weights each time.
+
+    The cascading randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS
+    2018. From the output down (theirs), much of a map survives because the lower layers do;
+    Hedström et al., "A Fresh Look at Sanity Checks for Saliency Maps", 2024, go up from the
+    input, the default here. How a layer is randomised: see :func:`with_random_weights`; the last
+    copy is its result.
+
+    Args:
+
+        model (nn.Module): The network. It and the global random state are left as they are.
+        seed (int): Of the weights.
+        images (Tensor, optional): (B, C, H, W), B ≥ 2, on the model's device. They show in
+            which order the layers run; without them it is the order in which the layers were
+            made. And the BatchNorms randomised so far take their statistics.
+        order (str): ``"bottom-up"`` or ``"top-down"``.
+
+    Yields:
+        *tuple[str, nn.Module]*: the name of the layer randomised last, and the copy, in
+        evaluation mode. Each copy is the caller's own.
+
+    Raises:
+        TypeError: if ``images`` are not floating point.
+        ValueError: if ``model`` has nothing to randomise, ``order`` is unknown, or ``images``
+            are fewer than two or not finite.
+
+    Examples::
+
+        >>> for layer, altered in randomised(model, images=development):
+        ...     maps = explain(altered, images)
+    """
+    require_choice("order", order, LayerOrder)
+    _check(model, images)
+    names = list(_layers(model))
+    seeds = dict(zip(names, _seeds(seed, len(names)), strict=True))
+    ordered = names if images is None else _as_run(model, names, images)
+    return _cascade(model, ordered if order == "bottom-up" else ordered[::-1], seeds, images)
+
+
+def _cascade(
+    model: nn.Module, names: Sequence[str], seeds: dict[str, int], images: Tensor | None
+) -> Iterator[tuple[str, nn.Module]]:
+    altered = copy.deepcopy(model)
+    layers = _layers(altered)
+    done: list[nn.Module] = []
+    for name in names:
+        _randomise(layers[name], seeds[name])
+        done.append(layers[name])
+        yield name, copy.deepcopy(_ready(altered, done, images))
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module with parameters of its own, or with statistics, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if next(module.parameters(recurse=False), None) is not None or _has_statistics(module)
+    }
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+def _seeds(seed: int, count: int) -> list[int]:
+    """One per layer, in the order of ``named_modules``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2**62, (count,), generator=generator).tolist()
+
+
+def _randomise(layer: nn.Module, seed: int) -> None:
+    """Fills one layer, and none below it, with random weights drawn on the CPU."""
+    twin = copy.deepcopy(layer).cpu()
+    with torch.no_grad(), untouched_rng(()):
+        torch.default_generator.manual_seed(seed)
+        if callable(reset := getattr(twin, "reset_parameters", None)):
+            reset()
+        fresh = dict(twin.named_parameters(recurse=False))
+        for name, parameter in layer.named_parameters(recurse=False):
+            new = fresh[name].to(parameter.device)
+            if torch.equal(new, parameter):
+                shuffled = torch.randperm(new.numel()).to(new.device)
+                new = new.flatten()[shuffled].view_as(new)
+            parameter.copy_(new)
+        if isinstance(layer, _BatchNorm):
+            layer.reset_running_stats()
+
+
+def _ready(model: nn.Module, layers: Sequence[nn.Module], images: Tensor | None) -> nn.Module:
+    """In evaluation mode, the BatchNorms among ``layers`` with the statistics of the images."""
+    for module in model.modules():  # the flag, since some networks answer eval() with more
+        module.training = False
+    norms = [m for m in layers if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if images is None or not norms:
+        return model
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum, norm.training = None, True  # plain averages
+    parts = math.ceil(len(images) / _AT_A_TIME)
+    try:
+        with torch.no_grad(), untouched_rng((images,)):
+            for batch in images.tensor_split(parts):
+                model(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum, norm.training = momentum, False
+    return model
+
+
+def _as_run(model: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
+    """The names in the order in which their modules are first called.
+
+    One that is never called (its parameters are used by what it is part of) counts as called
+    with the nearest module around it that is.
+    """
+    first: dict[str, int] = {}
+
+    def note(name: str) -> None:
+        first.setdefault(name, len(first))
+
+    handles = [
+        module.register_forward_pre_hook(lambda _, __, name=name: note(name))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad(), untouched_rng((images,)), evaluation_mode(model):
+            model(images[:2])
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    def turn(name: str) -> int:
+        while name and name not in first:
+            name = name.rpartition(".")[0]
+        return first.get(name, -1)
+
+    return sorted(names, key=turn)  # stable
+
+
+def _check(model: nn.Module, images: Tensor | None) -> None:
+    if not _layers(model):
+        raise ValueError("model has no parameters, so there is nothing to randomise.")
+    if images is not None:
+        check_images((images,))
+        if len(images) < 2:
+            raise ValueError(
+                "BatchNorm statistics need at least two images, better some 150, but got one."
+            )

@@ -1,0 +1,218 @@
+"""Randomisation checks: what ignores the weights must fail them, a gradient must pass."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from captum_plq import PixelQualityAttribution
+from captum_plq.functional import merge_channels
+from captum_plq.metrics import (
+    efficient_mprt,
+    histogram_entropy,
+    randomised,
+    smooth_mprt,
+    spearman,
+    structural_similarity,
+    with_random_weights,
+)
+from tests.conftest import assert_untouched, snapshot
+
+SIDE = 16
+
+
+def deep_net(seed=0):
+    """Learned to look at one place: behind six convolutions, only the middle reaches the output."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = []
+        for channels in (3, *[8] * 5):
+            layers += [nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+        net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * SIDE**2, 4)).double()
+        with torch.no_grad():
+            middle = torch.zeros(8, SIDE, SIDE)
+            middle[:, 7:9, 7:9] = 1
+            net[-1].weight.mul_(middle.flatten())
+            net.train()(noise_images(64, 9))
+    return net.eval()
+
+
+def noise_images(count=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
+
+
+def gradients(network, images):
+    """|gradient| of the embedding's sum."""
+    x = images.detach().requires_grad_()
+    return torch.autograd.grad(network(x).sum(), x)[0].abs().sum(1)
+
+
+def edges(network, images):
+    """What ignores the weights: the image's own edges."""
+    across = images.diff(dim=3, append=images[..., -1:]).abs()
+    return (across + images.diff(dim=2, append=images[..., -1:, :]).abs()).sum(1)
+
+
+@pytest.mark.parametrize("order", ["bottom-up", "top-down"])
+@pytest.mark.parametrize("similarity", ["spearman", "ssim"])
+def test_edges_fail_and_gradients_pass(order, similarity):
+    if similarity == "ssim":
+        pytest.importorskip("skimage", reason="needs the extra [metrics]")
+    net, images = deep_net(), noise_images()
+    given = {"samples": 4, "order": order, "similarity": similarity}
+    failed = smooth_mprt(net, images, edges, **given)
+    passed = smooth_mprt(net, images, gradients, **given)
+    assert failed.layers == passed.layers
+    assert len(failed.layers) == 13
+    assert failed.similarity.shape == passed.similarity.shape == (13, 6)
+    torch.testing.assert_close(failed.similarity, torch.ones(13, 6, dtype=torch.float64))
+    assert float(passed.similarity[-1].mean()) < 0.4
+    assert float(passed.similarity.min(0).values.max()) < 0.6  # of every single image
+
+
+def test_a_learned_place_is_less_complex_than_chance():
+    net, images = deep_net(), noise_images()
+    assert (efficient_mprt(net, images, gradients) > 0.1).all()
+    assert (efficient_mprt(net, images, edges) == 0).all()
+    # The other way round, a network that learned nothing gains nothing by losing it.
+    untrained = with_random_weights(net, 5, images=images)
+    again = efficient_mprt(untrained, images, gradients)
+    assert float(again.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_smooth_mprt_by_definition(noise):
+    net, images = deep_net(), noise_images(2) * torch.tensor([1.0, 9.0]).view(2, 1, 1, 1)
+    samples, seed = 3, 4
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randn(images.shape[1:], generator=generator) for _ in range(samples)]
+
+    def smooth(network, image):
+        spread = float(image.max() - image.min())
+        total = torch.zeros(SIDE, SIDE, dtype=torch.float64)
+        for draw in draws:
+            total += gradients(network, (image + noise * spread * draw)[None])[0]
+        return total / samples
+
+    curve = smooth_mprt(net, images, gradients, samples=samples, noise=noise, seed=seed)
+    for row, (layer, altered) in enumerate(randomised(net, seed, images=images)):
+        assert curve.layers[row] == layer
+        for i, image in enumerate(images):
+            expected = spearman(smooth(net, image)[None], smooth(altered, image)[None])
+            assert float(curve.similarity[row, i]) == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_ssim_is_what_is_compared():
+    pytest.importorskip("skimage", reason="needs the extra [metrics]")
+    net, images = deep_net(), noise_images(2)
+    given = {"samples": 1, "noise": 0.0, "similarity": "ssim"}
+    curve = smooth_mprt(net, images, gradients, **given)
+    null = with_random_weights(net, images=images)
+    expected = structural_similarity(gradients(net, images), gradients(null, images))
+    torch.testing.assert_close(curve.similarity[-1], expected)
+
+
+def test_entropy_by_hand():
+    maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]], [[0.0, 1.0, 2.0, 3.0]], [[7.0] * 4]])
+    assert histogram_entropy(maps).tolist() == pytest.approx([math.log(2), math.log(4), 0.0])
+    # Two bins, [0, 1.5) and [1.5, 3]: the greatest value belongs to the last.
+    assert histogram_entropy(maps, bins=2).tolist() == pytest.approx([math.log(2)] * 2 + [0.0])
+    uneven = torch.tensor([[[0.0, 0.0, 0.0, 1.0]]])
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert float(histogram_entropy(uneven)) == pytest.approx(expected)
+
+
+def test_entropy_is_scipys_of_numpys_histogram():
+    stats = pytest.importorskip("scipy.stats", reason="needs the extra [benchmarks]")
+    maps = torch.randn(3, 40, 30, generator=torch.Generator().manual_seed(0)).double()
+    for found, values in zip(histogram_entropy(maps, 17), maps.numpy(), strict=True):
+        assert float(found) == pytest.approx(stats.entropy(np.histogram(values, 17)[0]))
+    torch.testing.assert_close(histogram_entropy(maps * 1e-9), histogram_entropy(maps))
+
+
+def test_efficient_mprt_by_definition():
+    net, images = deep_net(), noise_images(3)
+    null = with_random_weights(net, 2, images=images)
+    before, after = (histogram_entropy(gradients(n, images), 50) for n in (net, null))
+    found = efficient_mprt(net, images, gradients, bins=50, seed=2)
+    torch.testing.assert_close(found, after / before - 1)
+    assert efficient_mprt(net, images, lambda _, x: torch.ones(len(x), 4, 4)).isnan().all()
+
+
+def test_nothing_is_left_behind_and_chance_is_the_seeds():
+    net, images = deep_net(), noise_images(3)
+    net.train()
+    before, given = snapshot(net), images.clone()
+
+    def by_chance(network, x):
+        assert not any(module.training for module in network.modules())
+        return gradients(network, x) + 1e-3 * torch.rand(x.shape[0], SIDE, SIDE)
+
+    first = smooth_mprt(net, images, by_chance, samples=2, seed=1).similarity
+    rise = efficient_mprt(net, images, by_chance, seed=1)
+    assert_untouched(before, net)
+    assert torch.equal(images, given)
+    torch.manual_seed(321)
+    assert torch.equal(smooth_mprt(net, images, by_chance, samples=2, seed=1).similarity, first)
+    assert torch.equal(efficient_mprt(net, images, by_chance, seed=1), rise)
+    other = smooth_mprt(net, images, by_chance, samples=2, seed=2).similarity
+    assert not torch.allclose(other, first)
+
+
+def test_calibration_images_are_those_of_the_statistics():
+    net, images = deep_net(), noise_images(2)
+    others = 5 * noise_images(8, seed=3)
+    found = efficient_mprt(net, images, gradients, calibration=others)
+    null = with_random_weights(net, images=others)
+    after = histogram_entropy(gradients(null, images))
+    torch.testing.assert_close(found, after / histogram_entropy(gradients(net, images)) - 1)
+    single = efficient_mprt(net, images[:1], gradients)  # one image has no statistics
+    after = histogram_entropy(gradients(with_random_weights(net), images[:1]))
+    torch.testing.assert_close(single, after / histogram_entropy(gradients(net, images[:1])) - 1)
+
+
+def test_the_papers_map_passes(net, images):
+    def explain(network, x):
+        return merge_channels(PixelQualityAttribution(network).attribute(x))
+
+    curve = smooth_mprt(net, images, explain, samples=5, noise=0.02)
+    assert curve.layers[-1] == "bn"
+    assert float(curve.similarity[-1].abs().mean()) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "change"),
+    [
+        (ValueError, "samples must be at least 1", {"samples": 0}),
+        (ValueError, "noise not negative", {"noise": -0.1}),
+        (ValueError, "noise not negative", {"noise": math.nan}),
+        (ValueError, "'spearman' or 'ssim'", {"similarity": "pearson"}),
+        (ValueError, "'bottom-up' or 'top-down'", {"order": "sideways"}),
+        (ValueError, "at least two images", {"calibration": torch.ones(1, 3, 4, 4)}),
+        (TypeError, "floating point", {"images": torch.ones(2, 3, 4, 4).long()}),
+        (ValueError, "one map per image, but gave 1", {"explain": lambda n, x: x[:1, 0]}),
+        (ValueError, r"explain \(the network as it is\) must be score", {"explain": lambda n, x: x}),
+        (TypeError, "must be a floating-point tensor", {"explain": lambda n, x: x.numpy()}),
+    ],
+)
+def test_bad_input_is_refused(error, message, change):
+    given = {"model": deep_net(), "images": noise_images(2), "explain": edges} | change
+    with pytest.raises(error, match=message):
+        smooth_mprt(**given)
+
+
+def test_a_map_that_breaks_on_random_weights_names_the_layer():
+    net = deep_net()
+
+    def breaks(network, images):
+        return edges(network, images) * (1.0 if network is net else torch.nan)
+
+    with pytest.raises(ValueError, match="layers up to '0' randomised"):
+        smooth_mprt(net, noise_images(2), breaks, samples=1)
+    with pytest.raises(ValueError, match="all weights random"):
+        efficient_mprt(net, noise_images(2), breaks)
+    with pytest.raises(ValueError, match="bins must be at least 2"):
+        histogram_entropy(torch.ones(1, 2, 2), bins=1)

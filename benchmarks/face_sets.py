@@ -88,7 +88,9 @@ def face_sets(
         ImportError: if the extra ``faces`` is not installed.
     """
     if faces < 1 or reference < 2:
-        raise ValueError(f"At least 1 face and 2 reference faces are needed, not {(faces, reference)}.")
+        raise ValueError(
+            f"At least 1 face and 2 reference faces are needed, not {(faces, reference)}."
+        )
     chips: list[NDArray[np.uint8]] = []
     names: list[str] = []
     people: set[Path] = set()

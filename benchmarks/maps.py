@@ -203,8 +203,10 @@ def _random(subject: MapSubject) -> ExplainMap:
 def _centre(subject: MapSubject) -> ExplainMap:
     def explain(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        return centre_gaussian(height, width, min(height, width) / 4).to(images).repeat(
-            len(images), 1, 1
+        return (
+            centre_gaussian(height, width, min(height, width) / 4)
+            .to(images)
+            .repeat(len(images), 1, 1)
         )
 
     return explain

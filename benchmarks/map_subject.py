@@ -63,7 +63,8 @@ class MapSubject(Subject):
     def quality(self, images: Tensor) -> Tensor:
         """Q (B,) of each image (Eq. 1), by sampled passes; the same masks for all images."""
         with torch.no_grad():
-            return self.quality_model.serfiq(images).detach()
+            quality: Tensor = self.quality_model.serfiq(images)
+        return quality.detach()
 
     def reference_batches(self) -> list[Tensor]:
         """The reference faces as the network takes them, some at a time.

@@ -162,7 +162,7 @@ def _saliency_sum(subject: MapSubject) -> ExplainMap:
 
 
 def _pooled(base: BuildMap) -> BuildMap:
-    """exp of the mean of ln ĝ over the part of a 5×5 box that lies in the image."""
+    """Geometric mean of ĝ over the part of a 5×5 box that lies in the image."""
 
     def build(subject: MapSubject) -> ExplainMap:
         explain = base(subject)

@@ -32,7 +32,8 @@ def square(
 
     Args:
 
-        height (int), width (int): Of the image, in pixels.
+        height (int): Of the image, in pixels.
+        width (int): Of the image, in pixels.
         size (int): Side of the square in pixels.
         generator (numpy.random.Generator): Draws it.
 
@@ -48,7 +49,8 @@ def square(
         last = side - first - size
         if size < 1 or last < first:
             raise ValueError(
-                f"Squares must have 1 to {side - 2 * first} pixels for images of {side}, not {size}."
+                f"Squares must have 1 to {side - 2 * first} pixels a side in images of {side}, "
+                f"not {size}."
             )
         start = int(generator.integers(first, last + 1))
         places.append(slice(start, start + size))
@@ -83,7 +85,7 @@ def spoil(
         raise ValueError(f"There is no fill {fill!r}; there are {', '.join(FILLS)}.")
     chip, texture = (x.permute(1, 2, 0).byte().cpu().numpy() for x in (image, other))
     stem = zlib.crc32(name.encode())
-    place = square(*chip.shape[:2], size, np.random.default_rng((seed, stem, size)))
+    place = square(chip.shape[0], chip.shape[1], size, np.random.default_rng((seed, stem, size)))
     filled: Chip = chip.copy()
     drawing = np.random.default_rng((seed, stem, size, zlib.crc32(fill.encode())))
     filled[place] = FILLS[fill](chip, size, place, texture, drawing)
@@ -93,13 +95,15 @@ def spoil(
 
 
 def _mean(chip: Chip, *_: object) -> Chip:
-    return np.rint(chip.mean((0, 1))).astype(np.uint8)
+    colour: Chip = np.rint(chip.mean((0, 1))).astype(np.uint8)
+    return colour
 
 
 def _texture(
     chip: Chip, size: int, place: tuple[slice, slice], other: Chip, drawing: np.random.Generator
 ) -> Chip:
-    return other[square(*other.shape[:2], size, drawing)]
+    rows, columns = square(other.shape[0], other.shape[1], size, drawing)
+    return other[rows, columns]
 
 
 def _noise(

@@ -15,6 +15,7 @@ import torch
 from benchmarks.estimators import EstimatorSettings, study_estimators
 from benchmarks.estimators_report import write_estimators_report
 from benchmarks.faces import load_faces
+from benchmarks.faithfulness_cli import add_faithfulness
 from benchmarks.methods import METHODS, select_methods
 from benchmarks.models import available_models, load_benchmark_model
 from benchmarks.report import write_report, write_result
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         protocols.add_parser("estimators", help="SER-FIQ's estimators against very many passes")
     )
     _add_verification(protocols.add_parser("verification", help="same person? accuracy on pairs"))
+    add_faithfulness(protocols)
     try:
         given = parser.parse_args(arguments)
         code: int = given.run(given)

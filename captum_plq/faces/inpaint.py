@@ -60,7 +60,7 @@ def inpaint(
     if mask.all():
         raise ValueError("mask covers the whole image: nothing is left to fill it from.")
     if not mask.any():
-        return image.copy()
+        return np.array(image)
     filled = (
         _biharmonic(image, mask) if method == "biharmonic" else _cv2(image, mask, method, radius)
     )

@@ -32,7 +32,9 @@ def test_a_flat_region_gets_the_flat_colour(mask, method):
     np.testing.assert_array_equal(inpaint(spoilt, mask, method=method), flat)
 
 
-@pytest.mark.parametrize(("method", "off"), [("telea", 25), ("navier-stokes", 25), ("biharmonic", 3)])
+@pytest.mark.parametrize(
+    ("method", "off"), [("telea", 25), ("navier-stokes", 25), ("biharmonic", 3)]
+)
 def test_a_slope_goes_on_in_every_channel(mask, method, off):
     y, x = np.mgrid[0:40, 0:30]
     slope = np.stack([60 + 4 * y, 100 + 3 * x, 200 - 4 * y], axis=2).astype(np.uint8)

@@ -132,7 +132,7 @@ def test_layers_go_in_the_order_in_which_they_run():
     assert [n for n, _ in randomised(model)] == ["", "last", "first"]
     images = torch.randn(2, 3)
     assert [n for n, _ in randomised(model, images=images)] == ["", "first", "last"]
-    assert [n for n, _ in randomised(model, images=images, order="top-down")][0] == "last"
+    assert next(n for n, _ in randomised(model, images=images, order="top-down")) == "last"
 
 
 def test_dropout_sleeps_while_statistics_are_taken(images):
@@ -144,7 +144,9 @@ def test_dropout_sleeps_while_statistics_are_taken(images):
     assert all(same(one, with_random_weights(net, 1, images=images)).values())
 
 
-@pytest.mark.parametrize("function", [with_random_weights, lambda *a, **k: list(randomised(*a, **k))])
+@pytest.mark.parametrize(
+    "function", [with_random_weights, lambda *a, **k: list(randomised(*a, **k))]
+)
 @pytest.mark.parametrize(
     ("error", "message", "images"),
     [

@@ -199,7 +199,11 @@ def test_the_papers_map_passes(net, images):
         (ValueError, "at least two images", {"calibration": torch.ones(1, 3, 4, 4)}),
         (TypeError, "floating point", {"images": torch.ones(2, 3, 4, 4).long()}),
         (ValueError, "one map per image, but gave 1", {"explain": lambda n, x: x[:1, 0]}),
-        (ValueError, r"explain \(the network as it is\) must be score", {"explain": lambda n, x: x}),
+        (
+            ValueError,
+            r"explain \(the network as it is\) must be score",
+            {"explain": lambda n, x: x},
+        ),
         (TypeError, "must be a floating-point tensor", {"explain": lambda n, x: x.numpy()}),
     ],
 )

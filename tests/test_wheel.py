@@ -70,14 +70,18 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     sources = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "captum_plq").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py"
+        or path.name == "py.typed"
+        or path.parent.name in ("data", "weights")
     }
+    assert wheel.stat().st_size < 10e6
     packaged = {name for name in held if name.startswith("captum_plq/")}
     assert packaged == sources
     assert {name.partition("/")[0] for name in held - packaged} == {
         f"captum_plq-{version}.dist-info"
     }
     assert any(name.endswith("licenses/LICENSE") for name in held)
+    assert any(name.endswith("LICENSE-APACHE-2.0.txt") for name in held - packaged)
 
     place = tmp_path / "environment"
     venv.create(place, with_pip=False, symlinks=True)
@@ -92,6 +96,11 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     assert run(str(python), "-c", IMPORTS, cwd=tmp_path) == "captum_plq"
     listed = run(str(place / "bin" / "captum-plq"), "models", cwd=tmp_path)
     assert "iresnet50" in listed
+    shown = run(
+        str(place / "bin" / "captum-plq"), "demo", "-o", "out", "--passes", "5", cwd=tmp_path
+    )
+    assert "surgical mask" in shown
+    assert (tmp_path / "out" / "astronaut.png").exists()
 
 
 def _site_packages():

@@ -71,6 +71,20 @@ class StudyContext:
                 self.failed[method.name] = f"{type(error).__name__}: {reason}"
         return found
 
+    def explain(self, method: MapMethod) -> ExplainMap:
+        """One of the maps, made ready; draws as its caller has seeded them.
+
+        Args:
+
+            method (MapMethod): Of this context, or another.
+
+        Raises:
+            Exception: whatever speaks against it on this network.
+        """
+        if method.name not in self._explain:
+            self._prepare(method)
+        return self._explain[method.name]
+
     def pixel_qualities(self, name: str, maps: Tensor) -> Tensor:
         """Maps of a method as qualities in [0, 1].
 
@@ -91,10 +105,9 @@ class StudyContext:
         with untouched_rng((images,)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(self.subject.seed)
-            if method.name not in self._explain:
-                self._prepare(method)
-                torch.manual_seed(self.subject.seed)
-            maps = self._explain[method.name](images).detach()
+            explain = self.explain(method)
+            torch.manual_seed(self.subject.seed)
+            maps = explain(images).detach()
         expected = (len(images), *images.shape[-2:])
         if tuple(maps.shape) != expected:
             raise ValueError(f"returned shape {tuple(maps.shape)}, not {expected}")

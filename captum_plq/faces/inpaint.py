@@ -91,6 +91,6 @@ def _biharmonic(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np
             "method 'biharmonic' needs scikit-image; run: pip install 'captum-plq[metrics]'.",
             name="skimage",
         ) from error
-    filled = inpaint_biharmonic(image, mask, channel_axis=-1)
+    filled = inpaint_biharmonic(image.copy(), mask.copy(), channel_axis=-1)
     pixels: NDArray[np.uint8] = np.rint(np.clip(filled, 0, 1) * 255).astype(np.uint8)
     return pixels

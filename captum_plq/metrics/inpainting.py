@@ -54,7 +54,10 @@ def lowest_region(score_map: Tensor, area: int, *, pool: int = 5) -> Tensor:
         >>> mask = lowest_region(pixel_quality_map, 20 * 20)
         >>> repaired = inpaint(chip, mask.numpy())
     """
-    if isinstance(score_map, Tensor) and score_map.ndim != 2:
+    if not isinstance(score_map, Tensor):
+        kind = type(score_map).__name__
+        raise TypeError(f"score_map must be a floating-point tensor, but got {kind}.")
+    if score_map.ndim != 2:
         raise ValueError(f"score_map must be (H, W), but got {tuple(score_map.shape)}.")
     scores = require_maps(score_map[None], "score_map").double()
     if not 1 <= area <= scores.numel():

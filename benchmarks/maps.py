@@ -130,13 +130,16 @@ def _plq(
     weights: NodeWeights = "l1",
     target_scalar: Literal["node", "serfiq"] = "node",
     closed_form: bool = False,
+    directions: int | None = None,
 ) -> BuildMap:
-    key = f"plq {weights} {target_scalar} {closed_form}"
+    key = f"plq {weights} {target_scalar} {closed_form} {directions}"
 
     def build(subject: MapSubject) -> ExplainMap:
         estimator = "closed-form" if closed_form else "sampling"
         serfiq = subject.serfiq(estimator=estimator)
-        plq = PixelQualityAttribution(serfiq, weights=weights, target_scalar=target_scalar)
+        plq = PixelQualityAttribution(
+            serfiq, weights=weights, target_scalar=target_scalar, directions=directions
+        )
 
         def compute(images: Tensor) -> Tensor:
             merged = merge_channels(cast("Tensor", plq.attribute(images)))
@@ -249,8 +252,25 @@ def _registry() -> dict[str, MapMethod]:
             _plq(target_scalar="serfiq", closed_form=True),
             "gradient of Q itself, no sampling",
         ),
+        MapMethod("plq-directions-4", "plq", _plq(directions=4), "4 random directions"),
+        MapMethod("plq-directions-16", "plq", _plq(directions=16), "16 random directions", True),
         MapMethod("plq-pooled", "plq", _pooled(plq), pooled),
         MapMethod("plq-relative", "plq", _relative(plq), relative, bounded=True),
+        MapMethod(
+            "plq-directions-4-relative",
+            "plq",
+            _relative(_plq(directions=4)),
+            f"4 random directions, {relative}",
+            bounded=True,
+        ),
+        MapMethod(
+            "plq-directions-16-relative",
+            "plq",
+            _relative(_plq(directions=16)),
+            f"16 random directions, {relative}",
+            slow=True,
+            bounded=True,
+        ),
     ]
     for name, (kind, build, description, slow) in _BASES.items():
         of_kind = cast("Literal['other', 'control']", kind)

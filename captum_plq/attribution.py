@@ -19,6 +19,7 @@ from captum_plq._state import (
 from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.quality_model import QualityModel
 from captum_plq.quality_scalar import QualityScalar, TargetScalar
+from captum_plq.random_directions import root_mean_square_gradients, sign_directions
 
 __all__ = ["PixelQualityAttribution", "TargetScalar", "scaling_factor"]
 
@@ -84,16 +85,23 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
         normalize (bool, optional): Scale the embedding to unit length within the gradient
             path; see :class:`~captum_plq.QualityModel`.
+        directions (int, optional): ``None``, the paper's: the gradient of the node, which adds
+            up the embedding's features. K: the root mean square of the gradients of K nodes
+            whose weights have random signs, for one forward and K backwards. It estimates
+            the node's weights times the length of ∂embedding/∂pixel, so nothing cancels
+            between features; it is ≥ 0. See :mod:`captum_plq.random_directions`.
 
     Raises:
-        ValueError: if ``weights`` or ``target_scalar`` is unknown, or as
-            :class:`~captum_plq.SERFIQ`.
+        TypeError: if ``directions`` is not a whole number.
+        ValueError: if ``weights`` or ``target_scalar`` is unknown, if ``directions`` is below
+            1 or given for ``target_scalar="serfiq"``, or as :class:`~captum_plq.SERFIQ`.
 
     Examples::
 
         >>> plq = PixelQualityAttribution(model)
         >>> attributions, quality = plq.attribute(images, return_quality=True)
         >>> maps = quality_map(attributions, gamma=7.5)  # (B, H, W), 0 red to 1 green
+        >>> all_features = PixelQualityAttribution(model, directions=4).attribute(images)
     """
 
     def __init__(
@@ -104,12 +112,15 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         target_scalar: TargetScalar = "node",
         scaling: QualityScaling | None = None,
         normalize: bool | None = None,
+        directions: int | None = None,
     ) -> None:
         require_choice("target_scalar", target_scalar, TargetScalar)
+        _check_directions(directions, target_scalar)
         self.quality_model = QualityModel(
             model, weights=weights, scaling=scaling, normalize=normalize
         )
         self.target_scalar: TargetScalar = target_scalar
+        self.directions = directions
         GradientAttribution.__init__(self, self.quality_model)
 
     @log_usage()  # type: ignore[untyped-decorator]
@@ -142,8 +153,9 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or these followed by
             **quality**, **standard_error**, or both:
-            - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed, in
-              units of quality per unit of pixel value; a tuple if ``inputs`` was one.
+            - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed (but
+              with ``directions``), in units of quality per unit of pixel value; a tuple if
+              ``inputs`` was one.
             - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1].
             - **standard_error** (*Tensor*): (B,), in units of Q, how far Q scatters from
               seed to seed.
@@ -151,23 +163,47 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         Raises:
             AssertionError: for a ``target`` that does not fit the embedding.
             TypeError: for integer images.
-            ValueError: for NaN pixels, or a node whose gradient vanishes by construction.
+            ValueError: for NaN pixels, a node whose gradient vanishes by construction, or a
+                ``target`` where there are ``directions``.
         """
         is_tuple = isinstance(inputs, tuple)
         images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
         check_images(images)
+        if target is not None and self.directions is not None:
+            raise ValueError(
+                "target picks one feature of the embedding, directions combine all: give one of "
+                "the two."
+            )
         scalar = QualityScalar(
             self.quality_model,
             self.target_scalar,
-            by_feature=target is not None,
+            by_feature=target is not None or self.directions is not None,
             standard_error=return_standard_error,
         )
         with torch.inference_mode(False), frozen_parameters(self.quality_model):
             leaves = differentiable_copies(images)
-            gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)
+            if self.directions is None:
+                gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)
+            else:
+                gradients = self._along_directions(
+                    scalar, cast("tuple[Tensor, ...]", leaves), additional_forward_args
+                )
             attributions = scalar.finished(gradients, max_gradient_norm)
         result = attributions if is_tuple else attributions[0]
         return scalar.answer(result, return_quality, return_standard_error)
+
+    def _along_directions(
+        self, scalar: QualityScalar, leaves: tuple[Tensor, ...], arguments: object
+    ) -> tuple[Tensor, ...]:
+        """In place of Captum's ``gradient_func``: as many backwards as there are directions."""
+        assert self.directions is not None
+        more = arguments if isinstance(arguments, tuple) else (arguments,)
+        with torch.enable_grad():
+            contributions = scalar(*leaves, *(() if arguments is None else more))
+        seed = self.quality_model.serfiq.masks.seed
+        signs = sign_directions(self.directions, contributions.shape[1:], seed)
+        gradients = root_mean_square_gradients(contributions, leaves, signs)
+        return tuple(g.to(leaf) for g, leaf in zip(gradients, leaves, strict=True))
 
     def attribute_future(self) -> None:
         """Not implemented, as for Captum's Saliency."""
@@ -181,3 +217,16 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
     def has_convergence_delta(self) -> bool:
         """``False``: a gradient does not sum to a difference of outputs."""
         return False
+
+
+def _check_directions(directions: object, target_scalar: TargetScalar) -> None:
+    if directions is None:
+        return
+    if isinstance(directions, bool) or not isinstance(directions, int):
+        raise TypeError(f"directions must be a whole number or None, but got {directions!r}.")
+    if directions < 1:
+        raise ValueError(f"directions must be at least 1, but got {directions}.")
+    if target_scalar != "node":
+        raise ValueError(
+            "directions are of the quality node's weights: they need target_scalar='node'."
+        )

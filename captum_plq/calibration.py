@@ -61,9 +61,9 @@ def calibrate(
 ) -> Calibration:
     """Measures a network's α, r, γ and reference map on a development set.
 
-    One pass over the images, one forward and one backward each. The gradients of the ``keep``
-    best faces so far are kept (50 kB each at 112×112); of the others, Q alone. What comes out
-    does not depend on how the images are batched, up to rounding.
+    One pass over the images, as ``attribute`` takes them. The gradients of the ``keep`` best faces
+    so far are kept (50 kB each at 112×112); of the others, Q alone. What comes out does not
+    depend on how the images are batched, up to rounding.
 
     Args:
 
@@ -148,6 +148,7 @@ def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribu
             weights=node.weights,
             target_scalar=model.target_scalar,
             normalize=node.normalize,
+            directions=model.directions,
         )
     if isinstance(model, FaceModel):
         model = SERFIQ(model, embedding_layer=model.embedding_layer)

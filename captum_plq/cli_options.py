@@ -35,6 +35,9 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         help="weights of the quality node (default: %(default)s, the paper's)")  # fmt: skip
     add("--target", choices=["node", "serfiq"], default="node",
         help="differentiate the quality node (the paper) or the SER-FIQ score")  # fmt: skip
+    add("--directions", type=int, metavar="K",
+        help="root mean square of K gradients along random directions of the embedding "
+        "(default: the node's one gradient, the paper's)")  # fmt: skip
 
 
 def add_explaining(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +59,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         estimator=arguments.estimator,
         weights=arguments.weights,
         target_scalar=arguments.target,
+        directions=arguments.directions,
         gamma=arguments.gamma,
         device=arguments.device,
     )

@@ -29,6 +29,7 @@ class Conditions:
         average (str): Of Eq. 1, ``"paper"`` or ``"pairs"``.
         normalize (bool): Whether the stochastic embeddings are scaled to unit length.
         normalize_embedding (bool): Whether the embedding is, within the gradient path.
+        directions (int, optional): Of the attribution; ``None``: the node's one gradient.
     """
 
     passes: int = 100
@@ -38,6 +39,7 @@ class Conditions:
     average: str = "paper"
     normalize: bool = True
     normalize_embedding: bool = True
+    directions: int | None = None
 
     @classmethod
     def of(cls, method: PixelQualityAttribution) -> Conditions:
@@ -51,6 +53,7 @@ class Conditions:
             average=serfiq.average,
             normalize=serfiq.normalize,
             normalize_embedding=node.normalize,
+            directions=method.directions,
         )
 
 

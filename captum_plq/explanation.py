@@ -46,6 +46,7 @@ class Settings:
         estimator (str): ``"sampling"``, ``"balanced"`` or ``"closed-form"``.
         weights (str): ``"l1"``, ``"sum"``, ``"signed"`` or ``"l2"``.
         target_scalar (str): ``"node"`` or ``"serfiq"``.
+        directions (int, optional): Of the attribution. ``None``, the paper's: one gradient.
         gamma (float, optional): γ of Eq. 6. ``None``: the network's own; where none is
             known for these weights, the one that gives the median pixel of the first batch
             quality ½. Maps then compare within this run only.
@@ -58,6 +59,7 @@ class Settings:
     estimator: Estimator = "sampling"
     weights: NodeWeights = "l1"
     target_scalar: TargetScalar = "node"
+    directions: int | None = None
     gamma: float | None = None
     device: str = "cpu"
 
@@ -218,6 +220,7 @@ class Explainer:
             self.serfiq,
             weights=self.settings.weights,
             target_scalar=self.settings.target_scalar,
+            directions=self.settings.directions,
         )
         if calibration is not None:
             calibration.check(self.plq)
@@ -348,7 +351,8 @@ def _gamma(
         return settings.gamma, "given"
     if calibration is not None:
         return calibration.gamma, _source(calibration)
-    if spec.gamma is not None and (settings.weights, settings.target_scalar) == ("l1", "node"):
+    asked = (settings.weights, settings.target_scalar, settings.directions)
+    if spec.gamma is not None and asked == ("l1", "node", None):
         return spec.gamma, f"of {spec.name}"
     return None, "median pixel of this run's first image at 0.5"
 

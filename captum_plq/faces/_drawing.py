@@ -137,4 +137,5 @@ def from_linear(light: NDArray[np.float64]) -> NDArray[np.uint8]:
     """From amounts of light to sRGB values; what exceeds white is white."""
     x = light.clip(0, 1)
     v = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
-    return np.rint(255 * v).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(255 * v).astype(np.uint8)
+    return pixels

@@ -13,12 +13,12 @@ from benchmarks.occluders import occlude
 from benchmarks.quality_runs import quality_runs
 from benchmarks.study_context import StudyContext
 
-__all__ = ["inpainting_figure"]
+__all__ = ["inpainting_example"]
 
 _PREFERRED = ("plq", "plq-relative")
 
 
-def inpainting_figure(context: StudyContext, protocol: Inpainting) -> Figure:
+def inpainting_example(context: StudyContext, protocol: Inpainting) -> Figure:
     """The package's sample face under each occluder, one row each.
 
     Args:
@@ -55,7 +55,9 @@ def inpainting_figure(context: StudyContext, protocol: Inpainting) -> Figure:
             ("inpainted", "", painted),
         ]
         if name in again:
-            columns.append((f"{name}, inpainted", "map", context.pixel_qualities(name, again[name])))
+            columns.append(
+                (f"{name}, inpainted", "map", context.pixel_qualities(name, again[name]))
+            )
     columns.append(("true mask inpainted", "", paint_over(occluded, masks, protocol.inpainting)))
     rows = len(protocol.occluders)
     figure = Figure(figsize=(1.35 * len(columns), 1.6 * rows), layout="constrained")

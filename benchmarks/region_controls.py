@@ -1,4 +1,4 @@
-"""Regions that no map has chosen: what marking the lowest pixels has to be better than, or reach."""
+"""Regions that no map has chosen: what marking the lowest pixels has to beat, or can reach."""
 
 from __future__ import annotations
 

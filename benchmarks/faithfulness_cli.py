@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.conditions import conditions_set, current_conditions
 from benchmarks.face_sets import FaceSets, face_sets, quick_face_sets
+from benchmarks.inpainting_cli import add_inpainting
 from benchmarks.map_subject import MapSubject
 from benchmarks.maps import MAPS, MapMethod, on_random_weights, select_maps
 from benchmarks.random_mask import METRICS, RandomMask
@@ -31,6 +32,7 @@ _QUICK_FACES, _QUICK_REFERENCE = 8, 16
 def add_faithfulness(protocols: Any) -> None:
     """Adds every protocol of this kind to the subparsers of the command line."""
     _add_random_mask(protocols.add_parser("random-mask", help="do maps see a square on a face?"))
+    add_inpainting(protocols, _add_study, _run)
 
 
 def _add_random_mask(parser: argparse.ArgumentParser) -> None:

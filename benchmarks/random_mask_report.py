@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.conditions import Conditions
 from benchmarks.random_mask import METRICS
 from benchmarks.study import Study
+from benchmarks.study_report import about, interval
 from benchmarks.summary import ALL
 from benchmarks.tables import number, read_json, table
 
@@ -108,12 +108,12 @@ def _of_network(record: dict[str, Any]) -> list[str]:
         if compared:
             lines += [f"### {metric}: difference to {record['against']}", ""]
             rows = [
-                [name, _interval(x["difference"], x["low"], x["high"]), number(x["p_holm"], ".2g")]
+                [name, interval(x["difference"], x["low"], x["high"]), number(x["p_holm"], ".2g")]
                 for name, x in compared.items()
             ]
             lines += [*table(["method", "difference", "p, Wilcoxon, Holm"], rows), ""]
     lines += [f"- `{name}` failed here: {reason}" for name, reason in record["failed"].items()]
-    return [*lines, _about(record), ""]
+    return [*lines, about(record), ""]
 
 
 def _shares(record: dict[str, Any]) -> list[str]:
@@ -135,22 +135,8 @@ def _shares(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _about(record: dict[str, Any]) -> str:
-    faces, sessions = record["faces"], [Conditions(**x) for x in record["sessions"]]
-    when = "; ".join(f"{session.line()}; {session.date}" for session in sessions)
-    return (
-        f"{record['source']} (network {record['network']}). {faces['evaluated']} faces evaluated, "
-        f"{faces['reference']} others as reference ({faces['about']}, {faces['digest']}). {when}."
-    )
-
-
 def _cell(x: dict[str, Any] | None) -> str:
-    return "" if x is None else _interval(x["mean"], x["low"], x["high"], "")
-
-
-def _interval(mean: float, low: float | None, high: float | None, sign: str = "+") -> str:
-    bounds = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
-    return f"{mean:{sign}.3f}{bounds}"
+    return "" if x is None else interval(x["mean"], x["low"], x["high"], "")
 
 
 def _plain(x: dict[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ functions is called; importing it does not.
 """
 
 from captum_plq.faces._checks import MissingExtraError
-from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned
+from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned, template_landmarks
 from captum_plq.faces.crops import read_crop, read_crops
 from captum_plq.faces.decode import ImageError, load_image
 from captum_plq.faces.degrade import (
@@ -19,6 +19,7 @@ from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
 from captum_plq.faces.folder import draw_images, list_images
 from captum_plq.faces.inpaint import inpaint
+from captum_plq.faces.occlude import hand, headgear, square, sunglasses
 from captum_plq.faces.sample import SampleFace, sample_face
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "cover_with_block",
     "detect_faces",
     "draw_images",
+    "hand",
+    "headgear",
     "inpaint",
     "landmarks_in_chip",
     "list_images",
@@ -46,5 +49,8 @@ __all__ = [
     "reduce_resolution",
     "resize_aligned",
     "sample_face",
+    "square",
+    "sunglasses",
     "surgical_mask",
+    "template_landmarks",
 ]

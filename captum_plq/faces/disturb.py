@@ -7,13 +7,23 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces._checks import faces_extra, require_landmarks, require_rgb
+from captum_plq.faces._checks import faces_extra, require_rgb
+from captum_plq.faces._drawing import (
+    Color,
+    FaceAxes,
+    checked_color,
+    face_axes,
+    paint,
+    polygon_coverage,
+    square_mask,
+)
 
 __all__ = ["Disturbed", "blur", "cover_eye", "surgical_mask"]
 
-Color = tuple[int, int, int]
+_CHEEK = 0.84
+"""Where a mask's upper edge meets the cheeks, in distances from the eyes to the nose's base."""
 
-_SUPERSAMPLING = 4
+_CHIN = _CHEEK + 1.9
 _LIGHT_BLUE: Color = (155, 192, 214)
 
 
@@ -64,26 +74,25 @@ def cover_eye(
         576
     """
     image = require_rgb(chip).copy()
-    right, left, _ = _eyes_and_nose(landmarks)
+    axes = face_axes(landmarks)
     if side not in ("left", "right"):
         raise ValueError(f'side must be "left" or "right", but got {side!r}.')
     if size is None:
-        size = max(1, round(0.7 * float(np.linalg.norm(right - left))))
+        size = max(1, round(0.7 * axes.eye_distance))
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, but got {size}.")
-    centre_x, centre_y = left if side == "left" else right
-    first_column, first_row = (round(float(c) - (size - 1) / 2) for c in (centre_x, centre_y))
-    mask = np.zeros(image.shape[:2], dtype=np.bool_)
-    mask[
-        max(0, first_row) : max(0, first_row + size),
-        max(0, first_column) : max(0, first_column + size),
-    ] = True
-    image[mask] = _checked(color)
+    centre = axes.pixels((-0.5 if side == "left" else 0.5, 0.0))
+    mask = square_mask(centre, size, *image.shape[:2])
+    image[mask] = checked_color(color)
     return Disturbed(image, mask)
 
 
 def surgical_mask(
-    chip: NDArray[np.uint8], landmarks: NDArray[np.float64], *, color: Color = _LIGHT_BLUE
+    chip: NDArray[np.uint8],
+    landmarks: NDArray[np.float64],
+    *,
+    color: Color = _LIGHT_BLUE,
+    top: float = 0.42,
 ) -> Disturbed:
     """Draws a surgical mask, from the bridge of the nose to below the chin.
 
@@ -96,6 +105,9 @@ def surgical_mask(
         landmarks (ndarray): (5, 2), x and y in pixels, as of
             :func:`~captum_plq.faces.landmarks_in_chip`.
         color (tuple[int, int, int]): RGB, 0–255. Default: light blue.
+        top (float): Where its upper edge crosses the middle of the face, in distances from the
+            eyes (0) down to the base of the nose (1); in [0, 2.5]. The default, 0.42, is on the
+            bridge of the nose; at 1.1 the mask hangs below the nose, at 1.8 on the chin.
 
     Returns:
         *Disturbed*: the new image, and where the mask is.
@@ -110,10 +122,10 @@ def surgical_mask(
         >>> image, mask = surgical_mask(chip, points)
     """
     image = require_rgb(chip)
-    coverage = _coverage(_mask_outline(landmarks), image.shape[0], image.shape[1])
-    paint = np.array(_checked(color), dtype=np.float64)
-    mixed = image + coverage[:, :, None] * (paint - image)
-    return Disturbed(np.rint(mixed).astype(np.uint8), coverage > 0)
+    if not 0 <= top <= 2.5:
+        raise ValueError(f"top must be from 0 (the eyes) to 2.5 (the chin), but got {top}.")
+    coverage = polygon_coverage(_mask_outline(face_axes(landmarks), top), *image.shape[:2])
+    return Disturbed(paint(image, coverage, checked_color(color)), coverage > 0)
 
 
 def blur(chip: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
@@ -144,51 +156,21 @@ def blur(chip: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
 
 
-def _checked(color: Color) -> Color:
-    if len(color) != 3 or not all(0 <= channel <= 255 for channel in color):
-        raise ValueError(f"color must be three numbers from 0 to 255, but got {color}.")
-    return color
-
-
-def _eyes_and_nose(landmarks: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Centres of the right and the left eye (as seen) and base of the nose, (2,) each."""
-    points = require_landmarks(landmarks)
-    return points[0:2].mean(axis=0), points[2:4].mean(axis=0), points[4]
-
-
-def _mask_outline(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mask's border as a polygon (n, 2) in the chip's pixels.
-
-    It is drawn in the face's own axes: across in units of the distance between the eyes, down
-    in units of the distance from the eyes to the base of the nose.
-    """
-    right, left, nose = _eyes_and_nose(landmarks)
-    middle = (right + left) / 2
-    across = right - left
-    along = np.array([-across[1], across[0]])
-    down = along * (float((nose - middle) @ along) / float(along @ along))
+def _mask_outline(axes: FaceAxes, top: float) -> NDArray[np.float64]:
+    """The mask's border as a polygon (n, 2) in the chip's pixels."""
     # A turned head moves the nose to one side; bridge and chin follow it by half.
-    lean = float((nose - middle) @ across) / float(across @ across) / 2
+    lean = axes.lean / 2
+    sides = max(_CHEEK, top)
+    begin = np.arcsin((sides - _CHEEK) / (_CHIN - _CHEEK))
 
-    x = np.linspace(-1.0, 1.0, 41)
     # Upper edge: high on the bridge, low on the cheeks under the eyes.
-    upper_y = 0.84 - 0.42 * (np.cos(np.pi * x) + 1) / 2
-    upper = np.stack([x + lean * (1 - x**2), upper_y], axis=1)
-    # Lower edge: half an ellipse from cheek to cheek, around the chin.
-    angle = np.linspace(0.0, np.pi, 61)[1:-1]
-    lower = np.stack([np.cos(angle) + lean * np.sin(angle), 0.84 + 1.9 * np.sin(angle)], axis=1)
-    outline = np.concatenate([upper, lower])
-    return np.asarray(middle + outline @ np.stack([across, down]))
-
-
-def _coverage(outline: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """How much of each pixel lies inside a polygon: (height, width), 0–1."""
-    with faces_extra():
-        from PIL import Image, ImageDraw
-
-    n = _SUPERSAMPLING
-    canvas = Image.new("L", (width * n, height * n))
-    fine = (outline + 0.5) * n - 0.5
-    ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in fine], fill=1)
-    blocks = np.asarray(canvas, dtype=np.float64).reshape(height, n, width, n)
-    return np.asarray(blocks.mean(axis=(1, 3)))
+    x = np.linspace(-1.0, 1.0, 41)
+    upper_y = sides - (sides - top) * (np.cos(np.pi * x) + 1) / 2
+    bend = np.sin(begin) + (1 - np.sin(begin)) * (1 - x**2)
+    upper = np.stack([x * np.cos(begin) + lean * bend, upper_y], axis=1)
+    # Lower edge: an ellipse from cheek to cheek, around the chin.
+    angle = np.linspace(begin, np.pi - begin, 61)[1:-1]
+    lower = np.stack(
+        [np.cos(angle) + lean * np.sin(angle), _CHEEK + (_CHIN - _CHEEK) * np.sin(angle)], axis=1
+    )
+    return axes.pixels(np.concatenate([upper, lower]))

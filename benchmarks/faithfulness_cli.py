@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.conditions import conditions_set, current_conditions
+from benchmarks.curves_cli import add_curves
 from benchmarks.face_sets import FaceSets, face_sets, quick_face_sets
 from benchmarks.inpainting_cli import add_inpainting
 from benchmarks.map_subject import MapSubject
@@ -33,6 +34,7 @@ def add_faithfulness(protocols: Any) -> None:
     """Adds every protocol of this kind to the subparsers of the command line."""
     _add_random_mask(protocols.add_parser("random-mask", help="do maps see a square on a face?"))
     add_inpainting(protocols, _add_study, _run)
+    add_curves(protocols, _add_study, _run)
 
 
 def _add_random_mask(parser: argparse.ArgumentParser) -> None:

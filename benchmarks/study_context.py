@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,11 +92,13 @@ class StudyContext:
     def _map(self, method: MapMethod, images: Tensor) -> Tensor:
         with untouched_rng((images,)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.manual_seed(self.subject.seed)
             if method.name not in self._explain:
-                self._prepare(method)
-                torch.manual_seed(self.subject.seed)
-            maps = self._explain[method.name](images).detach()
+                with _seeded_numpy(self.subject.seed):
+                    torch.manual_seed(self.subject.seed)
+                    self._prepare(method)
+            torch.manual_seed(self.subject.seed)
+            with _seeded_numpy(self.subject.seed):
+                maps = self._explain[method.name](images).detach()
         expected = (len(images), *images.shape[-2:])
         if tuple(maps.shape) != expected:
             raise ValueError(f"returned shape {tuple(maps.shape)}, not {expected}")
@@ -111,3 +115,14 @@ class StudyContext:
             some = self.subject.reference[:_FOR_GAMMA].to(parameter)
             self._gamma[method.name] = half_quality_gamma(explain(some))
         self._explain[method.name] = explain
+
+
+@contextmanager
+def _seeded_numpy(seed: int) -> Iterator[None]:
+    """NumPy's global random state, which Captum's GradientShap draws from; restored after."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

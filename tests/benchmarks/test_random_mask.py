@@ -38,8 +38,10 @@ def test_command(tmp_path, capsys):
         "plq", "plq-relative", "random", "plq (random weights)"
     }  # fmt: skip
     cell = record["estimates"]["auroc"]["plq"]["all"]
-    assert cell["rows"] == 6 and cell["images"] == 3
-    assert (out / "random-mask.md").exists() and (out / "random-mask-mine.png").exists()
+    assert cell["rows"] == 6
+    assert cell["images"] == 3
+    assert (out / "random-mask.md").exists()
+    assert (out / "random-mask-mine.png").exists()
     raw = out / "raw" / "random-mask-mine.jsonl"
     rows = [
         row for line in raw.read_text().splitlines() for row in json.loads(line).get("rows", [])

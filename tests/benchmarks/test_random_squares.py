@@ -21,7 +21,8 @@ def test_places_are_uniform_within_the_inner_part():
     assert all(place.stop - place.start == 30 for place in rows)
     starts, counts = np.unique([place.start for place in rows], return_counts=True)
     assert starts.tolist() == list(range(2, 9))  # 2 … 38 − 30
-    assert counts.min() > 60 and counts.max() < 145
+    assert counts.min() > 60
+    assert counts.max() < 145
 
 
 def test_all_fills_share_the_place_and_leave_the_rest(faces):
@@ -29,7 +30,8 @@ def test_all_fills_share_the_place_and_leave_the_rest(faces):
     masks = []
     for fill in FILLS:
         spoilt, mask = spoil(image, 10, fill, other, "a", 3)
-        assert mask.sum() == 100 and spoilt.dtype == image.dtype
+        assert mask.sum() == 100
+        assert spoilt.dtype == image.dtype
         assert torch.equal(spoilt[:, ~mask], image[:, ~mask])
         assert not torch.equal(spoilt[:, mask], image[:, mask])
         assert torch.equal(spoilt, spoil(image, 10, fill, other, "a", 3)[0])

@@ -82,7 +82,9 @@ def test_rows_are_of_every_face_and_method(run):
     assert [(r["image"], r["method"]) for r in study.rows[:4]] == [
         ("a", "plq"), ("b", "plq"), ("a", "random"), ("b", "random")
     ]  # fmt: skip
-    assert len(study.rows) == 10 and study.failed == {} and len(study.sessions) == 1
+    assert len(study.rows) == 10
+    assert study.failed == {}
+    assert len(study.sessions) == 1
     assert study.header["faces"]["evaluated"] == 5
 
 
@@ -96,9 +98,11 @@ def test_a_killed_run_goes_on(run, torn):
     rest = Means()
     resumed = run.go(rest)
     assert rest.calls == 1
-    assert resumed.rows == whole.rows and len(resumed.sessions) == 2
+    assert resumed.rows == whole.rows
+    assert len(resumed.sessions) == 2
     again = Means()
-    assert run.go(again).rows == whole.rows and again.calls == 0
+    assert run.go(again).rows == whole.rows
+    assert again.calls == 0
 
 
 def test_other_settings_are_refused(run):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,10 +106,10 @@ class StudyContext:
     def _map(self, method: MapMethod, images: Tensor) -> Tensor:
         with untouched_rng((images,)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.manual_seed(self.subject.seed)
-            explain = self.explain(method)
-            torch.manual_seed(self.subject.seed)
-            maps = explain(images).detach()
+            with _seeded(self.subject.seed):
+                explain = self.explain(method)
+            with _seeded(self.subject.seed):
+                maps = explain(images).detach()
         expected = (len(images), *images.shape[-2:])
         if tuple(maps.shape) != expected:
             raise ValueError(f"returned shape {tuple(maps.shape)}, not {expected}")
@@ -124,3 +126,18 @@ class StudyContext:
             some = self.subject.reference[:_FOR_GAMMA].to(parameter)
             self._gamma[method.name] = half_quality_gamma(explain(some))
         self._explain[method.name] = explain
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's global random state, and NumPy's, from which Captum's GradientShap also draws.
+
+    Torch's is restored by the caller, NumPy's here.
+    """
+    torch.manual_seed(seed)
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

@@ -19,6 +19,7 @@ from benchmarks.random_mask import METRICS, RandomMask
 from benchmarks.random_mask_example import example_figure
 from benchmarks.random_mask_report import distributions, write_random_mask_report
 from benchmarks.random_squares import FILLS
+from benchmarks.standards_cli import add_standards
 from benchmarks.study import Study, StudyProtocol, run_study
 from benchmarks.study_context import StudyContext
 from benchmarks.summary import summarise
@@ -35,6 +36,7 @@ def add_faithfulness(protocols: Any) -> None:
     _add_random_mask(protocols.add_parser("random-mask", help="do maps see a square on a face?"))
     add_inpainting(protocols, _add_study, _run)
     add_curves(protocols, _add_study, _run)
+    add_standards(protocols, _add_study, _run)
 
 
 def _add_random_mask(parser: argparse.ArgumentParser) -> None:

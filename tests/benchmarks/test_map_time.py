@@ -68,3 +68,17 @@ def test_the_reference_has_to_be_there(context):
     context.methods = tuple(m for m in context.methods if m.name != REFERENCE)
     with pytest.raises(ValueError, match="saliency-sum"):
         measure_map_times(context, torch.rand(1, 3, 16, 16), conditions())
+
+
+def test_command(tmp_path):
+    from benchmarks.__main__ import main
+    from tests.benchmarks.test_random_mask import NETWORK
+
+    network = tmp_path / "mine.py"
+    network.write_text(NETWORK)
+    given = ["map-time", "--model", str(network), "--faces", "2", "--reference", "4"]
+    given += ["--methods", "plq", "--random-weights", "none", "--rounds", "2", "--passes", "5"]
+    assert main([*given, "-o", str(tmp_path)]) in (0, 1)  # 1: a void run, on a busy machine
+    record = json.loads((tmp_path / "map-time-mine-cpu-b2.json").read_text("utf-8"))
+    assert set(record["ratios"]) == {REFERENCE, f"{REFERENCE} again", "plq"}
+    assert "ms per image" in (tmp_path / "map-time.md").read_text("utf-8")

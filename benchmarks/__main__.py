@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.estimators import EstimatorSettings, study_estimators
 from benchmarks.estimators_report import write_estimators_report
+from benchmarks.everything import add_everything
 from benchmarks.faces import load_faces
 from benchmarks.faithfulness_cli import add_faithfulness
 from benchmarks.methods import METHODS, select_methods
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _add_verification(protocols.add_parser("verification", help="same person? accuracy on pairs"))
     add_faithfulness(protocols)
+    add_everything(protocols, main)
     try:
         given = parser.parse_args(arguments)
         code: int = given.run(given)

@@ -47,11 +47,14 @@ def _random_mask(given: argparse.Namespace) -> int:
         )
 
     def finish(study: Study, context: StudyContext) -> None:
+        rows = context.model.spec.input_size[0]
+        for row in study.rows:
+            row["middle"] = row["fill"] if 20 <= 112 * row["size"] / rows <= 40 else "no"
         record = summarise(
             study,
             context.methods,
             list(METRICS),
-            ("size", "fill"),
+            ("size", "fill", "middle"),
             compared=("auroc", "auroc_gain", "pixel_contrast"),
             seed=given.seed,
         )

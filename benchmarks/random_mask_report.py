@@ -87,15 +87,19 @@ def random_mask_markdown(records: Sequence[dict[str, Any]]) -> str:
 
 def _of_network(record: dict[str, Any]) -> list[str]:
     fills, estimates = record["settings"]["fills"], record["estimates"]
-    groups = [ALL, *(f"fill={fill}" for fill in fills)]
-    head = ["method", *("all" if g == ALL else g.removeprefix("fill=") for g in groups)]
     lines = [f"## {record['model']}", ""]
     if record["faces"]["warning"]:
         lines += [f"**{record['faces']['warning']}**", ""]
-    for metric in ("auroc", "auroc_gain"):
+    for title, metric, condition in (
+        ("auroc by fill, s = 20 to 40 (of 112)", "auroc", "middle"),
+        ("auroc by fill", "auroc", "fill"),
+        ("auroc_gain by fill", "auroc_gain", "fill"),
+    ):
+        groups = [*([] if condition == "middle" else [ALL]), *(f"{condition}={f}" for f in fills)]
+        head = ["method", *("all" if g == ALL else g.partition("=")[2] for g in groups)]
         cells = [[name, *(_cell(of.get(g)) for g in groups)] for name, of in
                  estimates[metric].items()]  # fmt: skip
-        lines += [f"### {metric} by fill", "", *table(head, cells), ""]
+        lines += [f"### {title}", "", *table(head, cells), ""]
     metrics = [metric for metric in METRICS if metric not in ("auroc", "auroc_gain")]
     names = list(dict.fromkeys(name for of in estimates.values() for name in of))
     cells = [

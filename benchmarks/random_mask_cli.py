@@ -61,7 +61,7 @@ def _random_mask(given: argparse.Namespace) -> int:
         record["distributions"] = distributions(study, given.sizes)
         print(write_json(record, given.output / f"{study.stem}.json"), flush=True)
         picture = given.output / f"{study.stem}.png"
-        example_figure(context, given.sizes, given.fills[0], given.seed).savefig(picture, dpi=120)
+        example_figure(context, given.sizes, given.fills[0], given.seed).savefig(picture, dpi=80)
         print(picture)
 
     run_studies(given, protocol, finish)

@@ -37,7 +37,7 @@ def _standards(given: argparse.Namespace, run: RunStudies) -> int:
         )
         print(write_json(record, given.output / f"{study.stem}.json"), flush=True)
         picture = given.output / f"{study.stem}.png"
-        standards_example(context, protocol).savefig(picture, dpi=120)
+        standards_example(context, protocol).savefig(picture, dpi=80)
         print(picture)
 
     run(given, lambda _: protocol, finish)

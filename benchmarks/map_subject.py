@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.subject import Subject
 from captum_plq.metrics.random_weights import with_random_weights
@@ -87,8 +87,12 @@ class MapSubject(Subject):
     def random(self) -> MapSubject:
         """The same with random weights, BatchNorm statistics those of the reference faces."""
         images = None if self.reference is None else torch.cat(self.reference_batches())
+        return self.of(with_random_weights(self.model, self.seed, images=images))
+
+    def of(self, model: nn.Module) -> MapSubject:
+        """The same of another network; nothing made for this one is taken over."""
         return MapSubject(
-            with_random_weights(self.model, self.seed, images=images),
+            model,
             self.low,
             self.high,
             self.passes,

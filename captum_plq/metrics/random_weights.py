@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Literal
 
 import torch
@@ -74,8 +74,9 @@ def randomised(
     *,
     images: Tensor | None = None,
     order: LayerOrder = "bottom-up",
+    stages: int | None = None,
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of a network in which one layer more has lost its weights each time.
+    """Copies of a network in which more and more layers have lost their weights.
 
     The cascading randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS
     2018. From the output down (theirs), much of a map survives because the lower layers do;
@@ -91,6 +92,9 @@ def randomised(
             which order the layers run; without them it is the order in which the layers were
             made. And the BatchNorms randomised so far take their statistics.
         order (str): ``"bottom-up"`` or ``"top-down"``.
+        stages (int, optional): How many copies to give, of a network of L layers: after
+            ``ceil(k L / stages)`` layers, k = 1, …, ``stages``. ``None``, or more than L: L, one
+            layer at a time.
 
     Yields:
         *tuple[str, nn.Module]*: the name of the layer randomised last, and the copy, in
@@ -98,8 +102,8 @@ def randomised(
 
     Raises:
         TypeError: if ``images`` are not floating point.
-        ValueError: if ``model`` has nothing to randomise, ``order`` is unknown, or ``images``
-            are fewer than two or not finite.
+        ValueError: if ``model`` has nothing to randomise, ``order`` is unknown, ``stages`` is
+            below 1, or ``images`` are fewer than two or not finite.
 
     Examples::
 
@@ -107,15 +111,25 @@ def randomised(
         ...     maps = explain(altered, images)
     """
     require_choice("order", order, LayerOrder)
+    if stages is not None and stages < 1:
+        raise ValueError(f"stages must be at least 1, but got {stages}.")
     _check(model, images)
     names = list(_layers(model))
     seeds = dict(zip(names, _seeds(seed, len(names)), strict=True))
     ordered = names if images is None else _as_run(model, names, images)
-    return _cascade(model, ordered if order == "bottom-up" else ordered[::-1], seeds, images)
+    if order == "top-down":
+        ordered = ordered[::-1]
+    count = min(stages or len(ordered), len(ordered))
+    shown = {math.ceil(k * len(ordered) / count) for k in range(1, count + 1)}
+    return _cascade(model, ordered, seeds, images, shown)
 
 
 def _cascade(
-    model: nn.Module, names: Sequence[str], seeds: dict[str, int], images: Tensor | None
+    model: nn.Module,
+    names: Sequence[str],
+    seeds: dict[str, int],
+    images: Tensor | None,
+    shown: Set[int],
 ) -> Iterator[tuple[str, nn.Module]]:
     altered = copy.deepcopy(model)
     layers = _layers(altered)
@@ -123,7 +137,8 @@ def _cascade(
     for name in names:
         _randomise(layers[name], seeds[name])
         done.append(layers[name])
-        yield name, copy.deepcopy(_ready(altered, done, images))
+        if len(done) in shown:
+            yield name, copy.deepcopy(_ready(altered, done, images))
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:

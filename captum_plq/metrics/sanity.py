@@ -38,7 +38,8 @@ class RandomisationCurve:
 
     Args:
 
-        layers (tuple of str): L names, in the order in which they were randomised.
+        layers (tuple of str): L names, in the order in which they were randomised; with
+            ``stages``, the last layer of each stage.
         similarity (Tensor): (L, B), float64, in [-1, 1], after each of these layers.
     """
 
@@ -55,6 +56,7 @@ def smooth_mprt(
     noise: float = 0.1,
     similarity: Similarity = "spearman",
     order: LayerOrder = "bottom-up",
+    stages: int | None = None,
     seed: int = 0,
     calibration: Tensor | None = None,
 ) -> RandomisationCurve:
@@ -79,6 +81,8 @@ def smooth_mprt(
             (maximum − minimum) of each image.
         similarity (str): ``"spearman"``, or ``"ssim"``, which needs scikit-image.
         order (str): ``"bottom-up"``, from the input, or ``"top-down"``.
+        stages (int, optional): At how many depths, evenly spread over the layers, to compare;
+            see :func:`~captum_plq.metrics.random_weights.randomised`. ``None``: at each layer.
         seed (int): Of weights and noise, and of the global random state inside ``explain``.
         calibration (Tensor, optional): Images for the statistics of randomised BatchNorms; see
             :func:`~captum_plq.metrics.random_weights.randomised`. ``None``: ``images``, if
@@ -118,7 +122,8 @@ def smooth_mprt(
 
     original = smooth(model, "the network as it is")
     layers, rows = [], []
-    copies = randomised(model, seed, images=_calibration(images, calibration), order=order)
+    statistics = _calibration(images, calibration)
+    copies = randomised(model, seed, images=statistics, order=order, stages=stages)
     for layer, altered in copies:
         layers.append(layer)
         rows.append(compare(original, smooth(altered, f"layers up to {layer!r} randomised")))

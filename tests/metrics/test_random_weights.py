@@ -116,6 +116,23 @@ def test_a_cascade_alters_one_layer_more_each_time(net, images, order):
     assert all(same(steps[-1][1], with_random_weights(net, 5, images=images)).values())
 
 
+@pytest.mark.parametrize(
+    ("stages", "places"), [(1, [7]), (2, [3, 7]), (3, [2, 5, 7]), (8, range(8)), (99, range(8))]
+)
+def test_stages_are_copies_of_the_whole_cascade(net, images, stages, places):
+    """Of eight layers: after ceil(8/3) = 3, ceil(16/3) = 6 and 8 of them, for three stages."""
+    every = list(randomised(net, 5, images=images))
+    some = list(randomised(net, 5, images=images, stages=stages))
+    assert [name for name, _ in some] == [every[i][0] for i in places]
+    for i, (_, altered) in zip(places, some, strict=True):
+        assert all(same(altered, every[i][1]).values())
+
+
+def test_no_stages_are_refused(net):
+    with pytest.raises(ValueError, match="stages must be at least 1, but got 0"):
+        randomised(net, stages=0)
+
+
 def test_copies_of_a_cascade_are_the_callers_own(net, images):
     steps = randomised(net, 5, images=images)
     _, first = next(steps)

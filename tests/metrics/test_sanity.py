@@ -109,6 +109,16 @@ def test_smooth_mprt_by_definition(noise):
             assert float(curve.similarity[row, i]) == pytest.approx(float(expected), abs=1e-9)
 
 
+def test_stages_are_rows_of_the_whole_curve():
+    net, images = deep_net(), noise_images(2)
+    every = smooth_mprt(net, images, gradients, samples=2)
+    some = smooth_mprt(net, images, gradients, samples=2, stages=2)
+    count = len(every.layers)
+    places = [-(-count // 2) - 1, count - 1]
+    assert some.layers == tuple(every.layers[i] for i in places)
+    torch.testing.assert_close(some.similarity, every.similarity[places])
+
+
 def test_ssim_is_what_is_compared():
     pytest.importorskip("skimage", reason="needs the extra [metrics]")
     net, images = deep_net(), noise_images(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def face_sets(
             f"{directory} holds usable faces of {len(chips)} people, but {faces} to evaluate and "
             f"{reference} for the reference are asked for: give smaller numbers."
         )
-    return _sets(chips, names, reference, directory.name, "")
+    about = Path(os.path.abspath(directory)).name  # "." has none
+    return _sets(chips, names, reference, about, "")
 
 
 def quick_face_sets(

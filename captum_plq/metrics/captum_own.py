@@ -159,7 +159,7 @@ def infidelity(
                 phi.to(x.dtype),
                 additional_forward_args=weights,
                 n_perturb_samples=samples,
-                max_examples_per_batch=max(rows, len(x)),
+                max_examples_per_batch=min(rows, samples * len(x)),
                 normalize=True,
             )
         scores.append(score.detach().clamp(min=0))  # a difference of sums, rounded
@@ -230,7 +230,7 @@ def sensitivity_max(
                 x,
                 perturb_func=_SameForAll(change, len(x), seed).__call__,
                 n_perturb_samples=samples,
-                max_examples_per_batch=max(rows, len(x)),
+                max_examples_per_batch=min(rows, samples * len(x)),
             )
         scores.append(score.detach())
     return torch.cat(scores)
@@ -250,12 +250,15 @@ class _SameForAll:
 
 
 class _Explanation:
-    """What Captum calls: first with a tuple, always without autograd; it needs contiguous."""
+    """What Captum calls, always without autograd; it needs contiguous.
+
+    First it gives a tuple and must get one back, or it takes the images of the batch for inputs.
+    """
 
     def __init__(self, attribute: Callable[..., Tensor], node: Tensor | None) -> None:
         self.attribute, self.node = attribute, node
 
-    def __call__(self, given: Tensor | tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, given: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         images = given[0] if isinstance(given, tuple) else given
         with torch.enable_grad():
             if self.node is None:
@@ -263,7 +266,8 @@ class _Explanation:
             else:
                 repeats = len(images) // len(self.node)
                 result = self.attribute(images, self.node.repeat_interleave(repeats, 0))
-        return result.detach().contiguous()
+        explained = result.detach().contiguous()
+        return (explained,) if isinstance(given, tuple) else explained
 
 
 def _range(images: Tensor) -> Tensor:

@@ -196,7 +196,7 @@ def test_the_digest_knows_each_pixel_and_name():
         small_sets(names=("c", "d", "f")),
         small_sets(names=("d", "c", "e")),
         small_sets(reference_names=("a", "c")),
-        small_sets(names=("b", "c", "d", "e"), reference_names=("a",)),
+        small_sets(names=("c", "d", "e", "a"), reference_names=("b",)),
         FaceSets(sets.reference, ("a", "b"), sets.images, ("c", "d", "e"), "a folder"),
     ]
     assert len({sets.digest, *(other.digest for other in different)}) == len(different) + 1

@@ -177,16 +177,41 @@ def test_nothing_is_left_behind(net, images, mode):
         assert bool((result > 0).all())
 
 
-def test_memory_layout_and_precision_of_the_attributions_do_not_matter():
-    images, attributions = some(3, 2, 4, 5), some(3, 2, 4, 5, seed=1).float()
+def test_the_memory_layout_does_not_matter():
+    images, attributions = some(3, 2, 4, 5), some(3, 2, 4, 5, seed=1)
     last = torch.channels_last
+
+    def viewing(x):
+        return x.view(len(x), -1)[:, 3:].square().sum(1)
+
     maps = [lambda x: (2 * x).sin().contiguous(memory_format=last), lambda x: (2 * x).sin()]
     for given in (images, images.contiguous(memory_format=last), images.mT.contiguous().mT):
-        found = infidelity(bent, given, attributions.contiguous(memory_format=last))
-        torch.testing.assert_close(found, infidelity(bent, images, attributions.double()))
+        found = infidelity(viewing, given, attributions.contiguous(memory_format=last))
+        assert torch.equal(found, infidelity(viewing, images, attributions))
         steady = [sensitivity_max(attribute, given) for attribute in maps]
         torch.testing.assert_close(steady[0], sensitivity_max(maps[1], images))
         torch.testing.assert_close(steady[1], steady[0])
+
+
+@pytest.mark.parametrize("images", [torch.float32, torch.float64])
+@pytest.mark.parametrize("attributions", [torch.float32, torch.float64])
+def test_results_are_as_precise_as_the_images(images, attributions):
+    x, phi = some(2, 1, 4, 4), some(2, 1, 4, 4, seed=1).float()
+    found = infidelity(bent, x.to(images), phi.to(attributions))
+    assert found.dtype == images
+    torch.testing.assert_close(found, infidelity(bent, x, phi).to(images), rtol=1e-4, atol=0)
+    assert sensitivity_max(lambda x: x, x.to(images)).dtype == images
+
+
+def test_methods_find_autograd_at_work():
+    images = some(2, 1, 4, 4)
+
+    def gradient(x):
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(bent(leaf).sum(), leaf)[0]
+
+    with torch.no_grad():
+        assert bool((sensitivity_max(gradient, images) > 0).all())
 
 
 @pytest.mark.parametrize("count", [1, 3])

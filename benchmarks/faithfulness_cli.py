@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.captum_metrics_cli import add_captum_metrics
 from benchmarks.curves_cli import add_curves
 from benchmarks.inpainting_cli import add_inpainting
 from benchmarks.map_time_cli import add_map_time
@@ -22,4 +23,5 @@ def add_faithfulness(protocols: Any) -> None:
     add_curves(protocols, add_study_options, run_studies)
     add_standards(protocols, add_study_options, run_studies)
     add_sanity(protocols, add_study_options, run_studies)
+    add_captum_metrics(protocols, add_study_options, run_studies)
     add_map_time(protocols)

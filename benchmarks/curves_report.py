@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.curves import METRICS
 from benchmarks.study import Study
-from benchmarks.study_report import about
+from benchmarks.study_report import about, line_styles
 from benchmarks.tables import number, read_json, table
 
 __all__ = ["curves_figure", "curves_markdown", "mean_curves", "write_curves_report"]
@@ -106,7 +106,7 @@ def _small(mean: float, low: float | None, high: float | None) -> str:
 
 
 def curves_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Mean curves, a row per network and a panel per imputer: best first solid, worst first dashed.
+    """Mean curves, a row per network and a panel per imputer: best first thick, worst first thin.
 
     Args:
 
@@ -122,17 +122,15 @@ def curves_figure(records: Sequence[dict[str, Any]]) -> Figure:
         for axes in row[len(record["curves"]) :]:
             axes.axis("off")
         for axes, (imputer, of) in zip(row, record["curves"].items(), strict=False):
-            shown = [name for name in of if "random weights" not in name]
-            for i, name in enumerate(shown):
+            for name, style in line_styles(record, list(of)).items():
                 morf, lerf = of[name]
                 share = np.linspace(0, 100, len(morf))
-                colour = "0.6" if record["methods"][name]["kind"] == "control" else f"C{i % 10}"
-                axes.plot(share, morf, color=colour, linewidth=1.2, label=name)
-                axes.plot(share, lerf, color=colour, linewidth=1.2, linestyle="--")
+                axes.plot(share, morf, linewidth=1.6, label=name, **style)
+                axes.plot(share, lerf, linewidth=0.7, **style)
             axes.set_title(
                 f"{record['model']}, {imputer}, {record['faces']['evaluated']} faces", fontsize=9
             )
-            axes.set_xlabel("pixels removed, %; solid: best first, dashed: worst first", fontsize=8)
+            axes.set_xlabel("pixels removed, %; thick: best first, thin: worst first", fontsize=8)
             axes.set_ylabel("Q", fontsize=8)
             axes.tick_params(labelsize=7)
         row[len(record["curves"]) - 1].legend(

@@ -9,6 +9,7 @@ from benchmarks.curves_cli import add_curves
 from benchmarks.inpainting_cli import add_inpainting
 from benchmarks.map_time_cli import add_map_time
 from benchmarks.random_mask_cli import add_random_mask
+from benchmarks.recognition_cli import add_recognition
 from benchmarks.sanity_cli import add_sanity
 from benchmarks.standards_cli import add_standards
 from benchmarks.study_cli import add_study_options, run_studies
@@ -24,4 +25,5 @@ def add_faithfulness(protocols: Any) -> None:
     add_standards(protocols, add_study_options, run_studies)
     add_sanity(protocols, add_study_options, run_studies)
     add_captum_metrics(protocols, add_study_options, run_studies)
+    add_recognition(protocols)
     add_map_time(protocols)

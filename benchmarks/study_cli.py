@@ -16,11 +16,17 @@ from benchmarks.map_subject import MapSubject
 from benchmarks.maps import MAPS, MapMethod, on_random_weights, select_maps
 from benchmarks.study import Study, StudyProtocol, run_study
 from benchmarks.study_context import StudyContext
-from captum_plq.models import load_model
+from captum_plq.models import ModelSpec, load_model
 
 __all__ = [
+    "FACES",
+    "QUICK_FACES",
+    "QUICK_REFERENCE",
+    "REFERENCE",
+    "DrawFaces",
     "Subject",
     "add_study_options",
+    "draw_faces",
     "numbers",
     "positive",
     "run_studies",
@@ -28,7 +34,13 @@ __all__ = [
     "words",
 ]
 
-_QUICK_FACES, _QUICK_REFERENCE = 8, 16
+QUICK_FACES, QUICK_REFERENCE = 8, 16
+"""How many of each there are without images."""
+FACES, REFERENCE = 100, 150
+"""How many of each there are with images, if not said otherwise."""
+
+DrawFaces = Callable[[argparse.Namespace, ModelSpec], FaceSets]
+"""Draws the faces that the options ask for."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +95,19 @@ def run_studies(
     given: argparse.Namespace,
     protocol: Callable[[FaceSets], StudyProtocol],
     finish: Callable[[Study, StudyContext], None],
+    draw: DrawFaces | None = None,
 ) -> None:
-    """Runs a protocol on every network and hands each study on."""
+    """Runs a protocol on every network and hands each study on.
+
+    Args:
+
+        given (Namespace): With the options of :func:`add_study_options`.
+        protocol (Callable): Makes the protocol, once the faces are there.
+        finish (Callable): Keeps what a study has found.
+        draw (Callable, optional): Draws the faces. ``None``: as :func:`draw_faces`.
+    """
     for name in given.model:
-        with subjects(given, name) as subject:
+        with subjects(given, name, draw) as subject:
             study = run_study(
                 protocol(subject.faces),
                 subject.context,
@@ -101,13 +122,16 @@ def run_studies(
 
 
 @contextmanager
-def subjects(given: argparse.Namespace, name: str) -> Iterator[Subject]:
+def subjects(
+    given: argparse.Namespace, name: str, draw: DrawFaces | None = None
+) -> Iterator[Subject]:
     """One network as the options ask for it; threads and the random state are put back after.
 
     Args:
 
         given (Namespace): With the options of :func:`add_study_options`.
         name (str): Of the network, or its file.
+        draw (Callable, optional): Draws the faces. ``None``: as :func:`draw_faces`.
 
     Raises:
         RuntimeError: if CUDA is asked for and not there.
@@ -117,18 +141,9 @@ def subjects(given: argparse.Namespace, name: str) -> Iterator[Subject]:
         raise RuntimeError("There is no CUDA device here: run with --device cpu.")
     methods = _methods(given.methods, given.random_weights)
     model = load_model(name).eval().to(device)
-    if given.images is None:
-        faces = quick_face_sets(
-            model.spec,
-            given.faces or _QUICK_FACES,
-            given.reference or _QUICK_REFERENCE,
-            given.seed,
-        )
+    faces = (draw or draw_faces)(given, model.spec)
+    if faces.warning:
         print(faces.warning, flush=True)
-    else:
-        faces = face_sets(
-            given.images, model.spec, given.faces or 100, given.reference or 150, given.seed
-        )
     rows = 256 if device.type == "cuda" else 32
     subject = MapSubject(
         model,
@@ -151,6 +166,15 @@ def subjects(given: argparse.Namespace, name: str) -> Iterator[Subject]:
             rows=rows,
         )
         yield Subject(StudyContext(model, subject, methods), faces, conditions)
+
+
+def draw_faces(given: argparse.Namespace, spec: ModelSpec) -> FaceSets:
+    """One face each of different people, or without images what the package ships."""
+    if given.images is None:
+        few = given.faces or QUICK_FACES, given.reference or QUICK_REFERENCE
+        return quick_face_sets(spec, *few, given.seed)
+    many = given.faces or FACES, given.reference or REFERENCE
+    return face_sets(given.images, spec, *many, given.seed)
 
 
 def _methods(names: Sequence[str], random_weights: Sequence[str]) -> tuple[MapMethod, ...]:

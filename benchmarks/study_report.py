@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.conditions import Conditions
+from benchmarks.maps import RANDOM_WEIGHTS
 
-__all__ = ["about", "interval"]
+__all__ = ["about", "interval", "line_styles"]
+
+_COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
+_DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)))
 
 
 def about(record: dict[str, Any]) -> str:
@@ -23,3 +28,30 @@ def interval(mean: float, low: float | None, high: float | None, sign: str = "+"
     """A mean with its interval, if there is one."""
     bounds = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
     return f"{mean:{sign}.3f}{bounds}"
+
+
+def line_styles(record: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How the curve of each method is drawn; those on random weights are left out.
+
+    Controls are grey, each with a dash of its own; the others have colours, and dashes once
+    these are used up.
+
+    Args:
+
+        record (dict): A summary.
+        names (sequence of str): Of its methods.
+
+    Returns:
+        *dict*: method → keyword arguments of matplotlib's ``plot``.
+    """
+    shown = [name for name in names if not name.endswith(RANDOM_WEIGHTS)]
+    controls = [name for name in shown if record["methods"][name]["kind"] == "control"]
+    others = [name for name in shown if name not in controls]
+    styles: dict[str, dict[str, Any]] = {}
+    for i, name in enumerate(others):
+        turn, colour = divmod(i, len(_COLOURS))
+        dash = _DASHES[turn % len(_DASHES)]
+        styles[name] = {"color": _COLOURS[colour], "linestyle": dash}
+    for i, name in enumerate(controls):
+        styles[name] = {"color": "0.55", "linestyle": _DASHES[i % len(_DASHES)]}
+    return styles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from captum_plq.faces import NoFaceError, align_face, detect_faces, draw_images, load_image
 from captum_plq.models import ModelSpec
 
-__all__ = ["FaceSet", "aligned_chip", "load_faces"]
+__all__ = ["FaceSet", "aligned_chip", "face_batches", "load_faces"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,32 @@ def aligned_chip(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]
         image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
         found = detect_faces(image)
     return align_face(image, found[0], template=spec.alignment, size=spec.input_size)
+
+
+def face_batches(
+    directory: Path, names: Sequence[str], spec: ModelSpec, batch: int, left_out: dict[str, str]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Reads named images, some at a time.
+
+    Args:
+
+        directory (Path): What the names are relative to.
+        names (sequence of str): Of the images.
+        spec (ModelSpec): Of the network; how images are aligned: see :func:`aligned_chip`.
+        batch (int): Images at a time.
+        left_out (dict): Those that cannot be used are added to it, with the reason.
+
+    Yields:
+        *tuple[list[str], Tensor]*: names, and images (b, 3, H, W), float32, RGB, 0–255.
+    """
+    some: list[str] = []
+    chips: list[NDArray[np.uint8]] = []
+    for i, name in enumerate(names):
+        try:
+            chips.append(aligned_chip(load_image(directory / name), spec))
+            some.append(name)
+        except ValueError as error:
+            left_out[name] = str(error)
+        if len(chips) == batch or (i == len(names) - 1 and chips):
+            yield some, torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
+            some, chips = [], []

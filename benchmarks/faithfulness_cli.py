@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.captum_metrics_cli import add_captum_metrics
 from benchmarks.curves_cli import add_curves
+from benchmarks.edc_cli import add_edc
 from benchmarks.inpainting_cli import add_inpainting
 from benchmarks.map_time_cli import add_map_time
 from benchmarks.random_mask_cli import add_random_mask
@@ -26,4 +27,5 @@ def add_faithfulness(protocols: Any) -> None:
     add_sanity(protocols, add_study_options, run_studies)
     add_captum_metrics(protocols, add_study_options, run_studies)
     add_recognition(protocols)
+    add_edc(protocols)
     add_map_time(protocols)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.conditions import Conditions, conditions_set, current_conditions
-from benchmarks.faces import aligned_chip
+from benchmarks.faces import face_batches
 from captum_plq.embedding_layer import select_embedding
-from captum_plq.faces import load_image
 from captum_plq.models import FaceModel
 
 __all__ = [
@@ -239,7 +238,7 @@ def measure_verification(
             place, torch.float32, passes=0, dropout=0.0, seed=0, rows=batch
         )
         model = model.to(place)
-        for some, images in _batches(directory, names, model, batch, left_out):
+        for some, images in face_batches(directory, names, model.spec, batch, left_out):
             unit = F.normalize(select_embedding(model(images.to(place))).flatten(1), dim=1)
             embeddings.update(zip(some, unit.double().cpu(), strict=True))
             done = len(embeddings) + len(left_out)
@@ -276,20 +275,3 @@ def _require_folds(pairs: Sequence[Pair], where: str) -> None:
             f"{len(pairs)} in {len({pair.fold for pair in pairs})} folds, "
             f"{sum(pair.mated for pair in pairs)} of them mated."
         )
-
-
-def _batches(
-    directory: Path, names: Sequence[str], model: FaceModel, batch: int, left_out: dict[str, str]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and images (b, 3, H, W), float32, 0–255; adds those that fail to ``left_out``."""
-    some: list[str] = []
-    chips: list[NDArray[np.uint8]] = []
-    for name in names:
-        try:
-            chips.append(aligned_chip(load_image(directory / name), model.spec))
-            some.append(name)
-        except ValueError as error:
-            left_out[name] = str(error)
-        if len(chips) == batch or (name == names[-1] and chips):
-            yield some, torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
-            some, chips = [], []

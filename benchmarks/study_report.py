@@ -11,7 +11,7 @@ from benchmarks.maps import RANDOM_WEIGHTS
 __all__ = ["about", "interval", "line_styles"]
 
 _COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
-_DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)))
+_DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2, 3)))
 
 
 def about(record: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from captum_plq.metrics import (
     road,
 )
 
-__all__ = ["IMPUTERS", "METRICS", "Curves", "imputer_of"]
+__all__ = ["IMPUTERS", "METRICS", "Curves", "imputer_of", "require_imputers"]
 
 METRICS = {
     "srg": "area of lerf − area of morf: 0 for chance, under any imputation",
@@ -48,6 +48,13 @@ def imputer_of(name: str, height: int, seed: int = 0) -> Imputer:
     return {"black": black, "mean": mean_colour}[name]
 
 
+def require_imputers(names: Sequence[str]) -> None:
+    """Raises ValueError unless these are some of :data:`IMPUTERS`."""
+    unknown = sorted(set(names) - set(IMPUTERS))
+    if unknown or not names:
+        raise ValueError(f"Unknown imputers {unknown}; there are {', '.join(IMPUTERS)}.")
+
+
 @dataclass(frozen=True)
 class Curves:
     """The protocol.
@@ -65,9 +72,7 @@ class Curves:
     name: str = "curves"
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.imputers) - set(IMPUTERS))
-        if unknown or not self.imputers:
-            raise ValueError(f"Unknown imputers {unknown}; there are {', '.join(IMPUTERS)}.")
+        require_imputers(self.imputers)
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, but got {self.steps}.")
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.curve_panels import curve_panels
 from benchmarks.curves import METRICS
 from benchmarks.study import Study
-from benchmarks.study_report import about, line_styles
+from benchmarks.study_report import about
 from benchmarks.tables import number, read_json, table
 
 __all__ = ["curves_figure", "curves_markdown", "mean_curves", "write_curves_report"]
@@ -106,37 +107,5 @@ def _small(mean: float, low: float | None, high: float | None) -> str:
 
 
 def curves_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Mean curves, a row per network and a panel per imputer: best first thick, worst first thin.
-
-    Args:
-
-        records (sequence of dict): Summaries, at least one.
-
-    Returns:
-        *Figure*: not known to pyplot.
-    """
-    columns = max(len(record["curves"]) for record in records)
-    figure = Figure(figsize=(5.2 * columns + 2, 3.6 * len(records)), layout="constrained")
-    panels = figure.subplots(len(records), columns, squeeze=False)
-    for row, record in zip(panels, records, strict=True):
-        for axes in row[len(record["curves"]) :]:
-            axes.axis("off")
-        for axes, (imputer, of) in zip(row, record["curves"].items(), strict=False):
-            for name, style in line_styles(record, list(of)).items():
-                morf, lerf = of[name]
-                share = np.linspace(0, 100, len(morf))
-                axes.plot(share, morf, linewidth=1.6, label=name, **style)
-                axes.plot(share, lerf, linewidth=0.7, **style)
-            axes.set_title(
-                f"{record['model']}, {imputer}, {record['faces']['evaluated']} faces", fontsize=9
-            )
-            axes.set_xlabel("pixels removed, %; thick: best first, thin: worst first", fontsize=8)
-            axes.set_ylabel("Q", fontsize=8)
-            axes.tick_params(labelsize=7)
-        row[len(record["curves"]) - 1].legend(
-            fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
-    warnings = sorted({r["faces"]["warning"] for r in records if r["faces"]["warning"]})
-    if warnings:
-        figure.supxlabel(" ".join(warnings), fontsize=7)
-    return figure
+    """Q along the mean curves, see :func:`~benchmarks.curve_panels.curve_panels`."""
+    return curve_panels(records, lambda _, own: own, lambda _: "Q", width=5.2, unit="faces")

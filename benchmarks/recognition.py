@@ -12,24 +12,31 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.curves import IMPUTERS, imputer_of
+from benchmarks.curves import IMPUTERS, imputer_of, require_imputers
 from benchmarks.map_subject import MapSubject
 from benchmarks.maps import ExplainMap, MapMethod
 from benchmarks.study import Row
 from benchmarks.study_context import StudyContext
 from captum_plq.embedding_output import select_embedding
-from captum_plq.metrics import perturbation_curve, similarity_curve, threshold_at_fmr
+from captum_plq.metrics import (
+    Curve,
+    Imputer,
+    area_under_curve,
+    perturbation_curve,
+    similarity_curve,
+    threshold_at_fmr,
+)
 from captum_plq.metrics.controls import random_map
 from captum_plq.metrics.removal import Order
 
 __all__ = [
-    "CURVES",
     "METRICS",
     "RANDOM_ORDERS",
     "Recognition",
@@ -38,9 +45,7 @@ __all__ = [
     "with_errors",
 ]
 
-CURVES = ("worst first", "best first")
-"""The two orders in which pixels go."""
-
+_ORDERS: tuple[Order, Order] = ("lowest-first", "highest-first")
 METRICS = {
     "fnmr_gain": "false non-match rate, best first − worst first: 0 for chance, above 0 for a map "
     "whose high pixels serve recognition",
@@ -61,6 +66,15 @@ def _no_map(subject: MapSubject) -> ExplainMap:
 
 RANDOM_ORDERS = MapMethod("random orders", "control", _no_map, "mean of several random orders")
 """Described as the methods are; it explains nothing."""
+
+
+class _Options(TypedDict):
+    """What both curves are measured with."""
+
+    impute: Imputer
+    steps: int
+    rows: int
+    tie_seed: int
 
 
 @dataclass(frozen=True)
@@ -88,9 +102,7 @@ class Recognition:
     name: str = "recognition"
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.imputers) - set(IMPUTERS))
-        if unknown or not self.imputers:
-            raise ValueError(f"Unknown imputers {unknown}; there are {', '.join(IMPUTERS)}.")
+        require_imputers(self.imputers)
         if self.steps < 1 or self.orders < 1:
             raise ValueError(
                 f"steps and orders must be at least 1, but got {(self.steps, self.orders)}."
@@ -110,21 +122,13 @@ class Recognition:
         """
         recognise = context.model if self.matcher is None else self.matcher
         gallery = embed(recognise, torch.stack([self.gallery[name] for name in names]).to(images))
+        measure = partial(self._measured, context, recognise, gallery, images)
+        orders = [self._drawn(images, names, i) for i in range(self.orders)]
+        explained = {method: [maps] for method, maps in context.maps(images).items()}
         rows: list[Row] = []
-        explained = context.maps(images)
         for imputer in self.imputers:
-            for method, maps in explained.items():
-                found = self._measured(context, recognise, gallery, images, maps, imputer)
-                rows += _rows(names, method, imputer, found)
-            drawn = [
-                self._measured(
-                    context, recognise, gallery, images, self._drawn(images, names, i), imputer
-                )
-                for i in range(self.orders)
-            ]
-            for name, i in zip(names, range(len(names)), strict=True):
-                own = {key: [found[key][i].tolist() for found in drawn] for key in drawn[0]}
-                rows.append(_row(name, RANDOM_ORDERS.name, imputer, own))
+            for method, maps in [*explained.items(), (RANDOM_ORDERS.name, orders)]:
+                rows += _rows(names, method, imputer, [measure(own, imputer) for own in maps])
         return rows
 
     def _drawn(self, images: Tensor, names: Sequence[str], order: int) -> Tensor:
@@ -141,9 +145,13 @@ class Recognition:
         maps: Tensor,
         imputer: str,
     ) -> dict[str, Tensor]:
-        """``similarity`` and ``quality``, (B, 2, steps + 1), the orders as in CURVES."""
-        impute = imputer_of(imputer, images.shape[-2], self.seed)
-        orders: tuple[Order, Order] = ("lowest-first", "highest-first")
+        """``similarity`` and ``quality``, (B, 2, steps + 1): worst first, best first."""
+        options = _Options(
+            impute=imputer_of(imputer, images.shape[-2], self.seed),
+            steps=self.steps,
+            rows=context.subject.rows,
+            tie_seed=self.seed,
+        )
         similarity = [
             similarity_curve(
                 lambda x: embed(recognise, x),
@@ -152,25 +160,13 @@ class Recognition:
                 maps,
                 way="deletion",
                 order=order,
-                impute=impute,
-                steps=self.steps,
-                rows=context.subject.rows,
-                tie_seed=self.seed,
+                **options,
             )
-            for order in orders
+            for order in _ORDERS
         ]
         quality = [
-            perturbation_curve(
-                context.subject.quality,
-                images,
-                maps,
-                order=order,
-                impute=impute,
-                steps=self.steps,
-                rows=context.subject.rows,
-                tie_seed=self.seed,
-            )
-            for order in orders
+            perturbation_curve(context.subject.quality, images, maps, order=order, **options)
+            for order in _ORDERS
         ]
         return {
             name: torch.stack([curve.values for curve in curves], 1).double().cpu()
@@ -234,31 +230,37 @@ def _areas(name: str, curves: Tensor | None) -> Row:
     """Areas of (2, steps + 1) and the gain: errors rise where the two others fall."""
     worst = best = gain = None
     if curves is not None:
-        worst, best = (torch.trapezoid(curves, dim=1) / (curves.shape[1] - 1)).tolist()
+        shares = torch.linspace(0, 1, curves.shape[1], dtype=curves.dtype)
+        worst, best = area_under_curve(Curve(shares, curves)).tolist()
         gain = best - worst if name == "fnmr" else worst - best
     return {f"{name}_gain": gain, f"{name}_worst_first": worst, f"{name}_best_first": best}
 
 
 def _rows(
-    names: Sequence[str], method: str, imputer: str, found: Mapping[str, Tensor]
+    names: Sequence[str], method: str, imputer: str, found: Sequence[Mapping[str, Tensor]]
 ) -> list[Row]:
+    """One row per probe: all cosines, since each is held against a threshold; of Q the mean.
+
+    Args:
+
+        names (sequence of str): Of the probes.
+        method (str): By which pixels went.
+        imputer (str): What they became.
+        found (sequence of mapping): Of every order in which they went.
+    """
     return [
-        _row(name, method, imputer, {key: [x[i].tolist()] for key, x in found.items()})
+        {
+            "image": name,
+            "method": method,
+            "imputer": imputer,
+            "similarity": [[_rounded(curve) for curve in own["similarity"][i]] for own in found],
+            "quality": [
+                _rounded(curve) for curve in torch.stack([x["quality"][i] for x in found]).mean(0)
+            ],
+        }
         for i, name in enumerate(names)
     ]
 
 
-def _row(name: str, method: str, imputer: str, curves: Mapping[str, list[Any]]) -> Row:
-    """All cosines, (orders, 2, steps + 1): each is held against a threshold. Of Q the mean."""
-    quality = torch.tensor(curves["quality"], dtype=torch.float64).mean(0).tolist()
-    return {
-        "image": name,
-        "method": method,
-        "imputer": imputer,
-        "similarity": [[_rounded(curve) for curve in order] for order in curves["similarity"]],
-        "quality": [_rounded(curve) for curve in quality],
-    }
-
-
-def _rounded(curve: Sequence[float]) -> list[float]:
-    return [float(f"{value:.6g}") for value in curve]
+def _rounded(curve: Tensor) -> list[float]:
+    return [float(f"{value:.6g}") for value in curve.tolist()]

@@ -21,15 +21,7 @@ from benchmarks.recognition import (
 )
 from benchmarks.recognition_report import mean_recognition_curves, write_recognition_report
 from benchmarks.study import Study
-from benchmarks.study_cli import (
-    FACES,
-    QUICK_FACES,
-    QUICK_REFERENCE,
-    REFERENCE,
-    add_study_options,
-    run_studies,
-    words,
-)
+from benchmarks.study_cli import add_study_options, how_many, run_studies, words
 from benchmarks.study_context import StudyContext
 from benchmarks.summary import summarise
 from benchmarks.tables import write_json
@@ -55,11 +47,10 @@ def add_recognition(protocols: Any) -> None:
 def _draw(given: argparse.Namespace, spec: ModelSpec) -> PairSets:
     if (given.images is None) != (given.pairs is None):
         raise ValueError("--images and --pairs go together: give both, or neither.")
+    faces, reference = how_many(given)
     if given.images is None:
-        few = given.faces or QUICK_FACES, given.reference or QUICK_REFERENCE
-        return quick_pair_sets(spec, *few, given.seed)
-    many = given.faces or FACES, given.reference or REFERENCE
-    return pair_sets(given.images, given.pairs, spec, *many, given.seed)
+        return quick_pair_sets(spec, faces, reference, given.seed)
+    return pair_sets(given.images, given.pairs, spec, faces, reference, given.seed)
 
 
 def _recognition(given: argparse.Namespace) -> int:

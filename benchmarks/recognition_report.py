@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.curve_panels import curve_panels
 from benchmarks.metric_report import write_metric_report
 from benchmarks.recognition import METRICS
 from benchmarks.study import Study
-from benchmarks.study_report import line_styles
 from benchmarks.tables import read_json
 
 __all__ = ["mean_recognition_curves", "recognition_figure", "write_recognition_report"]
@@ -71,7 +71,7 @@ def write_recognition_report(directory: Path) -> list[Path]:
 
 def _threshold(record: dict[str, Any]) -> list[str]:
     threshold, by = record["threshold"], record["settings"]["matcher_name"] or record["model"]
-    if threshold["cosine"] is None:
+    if not _has_threshold(record):
         return ["One person only: there is no threshold, and so no false non-match rate.", ""]
     return [
         f"Recognised by {by}, a match from cosine {threshold['cosine']:.3f} on: a false match rate "
@@ -81,40 +81,20 @@ def _threshold(record: dict[str, Any]) -> list[str]:
 
 
 def recognition_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Mean curves, a row per network and a panel per imputer: worst first dashed.
+    """False non-match rate along the mean curves, or the cosine where there is no threshold.
 
-    The false non-match rate, or where there is no threshold the cosine.
-
-    Args:
-
-        records (sequence of dict): Summaries, at least one.
-
-    Returns:
-        *Figure*: not known to pyplot.
+    See :func:`~benchmarks.curve_panels.curve_panels`.
     """
-    columns = max(len(record["curves"]) for record in records)
-    figure = Figure(figsize=(4.2 * columns + 2, 3.6 * len(records)), layout="constrained")
-    panels = figure.subplots(len(records), columns, squeeze=False)
-    for row, record in zip(panels, records, strict=True):
-        name = "similarity" if record["threshold"]["cosine"] is None else "fnmr"
-        for axes in row[len(record["curves"]) :]:
-            axes.axis("off")
-        for axes, (imputer, of) in zip(row, record["curves"].items(), strict=False):
-            for method, style in line_styles(record, list(of)).items():
-                worst, best = of[method][name]
-                share = np.linspace(0, 100, len(worst))
-                axes.plot(share, best, linewidth=1.6, label=method, **style)
-                axes.plot(share, worst, linewidth=0.7, **style)
-            axes.set_title(
-                f"{record['model']}, {imputer}, {record['faces']['evaluated']} pairs", fontsize=9
-            )
-            axes.set_xlabel("pixels removed, %; thick: best first, thin: worst first", fontsize=8)
-            axes.set_ylabel("false non-match rate" if name == "fnmr" else "cosine", fontsize=8)
-            axes.tick_params(labelsize=7)
-        row[len(record["curves"]) - 1].legend(
-            fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
-    warnings = sorted({r["faces"]["warning"] for r in records if r["faces"]["warning"]})
-    if warnings:
-        figure.supxlabel(" ".join(warnings), fontsize=7)
-    return figure
+
+    def curves(record: dict[str, Any], own: dict[str, Any]) -> tuple[list[float], list[float]]:
+        worst, best = own["fnmr" if _has_threshold(record) else "similarity"]
+        return best, worst
+
+    def measured(record: dict[str, Any]) -> str:
+        return "false non-match rate" if _has_threshold(record) else "cosine"
+
+    return curve_panels(records, curves, measured, width=4.2, unit="pairs")
+
+
+def _has_threshold(record: dict[str, Any]) -> bool:
+    return record["threshold"]["cosine"] is not None

@@ -19,14 +19,11 @@ from benchmarks.study_context import StudyContext
 from captum_plq.models import ModelSpec, load_model
 
 __all__ = [
-    "FACES",
-    "QUICK_FACES",
-    "QUICK_REFERENCE",
-    "REFERENCE",
     "DrawFaces",
     "Subject",
     "add_study_options",
     "draw_faces",
+    "how_many",
     "numbers",
     "positive",
     "run_studies",
@@ -34,10 +31,7 @@ __all__ = [
     "words",
 ]
 
-QUICK_FACES, QUICK_REFERENCE = 8, 16
-"""How many of each there are without images."""
-FACES, REFERENCE = 100, 150
-"""How many of each there are with images, if not said otherwise."""
+_QUICK_FACES, _QUICK_REFERENCE = 8, 16
 
 DrawFaces = Callable[[argparse.Namespace, ModelSpec], FaceSets]
 """Draws the faces that the options ask for."""
@@ -170,11 +164,16 @@ def subjects(
 
 def draw_faces(given: argparse.Namespace, spec: ModelSpec) -> FaceSets:
     """One face each of different people, or without images what the package ships."""
+    faces, reference = how_many(given)
     if given.images is None:
-        few = given.faces or QUICK_FACES, given.reference or QUICK_REFERENCE
-        return quick_face_sets(spec, *few, given.seed)
-    many = given.faces or FACES, given.reference or REFERENCE
-    return face_sets(given.images, spec, *many, given.seed)
+        return quick_face_sets(spec, faces, reference, given.seed)
+    return face_sets(given.images, spec, faces, reference, given.seed)
+
+
+def how_many(given: argparse.Namespace) -> tuple[int, int]:
+    """Faces to evaluate, and reference faces: as asked for, or what the help says."""
+    default = (_QUICK_FACES, _QUICK_REFERENCE) if given.images is None else (100, 150)
+    return given.faces or default[0], given.reference or default[1]
 
 
 def _methods(names: Sequence[str], random_weights: Sequence[str]) -> tuple[MapMethod, ...]:

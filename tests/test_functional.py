@@ -4,7 +4,6 @@ The oracles are plain loops over Python floats (or numpy in float64) and call no
 `captum_plq`.
 """
 
-import doctest
 import itertools
 import math
 from decimal import Decimal, localcontext
@@ -15,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_plq import functional
 from captum_plq.functional import (
     QualityScaling,
     clip_gradient,
@@ -966,19 +964,3 @@ def test_half_precision_pixel_quality_change():
     org = torch.ones(300, 300).half()
     mask = torch.ones(300, 300, dtype=torch.bool)
     assert pixel_quality_change(org, 0.5 * org, mask).item() == pytest.approx(0.5, rel=1e-3)
-
-
-# --- documentation ----------------------------------------------------------------------
-
-EXAMPLES = [t for t in doctest.DocTestFinder().find(functional) if t.examples]
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda t: t.name.rpartition(".")[2])
-def test_examples_in_docstrings(example):
-    report: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(example, out=report.append, clear_globs=False)
-    assert result.failed == 0, "".join(report)
-
-
-def test_examples_are_found():
-    assert len(EXAMPLES) >= 7

@@ -76,8 +76,8 @@ def detect_faces(
     Examples::
 
         >>> best, *others = detect_faces(load_image("portrait.jpg"))
-        >>> best.box, [other.score for other in others]
-        ((179, 83, 266, 170), [])
+        >>> best.box  # left, top, right, bottom
+        (179, 83, 266, 170)
     """
     image = require_rgb(image)
     if max_side < 1:

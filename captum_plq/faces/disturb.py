@@ -70,7 +70,7 @@ def cover_eye(
 
         >>> points = landmarks_in_chip(face, template="arcface", size=112)
         >>> image, mask = cover_eye(chip, points, "left")
-        >>> mask.sum()
+        >>> int(mask.sum())  # 24 by 24 pixels
         576
     """
     image = require_rgb(chip).copy()

@@ -128,9 +128,7 @@ def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
     Examples::
 
         >>> model = dlib_resnet()
-        >>> embedding = model(chips)  # chips: (B, 3, 150, 150), RGB, 0–255
-        >>> embedding.shape
-        torch.Size([B, 128])
+        >>> embedding = model(chips)  # (B, 3, 150, 150), RGB, 0–255 -> (B, 128)
     """
     path = find_dlib_weights() if weights is None else weights
     if path is None:

@@ -84,7 +84,7 @@ def new_dropout_mobilefacenet(neck: int = NECK_CHANNELS) -> DropoutMobileFaceNet
     Examples::
 
         >>> sum(p.numel() for p in new_dropout_mobilefacenet().parameters())
-        1776768
+        1776896
     """
     trunk = foamliu(_EMBEDDING_SIZE)
     children: list[tuple[str, nn.Module]] = [

@@ -29,8 +29,8 @@ def guess_layout(shapes: Shapes) -> str | None:
 
     Examples::
 
-        >>> guess_layout({"patch_embed.proj.weight": (192, 3, 8, 8), ...})
-        'a vision transformer of timm'
+        >>> guess_layout({"model.conv_6_dw.conv.weight": (512, 1, 7, 7)})
+        'a MobileFaceNet, named as in InsightFace_Pytorch'
     """
     bare = {_WRAPPER.sub("", key): shape for key, shape in shapes.items()}
     return next((guess for kind in _KINDS if (guess := kind(bare)) is not None), None)

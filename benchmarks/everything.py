@@ -36,6 +36,9 @@ def quick_commands(output: Path, device: str) -> list[str]:
         f"inpainting {few} {maps} --occluders square,hand --runs 3",
         f"curves {few} {maps} --imputers mean,road --steps 5",
         f"standards {few} --methods plq,plq-relative --random-weights none",
+        f"recognition {few} {maps} --imputers mean --steps 5 --orders 3",
+        f"captum {few} {maps} --samples 10 --draws 3",
+        f"sanity {few} {maps} --samples 2 --stages 3 --others 3",
     ]
 
 

@@ -23,11 +23,27 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of one method, and its interval if it has one."""
+    """A number of one method, its interval if it has one, and a word to show in its place."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    word: str = ""
+
+    def written(self, form: str, bounds: str) -> str:
+        """The word, or the number and its interval.
+
+        Args:
+
+            form (str): Of each number.
+            bounds (str): Template with ``{low}`` and ``{high}``.
+        """
+        if self.word:
+            return self.word
+        number = f"{self.value:{form}}"
+        if self.low is None:
+            return number
+        return number + bounds.format(low=f"{self.low:{form}}", high=f"{self.high:{form}}")
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,9 @@ class Column:
 def _estimate(metric: str, group: str) -> Callable[[Record, str], Cell | None]:
     def read(record: Record, method: str) -> Cell | None:
         found = record["estimates"].get(metric, {}).get(method, {}).get(group)
-        return None if found is None else Cell(found["mean"], found["low"], found["high"])
+        if found is None or found["mean"] is None:
+            return None
+        return Cell(found["mean"], found["low"], found["high"])
 
     return read
 
@@ -63,6 +81,13 @@ def _estimate(metric: str, group: str) -> Callable[[Record, str], Cell | None]:
 def _time(record: Record, method: str) -> Cell | None:
     found = record["ratios"].get(method)
     return None if found is None else Cell(found["median"], found["low"], found["high"])
+
+
+def _verdict(record: Record, method: str) -> Cell | None:
+    failed = record["verdicts"].get(method)
+    if failed is None:
+        return None
+    return Cell(float(not failed), word="fails" if failed else "passes")
 
 
 COLUMNS = (
@@ -83,9 +108,19 @@ COLUMNS = (
            "curves", _estimate("srg", "imputer=road"), "+.3f"),
     Column("inpainting", "share improved less share decreased, the lowest region painted over",
            "inpainting", _estimate("outcome", "all"), "+.2f"),
+    Column("FNMR gain", "false non-matches: area between removing best first and worst first, with "
+           "the image's mean colour; 0 is chance",
+           "recognition", _estimate("fnmr_gain", "imputer=mean"), "+.3f"),
+    Column("sensitivity", "Captum's max-sensitivity: how far a map may move under small noise",
+           "captum", _estimate("sensitivity", "all"), ".2f", False),
+    Column("infidelity", "of the gradient against a square put on the image, normalised; 1 is that "
+           "of a map of zeros",
+           "captum", _estimate("infidelity_node", "perturbation=square"), ".3f", False),
+    Column("sanity", "whether the map depends on the weights and on the image, by the stated rule",
+           "sanity", _verdict),
 )  # fmt: skip
-"""The columns, in order. What compares nothing (the clean AUROC) has no best."""
-_NO_BEST = ("clean AUROC",)
+"""The columns, in order. What compares nothing (the clean AUROC) or only judges has no best."""
+_NO_BEST = ("clean AUROC", "sanity")
 _NOTHING = 0.5
 """Maps that take less than half a gradient ask the network nothing."""
 
@@ -218,7 +253,4 @@ def _overview(model: str, records: dict[str, Record]) -> Overview:
 
 
 def _text(cell: Cell | None, form: str) -> str:
-    if cell is None:
-        return ""
-    bounds = "" if cell.low is None else f" [{cell.low:{form}}, {cell.high:{form}}]"
-    return f"{cell.value:{form}}{bounds}"
+    return "" if cell is None else cell.written(form, " [{low}, {high}]")

@@ -14,7 +14,7 @@ from benchmarks.overview import COLUMNS, Overview, overview, pareto_figure
 
 __all__ = ["write_overview"]
 
-_PAGES = ("random-mask", "curves", "inpainting", "standards", "map-time")
+_PAGES = ("random-mask", "curves", "inpainting", "standards", "recognition", "edc", "map-time")
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
@@ -102,11 +102,9 @@ def _table(own: Overview) -> list[str]:
             if cell is None:
                 lines.append("<td></td>")
                 continue
-            bounds = (
-                "" if cell.low is None else f" <small>{cell.low:{form}}…{cell.high:{form}}</small>"
-            )
             mark = " class=best" if method == best[title] else ""
-            lines.append(f"<td{mark}>{cell.value:{form}}{bounds}</td>")
+            text = cell.written(form, " <small>{low}…{high}</small>")
+            lines.append(f"<td{mark}>{text}</td>")
         lines.append("</tr>")
     return [*lines, "</table></div>"]
 

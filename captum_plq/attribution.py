@@ -153,6 +153,7 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or these followed by
             **quality**, **standard_error**, or both:
+
             - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed (but
               with ``directions``), in units of quality per unit of pixel value; a tuple if
               ``inputs`` was one.

@@ -63,7 +63,7 @@ class BalancedMasks(DropoutMasks):
         self._contrasts = torch.kron(odd, torch.kron(odd, odd))[: self.patterns]
 
     def signs(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """The sign of each feature in each group: (groups, *shape), int8, ±1."""
+        """The sign of each feature in each group: (groups, ``*shape``), int8, ±1."""
         drawn = self._kept(self.groups, shape, device)
         return 2 * drawn.to(torch.int8) - 1
 

@@ -302,14 +302,10 @@ def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1"
 
     The node's output is :math:`M_Q(I) = \sum_k w_k e_k(I)`. Four choices of :math:`w`:
 
-    ============  ==========================  =============================================
-    ``weights``   w                           what it is
-    ============  ==========================  =============================================
-    ``"l1"``      Q̂ / ‖e‖₁, every feature    Eq. 3 as printed: the default
-    ``"sum"``     Q̂ / Σe, every feature      the released code
-    ``"signed"``  Q̂ · sign(e) / ‖e‖₁         Eq. 3 with the signs that make its claim true
-    ``"l2"``      Q̂ · e / ‖e‖²               along the embedding itself
-    ============  ==========================  =============================================
+    - ``"l1"``: Q̂ / ‖e‖₁, for every feature. Eq. 3 as printed: the default.
+    - ``"sum"``: Q̂ / Σe, for every feature. The released code.
+    - ``"signed"``: Q̂ · sign(e) / ‖e‖₁. Eq. 3 with the signs that make its claim true.
+    - ``"l2"``: Q̂ · e / ‖e‖². Along the embedding itself.
 
     The paper states that Eq. 3 makes the node output Q̂. With embeddings of both signs that
     is false for ``"l1"``, whose output is Q̂ · Σe/‖e‖₁ (near 0 on trained networks); it is

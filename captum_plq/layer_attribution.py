@@ -106,6 +106,7 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**, or these followed by
             **quality**, **standard_error**, or both:
+
             - **attributions**: the shape of what the layer gives (takes) for B images,
               signed, in units of quality per unit of it; a tuple if the layer has several
               tensors, or gives a tuple.

@@ -22,7 +22,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx_mathjax_offline",
+    "sphinx-mathjax-offline",
 ]
 exclude_patterns = ["_build", "conf.py"]
 
@@ -69,7 +69,10 @@ def copy_pages(_: Sphinx) -> None:
 
 
 def follow_copies(_: Sphinx, docname: str, text: list[str]) -> None:
-    """Turns links that leave this folder into links to the copies, and theirs back."""
+    """Turns links that leave this folder into links to the copies, and theirs back.
+
+    Of a link to any other file of the repository its words stay, and the file's name.
+    """
     origin = next((s for s, t in COPIED.items() if t == f"{docname}.md"), f"docs/{docname}.md")
     here = (ROOT / origin).parent
 
@@ -84,11 +87,11 @@ def follow_copies(_: Sphinx, docname: str, text: list[str]) -> None:
         elif file.is_relative_to(DOCS):
             target = file.relative_to(DOCS).as_posix()
         else:
-            return link[0]
+            return link[1] if f"`{name}`" == link[1] else f"{link[1]} (`{name}`)"
         up = "../" * docname.count("/")
-        return f"{link[1]}({up}{target}{'#' + anchor if anchor else ''})"
+        return f"[{link[1]}]({up}{target}{'#' + anchor if anchor else ''})"
 
-    text[0] = re.sub(r"(\])\(([^()\s]+)\)", follow, text[0])
+    text[0] = re.sub(r"\[([^\]]*)\]\(([^()\s]+)\)", follow, text[0])
 
 
 def setup(app: Sphinx) -> None:

@@ -9,6 +9,7 @@ from benchmarks.curves_cli import add_curves
 from benchmarks.edc_cli import add_edc
 from benchmarks.inpainting_cli import add_inpainting
 from benchmarks.map_time_cli import add_map_time
+from benchmarks.misfit_cli import add_misfit
 from benchmarks.random_mask_cli import add_random_mask
 from benchmarks.recognition_cli import add_recognition
 from benchmarks.sanity_cli import add_sanity
@@ -22,6 +23,7 @@ def add_faithfulness(protocols: Any) -> None:
     """Adds every protocol of this kind to the subparsers of the command line."""
     add_random_mask(protocols)
     add_inpainting(protocols, add_study_options, run_studies)
+    add_misfit(protocols, add_study_options, run_studies)
     add_curves(protocols, add_study_options, run_studies)
     add_standards(protocols, add_study_options, run_studies)
     add_sanity(protocols, add_study_options, run_studies)

@@ -169,7 +169,7 @@ def study_estimators(
             seed=settings.seed,
             rows=_FACES_AT_A_TIME,
         )
-        serfiq = SERFIQ(model, embedding_layer=model.embedding_layer)
+        serfiq = SERFIQ(model)
         head = serfiq.tap.examine(model, (pixels[:2],), find_affine_head)
         rest = nn.Sequential(head.layer, *head.tail)
         progress("embedding")
@@ -278,7 +278,6 @@ def _difference(
             seed=settings.seed,
             estimator=estimator,
             average="pairs",
-            embedding_layer=model.embedding_layer,
         )
         head, _ = assess(estimator, 100, settings.seed)
         worst = max(worst, float((whole(images).cpu() - head[: len(images)]).abs().max()))

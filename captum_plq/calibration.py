@@ -36,7 +36,6 @@ from captum_plq.conditions import Conditions, network_digest
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
 from captum_plq.models import FaceModel
 from captum_plq.reference_quality import gradient_reference
-from captum_plq.serfiq import SERFIQ
 
 __all__ = [
     "PRESETS",
@@ -150,8 +149,6 @@ def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribu
             normalize=node.normalize,
             directions=model.directions,
         )
-    if isinstance(model, FaceModel):
-        model = SERFIQ(model, embedding_layer=model.embedding_layer)
     return PixelQualityAttribution(model)
 
 

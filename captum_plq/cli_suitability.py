@@ -60,7 +60,6 @@ def _suitability(arguments: argparse.Namespace) -> int:
         chips,
         passes=arguments.passes,
         seed=arguments.seed,
-        embedding_layer=model.embedding_layer,
         progress=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(f"{spec.name}: {suitability.table()}")

@@ -18,6 +18,7 @@ __all__ = [
     "EmbeddingLayerError",
     "OutputSelector",
     "check_embedding_layer",
+    "chosen_layer",
     "find_embedding_layer",
     "select_embedding",
 ]
@@ -168,6 +169,12 @@ def check_embedding_layer(
         raise EmbeddingLayerError(
             f"Another path leads around {shown} to the embedding (a skip connection or a gate)."
         )
+
+
+def chosen_layer(model: nn.Module, name: str | None) -> str | None:
+    """``name``, or what the model states in an attribute ``embedding_layer``, or ``None``."""
+    stated = getattr(model, "embedding_layer", None)
+    return stated if name is None and isinstance(stated, str) else name
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:

@@ -214,7 +214,6 @@ class Explainer:
             dropout=self.settings.dropout,
             seed=self.settings.seed,
             estimator=self.settings.estimator,
-            embedding_layer=model.embedding_layer,
         )
         self.plq = PixelQualityAttribution(
             self.serfiq,

@@ -14,7 +14,7 @@ from captum_plq.affine_head import NotAffineError
 from captum_plq.balanced_masks import BalancedMasks
 from captum_plq.closed_form import ClosedForm
 from captum_plq.dropout_masks import DropoutMasks
-from captum_plq.embedding_layer import OutputSelector
+from captum_plq.embedding_layer import OutputSelector, chosen_layer
 from captum_plq.embedding_tap import EmbeddingTap
 from captum_plq.functional import (
     PairAverage,
@@ -82,8 +82,9 @@ class SERFIQ(nn.Module):
         normalize (bool): Scale the stochastic embeddings to unit length before distances
             are taken. Default: ``True``.
         embedding_layer (str, optional): Qualified name of the layer whose input is dropped
-            out. ``None``: the last linear map on the way to the embedding, found and
-            checked at the first call.
+            out. ``None``: the one that the model states in an attribute of this name, as a
+            ``FaceModel`` whose spec has one; or the last linear map on the way to the
+            embedding, found and checked at the first call.
         output (int, str, Callable or None): Which part of the model's output is the
             embedding, if it is not a tensor.
         chunk_size (int, optional): Rows (one image under one mask) put through the
@@ -148,7 +149,7 @@ class SERFIQ(nn.Module):
         self.average: PairAverage = average
         self.normalize = normalize
         self.chunk_size = chunk_size
-        self.tap = EmbeddingTap(embedding_layer, output)
+        self.tap = EmbeddingTap(chosen_layer(model, embedding_layer), output)
 
     def forward(self, *inputs: object) -> Tensor:
         """Quality Q of each image (Eq. 1).

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_plq.dropout_masks import MasksOfRates
 from captum_plq.dropout_sites import find_dropout_sites
-from captum_plq.embedding_layer import OutputSelector
+from captum_plq.embedding_layer import OutputSelector, chosen_layer
 from captum_plq.embedding_tap import EmbeddingTap
 from captum_plq.faces.degrade import STANDARD_DEGRADATIONS, Degradation
 from captum_plq.functional import quality_with_standard_error
@@ -63,7 +63,8 @@ def assess_suitability(
         degradations (mapping): Name → function of an image (H, W, 3) and a seed. Default:
             blur, noise, a block, the lower face covered, few pixels; see
             :data:`~captum_plq.faces.degrade.STANDARD_DEGRADATIONS`.
-        embedding_layer (str, optional): Where SER-FIQ usually drops out. ``None``: found.
+        embedding_layer (str, optional): Where SER-FIQ usually drops out. ``None``: stated by
+            the model, as for :class:`~captum_plq.SERFIQ`, or found.
         output (int, str, Callable or None): Which part of the model's output is the
             embedding, if it is not a tensor.
         seed (int): Of masks, degradations (image i is given seed + i) and resampling. ≥ 0.
@@ -96,7 +97,8 @@ def assess_suitability(
     def batch_of(chips: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(chips).permute(0, 3, 1, 2).to(parameter)
 
-    sites = find_dropout_sites(model, batch_of(images[:2]), embedding_layer, output)
+    layer = chosen_layer(model, embedding_layer)
+    sites = find_dropout_sites(model, batch_of(images[:2]), layer, output)
     taps = [(EmbeddingTap(x.layer, output), MasksOfRates(passes, rates, seed)) for x in sites]
     found: list[Tensor] = []
     for first in range(0, len(images), batch_size):

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import (
     EmbeddingLayerError,
@@ -18,6 +19,7 @@ from captum_plq.embedding_layer import (
     select_embedding,
 )
 from captum_plq.embedding_tap import EmbeddingTap
+from captum_plq.models import FaceModel, ModelSpec
 from tests import architectures as arch
 from tests.architectures import DIM, build, faces
 from tests.conftest import SHARED_DATA, assert_untouched, snapshot
@@ -493,3 +495,33 @@ def test_an_exception_of_the_model_s_own_leaves_nothing_behind():
         locate(net, faces())
     assert_untouched(before, net)
     assert count_hooks(net) == hooks
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(x + self.conv(x))
+
+
+def test_a_face_model_states_its_layer_and_all_heed_it():
+    """A network that ends in a residual block and an average has no linear map that all passes."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), Residual(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    images = 255 * torch.rand(2, 3, 32, 32)
+    specs = [
+        ModelSpec("net", (32, 32), (0.0,) * 3, (255.0,) * 3, embedding_layer=layer)
+        for layer in (None, "2")
+    ]
+    silent, stating = (FaceModel(net, spec).eval() for spec in specs)
+    with pytest.raises(EmbeddingLayerError):
+        PixelQualityAttribution(silent).attribute(images)
+    stated = PixelQualityAttribution(stating).attribute(images)
+    named = SERFIQ(silent, embedding_layer="backbone.2")
+    assert torch.equal(stated, PixelQualityAttribution(named).attribute(images))
+    other = SERFIQ(stating, embedding_layer="backbone.0")
+    assert other.tap.locate(stating, (images,)) == "backbone.0"

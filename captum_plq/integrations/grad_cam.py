@@ -51,12 +51,19 @@ class EmbeddingQualityTarget:
         normalize (bool): Scale the embedding to unit length first, as
             :class:`~captum_plq.QualityModel` does by default.
 
+    Note:
+        The output of the paper's node (``weights="l1"``) may be negative, and lower is then not
+        worse: CAMs that keep positive values alone may be zero everywhere, and metrics that
+        watch the target fall, as ROAD, mislead. ``QualityModel(model, weights="signed")``, whose
+        output is Q, serves both.
+
     Raises:
         ValueError: if ``node`` is not (d,); when called, if the output is not (d,) too.
 
     Examples::
 
-        >>> targets = EmbeddingQualityTarget.of_images(model, images)
+        >>> node = QualityModel(model, weights="signed")
+        >>> targets = EmbeddingQualityTarget.of_images(node, images)
         >>> with GradCAM(model=model, target_layers=[model.layer4]) as cam:
         ...     maps = cam(input_tensor=images, targets=targets)
     """

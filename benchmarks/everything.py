@@ -1,4 +1,4 @@
-"""``all``: every protocol in turn; and ``report``, over what they found."""
+"""``all``: every protocol in turn; ``report`` and ``readme``, over what they found."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overview_report import write_overview
+from benchmarks.readme import FIGURE, PAGES, refresh_figure, refreshed
 
 __all__ = ["add_everything", "quick_commands"]
 
@@ -44,7 +45,7 @@ def quick_commands(output: Path, device: str) -> list[str]:
 
 
 def add_everything(protocols: Any, main: Main) -> None:
-    """Adds ``all`` and ``report`` to the subparsers of the command line.
+    """Adds ``all``, ``report`` and ``readme`` to the subparsers of the command line.
 
     Args:
 
@@ -61,6 +62,9 @@ def add_everything(protocols: Any, main: Main) -> None:
     report = protocols.add_parser("report", help="one table over all summaries in a folder")
     report.add_argument("-o", "--output", default=_RESULTS, type=Path, metavar="DIR")
     report.set_defaults(run=_report)
+    readme = protocols.add_parser("readme", help="tables and figure of the README files, made anew")
+    readme.add_argument("-o", "--output", default=_RESULTS, type=Path, metavar="DIR")
+    readme.set_defaults(run=_readme)
 
 
 def _all(given: argparse.Namespace, main: Main) -> int:
@@ -78,4 +82,13 @@ def _all(given: argparse.Namespace, main: Main) -> int:
 def _report(given: argparse.Namespace) -> int:
     for path in write_overview(given.output):
         print(path)
+    return 0
+
+
+def _readme(given: argparse.Namespace) -> int:
+    for page in map(Path, PAGES):
+        page.write_text(refreshed(page.read_text("utf-8"), given.output), encoding="utf-8")
+        print(page)
+    refresh_figure(Path(FIGURE))
+    print(FIGURE)
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overview_report import write_overview
-from benchmarks.readme import FIGURE, PAGES, refresh_figure, refreshed
+from benchmarks.readme import PAGES, refresh_figures, refreshed
 
 __all__ = ["add_everything", "quick_commands"]
 
@@ -89,6 +89,6 @@ def _readme(given: argparse.Namespace) -> int:
     for page in map(Path, PAGES):
         page.write_text(refreshed(page.read_text("utf-8"), given.output), encoding="utf-8")
         print(page)
-    refresh_figure(Path(FIGURE))
-    print(FIGURE)
+    for figure in refresh_figures(Path()):
+        print(figure)
     return 0

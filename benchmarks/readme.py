@@ -1,6 +1,7 @@
-"""Tables and the figure of the README files, made from results: ``python -m benchmarks readme``.
+"""Tables and figures of the documents, made from results: ``python -m benchmarks readme``.
 
-A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is between is replaced.
+A table of a README file stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is there
+is replaced.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data_flow import data_flow_figure
 from benchmarks.tables import table
 from captum_plq.demo import run_demo
 
-__all__ = ["FIGURE", "PAGES", "TABLES", "refresh_figure", "refreshed"]
+__all__ = ["FIGURES", "PAGES", "TABLES", "refresh_figures", "refreshed"]
 
 PAGES = ("README.md", "benchmarks/README.md")
-FIGURE = "docs/figures/demo.png"
+FIGURES = ("docs/figures/demo.png", "docs/figures/data_flow.png")
 
 _MASKS = ("mobilefacenet_y1", "mobilefacenet_foamliu", "mobilefacenet-dropout")
 _SPEED = {
@@ -108,17 +110,23 @@ def refreshed(text: str, results: Path) -> str:
     return re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", made, text, flags=re.DOTALL)
 
 
-def refresh_figure(target: Path) -> None:
-    """Makes the README's figure: that of ``captum-plq demo``.
+def refresh_figures(root: Path) -> list[Path]:
+    """Makes the figures: that of ``captum-plq demo``, and the paper's Fig. 1.
 
     Args:
 
-        target (Path): Where it goes.
+        root (Path): Of the repository.
+
+    Returns:
+        *list[Path]*: the figures.
     """
+    demo, data_flow = (root / name for name in FIGURES)
     with tempfile.TemporaryDirectory() as folder:
         run_demo(Path(folder))
         (figure,) = Path(folder).glob("*.png")
-        shutil.copyfile(figure, target)
+        shutil.copyfile(figure, demo)
+    data_flow_figure().savefig(data_flow, dpi=110)
+    return [demo, data_flow]
 
 
 def _record(path: Path) -> dict[str, Any]:

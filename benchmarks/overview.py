@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.tables import table
@@ -121,6 +122,9 @@ COLUMNS = (
 )  # fmt: skip
 """The columns, in order. What compares nothing (the clean AUROC) or only judges has no best."""
 _NO_BEST = ("clean AUROC", "sanity")
+_SAME = 1.05
+"""Times whose ratio is less do not differ."""
+_TICKS = (1, 1.5, 2, 3, 5, 10, 20, 50)
 _NOTHING = 0.5
 """Maps that take less than half a gradient ask the network nothing."""
 
@@ -182,45 +186,62 @@ def overview(directory: Path) -> list[Overview]:
     return [_overview(model, records) for model, records in sorted(found.items())]
 
 
-def pareto_figure(tables: Sequence[Overview], title: str = "AUROC, mean") -> Figure | None:
-    """Faithfulness against time, a panel per network; ``None`` if none has both.
+def pareto_figure(
+    tables: Sequence[Overview], titles: Sequence[str] = ("AUROC, mean", "SRG, mean", "FNMR gain")
+) -> Figure | None:
+    """Faithfulness against time, a row per network; ``None`` if none has both.
 
     Args:
 
         tables (sequence of Overview): At least one.
-        title (str): The column that stands for faithfulness.
+        titles (sequence of str): The columns that stand for faithfulness, one panel each.
     """
-    shown = [t for t in tables if title in t.cells and "time" in t.cells]
+    shown = [t for t in tables if "time" in t.cells and any(title in t.cells for title in titles)]
     if not shown:
         return None
-    figure = Figure(figsize=(6.5 * len(shown), 4.6), layout="constrained")
-    for axes, own in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        front = _front(own, title)
-        for method, cell in own.cells[title].items():
-            time = own.cells["time"].get(method)
-            if time is None:
-                continue
-            colour = {"plq": "C2", "other": "C0", "control": "0.6"}[own.kinds[method]]
-            if time.value < _NOTHING:
-                axes.axhline(cell.value, color=colour, linestyle="--", linewidth=0.8)
-                axes.text(0.01, cell.value, f"{method} (no network)", fontsize=6, va="bottom",
-                          transform=axes.get_yaxis_transform())  # fmt: skip
-                continue
-            marker = "o" if method in front else "."
-            axes.plot(time.value, cell.value, marker, color=colour, markersize=8)
-            if cell.low is not None:
-                axes.plot([time.value] * 2, [cell.low, cell.high], color=colour, linewidth=0.8)
-            axes.annotate(method, (time.value, cell.value), fontsize=6, textcoords="offset points",
-                          xytext=(4, 3))  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_xlabel("time, ratio to one forward and one backward", fontsize=8)
-        axes.set_ylabel(title, fontsize=8)
-        axes.set_title(f"{own.model} (large: on the front; green: PLQ; grey: control)", fontsize=9)
+    figure = Figure(figsize=(5.5 * len(titles), 4.4 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), len(titles), squeeze=False)
+    for row, own in zip(panels, shown, strict=True):
+        for axes, title in zip(row, titles, strict=True):
+            if title in own.cells:
+                _pareto(axes, own, title)
+            else:
+                axes.set_axis_off()
+        row[0].set_title(
+            f"{own.model} (large: on the front; green: PLQ; grey: control)", fontsize=8
+        )
     return figure
 
 
+def _pareto(axes: Axes, own: Overview, title: str) -> None:
+    front = _front(own, title)
+    for method, cell in own.cells[title].items():
+        time = own.cells["time"].get(method)
+        if time is None:
+            continue
+        colour = {"plq": "C2", "other": "C0", "control": "0.6"}[own.kinds[method]]
+        if time.value < _NOTHING:
+            axes.axhline(cell.value, color=colour, linestyle="--", linewidth=0.8)
+            axes.text(0.01, cell.value, f"{method} (no network)", fontsize=6, va="bottom",
+                      transform=axes.get_yaxis_transform())  # fmt: skip
+            continue
+        marker = "o" if method in front else "."
+        axes.plot(time.value, cell.value, marker, color=colour, markersize=8)
+        if cell.low is not None and cell.high is not None:
+            axes.plot([time.value] * 2, [cell.low, cell.high], color=colour, linewidth=0.8)
+        axes.annotate(method, (time.value, cell.value), fontsize=6, textcoords="offset points",
+                      xytext=(4, 3))  # fmt: skip
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("time, ratio to one forward and one backward", fontsize=8)
+    axes.set_ylabel(title, fontsize=8)
+
+
 def _front(own: Overview, title: str) -> set[str]:
-    """Methods, controls aside, that no other beats or equals in both at once."""
+    """Methods, controls aside, that no other beats in one and matches in the other."""
     points = {
         method: (own.cells["time"][method].value, cell.value)
         for method, cell in own.cells[title].items()
@@ -229,7 +250,10 @@ def _front(own: Overview, title: str) -> set[str]:
     return {
         method
         for method, (time, value) in points.items()
-        if not any(t <= time and v >= value and (t, v) != (time, value) for t, v in points.values())
+        if not any(
+            (t <= time * _SAME and v > value) or (t * _SAME < time and v >= value)
+            for t, v in points.values()
+        )
     }
 
 

@@ -61,7 +61,7 @@ def _markdown(tables: Sequence[Overview], figure: bool) -> str:
     for own in tables:
         lines += [f"## {own.model}", "", *own.markdown(), ""]
     if figure:
-        lines += ["![AUROC of mean-coloured squares against time](pareto.png)", ""]
+        lines += ["![faithfulness against time](pareto.png)", ""]
     return "\n".join(lines)
 
 
@@ -78,7 +78,7 @@ def _html(tables: Sequence[Overview], figure: Figure | None, directory: Path) ->
     if figure is not None:
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=120, format="png")
-        parts.append(_picture(buffer.getvalue(), "AUROC of mean-coloured squares against time"))
+        parts.append(_picture(buffer.getvalue(), "faithfulness against time"))
     parts.append("<h2>Columns</h2><ul>")
     parts += [f"<li>{html.escape(f'{c.title}: {c.meaning}')}</li>" for c in COLUMNS]
     parts.append("</ul>")

@@ -19,7 +19,7 @@ def quality():
     model = load_model("mobilefacenet-dropout").eval()
     serfiq, before = SERFIQ(model), snapshot(model)
     embeddings = _stochastic_embeddings(serfiq, images)
-    assert_untouched(model, before)
+    assert_untouched(before, model)
     with torch.no_grad():
         ours = serfiq(images).item()
     assert quality_from_embeddings(embeddings[None]).item() == pytest.approx(ours, abs=1e-5)

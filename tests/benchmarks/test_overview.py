@@ -87,7 +87,8 @@ def test_a_verdict_is_a_word_and_an_estimate_of_nothing_no_cell(results):
 
 def test_the_front_holds_what_nothing_beats_in_both(results):
     figure = pareto_figure(overview(results))
-    (axes,) = figure.axes
+    axes, *others = figure.axes
+    assert not any(other.axison for other in others), "no results, no axes"
     large = {line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
     assert large == {1.1, 20.0}
     assert any("no network" in text.get_text() for text in axes.texts)

@@ -46,6 +46,8 @@ RANDOM_WEIGHTS = " (random weights)"
 """What the name of a method ends in that explains the network without what it learned."""
 POOL = 5
 """Side in pixels of the box of pooled and relative maps."""
+SMOOTH = 7
+"""Side of both boxes of smooth relative maps: that of the gradients, then that of deviations."""
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,14 @@ def _pooled(base: BuildMap) -> BuildMap:
     return build
 
 
-def _relative(base: BuildMap) -> BuildMap:
+def _relative(base: BuildMap, pool: int = POOL, smoothed: int = 1) -> BuildMap:
     """Relative to the better half of the reference faces, pooled; see reference_quality."""
 
     def build(subject: MapSubject) -> ExplainMap:
         explain = base(subject)
         merged = torch.cat([explain(part) for part in subject.reference_batches()])
         logs = merged[subject.good_reference.to(merged.device)].log()
-        reference = gradient_reference(logs, POOL)
+        reference = gradient_reference(logs, pool, smoothed)
         return lambda images: relative_pixel_quality(explain(images), reference)
 
     return build
@@ -237,9 +239,27 @@ _BASES = {
 _WITHOUT_RELATIVE = ("saliency", "gradient-shap", "occlusion")  # the first is plq's
 
 
+def _relatives(
+    name: str, kind: Literal["plq", "other", "control"], base: BuildMap, words: str, slow: bool
+) -> list[MapMethod]:
+    """A map relative to good faces, and the same of gradients that are smoothed first."""
+    boxes = {"-relative": (POOL, 1), "-relative-smooth": (SMOOTH, SMOOTH)}
+    return [
+        MapMethod(
+            name + suffix,
+            kind,
+            _relative(base, pool, smoothed),
+            f"{words}relative to good faces, pooled{', smoothed first' * (smoothed > 1)}",
+            slow,
+            bounded=True,
+        )
+        for suffix, (pool, smoothed) in boxes.items()
+    ]
+
+
 def _registry() -> dict[str, MapMethod]:
     plq = _plq()
-    pooled, relative = f"{POOL}×{POOL} box of ln ĝ only", "relative to good faces, pooled"
+    pooled = f"{POOL}×{POOL} box of ln ĝ only"
     methods = [
         MapMethod("plq", "plq", plq, "weights l1, the paper's"),
         MapMethod("plq-sum", "plq", _plq("sum"), "weights of the released code"),
@@ -255,30 +275,18 @@ def _registry() -> dict[str, MapMethod]:
         MapMethod("plq-directions-4", "plq", _plq(directions=4), "4 random directions"),
         MapMethod("plq-directions-16", "plq", _plq(directions=16), "16 random directions", True),
         MapMethod("plq-pooled", "plq", _pooled(plq), pooled),
-        MapMethod("plq-relative", "plq", _relative(plq), relative, bounded=True),
-        MapMethod(
-            "plq-directions-4-relative",
-            "plq",
-            _relative(_plq(directions=4)),
-            f"4 random directions, {relative}",
-            bounded=True,
-        ),
-        MapMethod(
-            "plq-directions-16-relative",
-            "plq",
-            _relative(_plq(directions=16)),
-            f"16 random directions, {relative}",
-            slow=True,
-            bounded=True,
-        ),
     ]
+    for name, base, words, slow in (
+        ("plq", plq, "", False),
+        ("plq-directions-4", _plq(directions=4), "4 random directions, ", False),
+        ("plq-directions-16", _plq(directions=16), "16 random directions, ", True),
+    ):
+        methods += _relatives(name, "plq", base, words, slow)
     for name, (kind, build, description, slow) in _BASES.items():
         of_kind = cast("Literal['other', 'control']", kind)
         methods.append(MapMethod(name, of_kind, build, description, slow))
         if name not in _WITHOUT_RELATIVE:
-            methods.append(
-                MapMethod(f"{name}-relative", of_kind, _relative(build), relative, slow, True)
-            )
+            methods += _relatives(name, of_kind, build, "", slow)
     methods += [
         MapMethod("random", "control", _random, "uniform noise, seeded per image", bounded=True),
         MapMethod("centre", "control", _centre, "Gaussian, σ a quarter of the side", bounded=True),

@@ -55,6 +55,7 @@ def calibrate(
     images: Iterable[Tensor],
     *,
     pool: int = 5,
+    smoothed: int = 1,
     keep: int = 256,
     source: str = "",
 ) -> Calibration:
@@ -74,6 +75,7 @@ def calibrate(
             good from 40 good faces as from 75, and worse from 10.
         pool (int): k of the reference, odd; see
             :func:`~captum_plq.reference_quality.gradient_reference`.
+        smoothed (int): Box over which its gradients are averaged first, odd; likewise.
         keep (int): How many good faces to keep at most: with more than twice as many faces, the
             good ones are these best ``keep``.
         source (str): Where the images came from, for the record.
@@ -108,11 +110,12 @@ def calibrate(
     scaling = QualityScaling(2 * math.log(19) / (high - low), float(np.mean(qualities)))
     good = [(q, face) for q, face in best if q >= np.median(qualities)]
     logs = torch.stack([face for _, face in good])
-    reference = gradient_reference(logs, pool)
+    reference = gradient_reference(logs, pool, smoothed)
+    plain = reference if smoothed == 1 else gradient_reference(logs, pool)
     q_good = torch.tensor([q for q, _ in good], dtype=torch.float64)
     factors = scaling_factor(q_good, scaling, method.target_scalar).log()
-    centre, border = _regions(reference.mean)
-    levels = [float(reference.mean[place].median() + factors.mean()) for place in (centre, border)]
+    centre, border = _regions(plain.mean)
+    levels = [float(plain.mean[place].median() + factors.mean()) for place in (centre, border)]
     gamma = -sum(levels) / math.log(10)
     maps = pixel_quality((logs + factors.view(-1, 1, 1)).exp(), gamma)
     in_centre, at_border = (maps[:, place].median(1).values for place in (centre, border))

@@ -96,6 +96,7 @@ class Calibration:
         if self.reference is not None:
             header["pool"] = self.reference.pool
             header["pooled_spread"] = self.reference.pooled_spread
+            header["smoothed"] = self.reference.smoothed
         return header
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -293,7 +294,10 @@ def _from_parts(header: dict[str, Any], arrays: dict[str, Any]) -> Calibration:
     pool, pooled_spread = header["pool"], _number(header["pooled_spread"])
     if not (isinstance(pool, int) and pool % 2 == 1 and pool > 0 and pooled_spread > 0):
         raise ValueError("its pooling is not by an odd number of pixels, or has no spread")
-    reference = GradientReference(maps["mean"], maps["spread"], pool, pooled_spread)
+    smoothed = header.get("smoothed", 1)  # files from before there was such a thing lack it
+    if not (isinstance(smoothed, int) and smoothed % 2 == 1 and smoothed > 0):
+        raise ValueError("its smoothing is not by an odd number of pixels")
+    reference = GradientReference(maps["mean"], maps["spread"], pool, pooled_spread, smoothed)
     return Calibration(reference=reference, **values)
 
 

@@ -36,6 +36,12 @@ def add_calibrate(commands: Any) -> None:
     add("--aligned", action="store_true", help="images are aligned face crops")
     add("-o", "--output", type=Path, required=True, metavar="FILE",
         help="the calibration file to write, e.g. mine.npz")  # fmt: skip
+    for name, default, words in (
+        ("--pool", 5, "deviations from good faces are averaged over"),
+        ("--smooth", 1, "gradients are averaged over first"),
+    ):
+        add(name, type=int, default=default, metavar="K",
+            help=f"side of the box that {words}, odd (default: {default})")  # fmt: skip
     add_method(parser)
     parser.set_defaults(run=_calibrate, gamma=None)
 
@@ -48,6 +54,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         settings_of(arguments),
         checkpoint=arguments.checkpoint,
         aligned=arguments.aligned,
+        pool=arguments.pool,
+        smoothed=arguments.smooth,
     )
     for line in lines:
         print(line)
@@ -66,6 +74,8 @@ def run_calibrate(
     *,
     checkpoint: Path | None = None,
     aligned: bool = False,
+    pool: int = 5,
+    smoothed: int = 1,
 ) -> tuple[list[str], dict[str, str]]:
     """Calibrates a network on the images of a folder and writes the file.
 
@@ -80,6 +90,8 @@ def run_calibrate(
         checkpoint (Path, optional): Weight file of a network that needs one.
         aligned (bool): The images are aligned face crops. Otherwise the surest face of each is
             found and aligned.
+        pool (int): As of :func:`~captum_plq.calibration.calibrate`.
+        smoothed (int): Likewise.
 
     Returns:
         *tuple[list[str], dict[str, str]]*: lines for the person who asked, and of the images
@@ -107,6 +119,8 @@ def run_calibrate(
     found = calibrate(
         explainer.plq,
         _batches(crops, explainer.device),
+        pool=pool,
+        smoothed=smoothed,
         source=f"{directory.resolve().name}, {'aligned crops' if aligned else 'detected faces'}",
     )
     found = replace(found, left_out=len(left_out))
@@ -132,9 +146,11 @@ def describe(found: Calibration) -> list[str]:
     ]
     if reference is not None:
         unknown = float(reference.mean.isnan().double().mean())
+        k = reference.smoothed
         lines.append(
             f"reference map of the {found.good_faces} good faces: spread of ln ĝ "
             f"{float(reference.spread.nanmedian()):.2f}, box {reference.pool}×{reference.pool}"
+            + (f", smoothed {k}×{k}" if k > 1 else "")
             + (f"; {unknown:.1%} of the places show no gradient" if unknown else "")
         )
     if found.faces < 100:

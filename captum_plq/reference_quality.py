@@ -10,7 +10,8 @@ faces, place by place,
 .. math:: z_{ij} = \frac{\ln \hat g_{ij} - \mu_{ij}}{s_{ij}}, \qquad
           p_{ij} = \sigma\!\left(1.702\,\frac{\bar z_{ij}}{t}\right)
 
-where :math:`\bar z` is the mean of z over a k×k box, and t its spread over good faces. Eq. 6 is
+where :math:`\bar z` is the mean of z over a k×k box, and t its spread over good faces. On request ĝ
+is itself averaged over a box first (``smoothed``). Eq. 6 is
 :math:`\sigma(2 \ln \hat g + \gamma \ln 10)`: this is its form, with a γ and a slope of each
 place's own. Nothing is divided out per image, so maps of different images can be compared.
 
@@ -64,15 +65,18 @@ class GradientReference(NamedTuple):
         pool (int): k, side of the box, odd.
         pooled_spread (float): t, root mean square over places and good faces of the deviation
             after pooling; below 1, as neighbours differ.
+        smoothed (int): Side of the box over which ĝ is averaged before its logarithm, odd; 1:
+            not at all.
     """
 
     mean: Tensor
     spread: Tensor
     pool: int
     pooled_spread: float
+    smoothed: int = 1
 
 
-def gradient_reference(log_merged: Tensor, pool: int = 5) -> GradientReference:
+def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> GradientReference:
     r"""Mean and spread of the logarithm of the merged gradients of good faces.
 
     Sums are taken in float64, one face at a time. Zero gradients are left out of both. A place
@@ -85,32 +89,38 @@ def gradient_reference(log_merged: Tensor, pool: int = 5) -> GradientReference:
             is 0.
         pool (int): k, side in pixels of the box over which deviations will be averaged; odd.
             The default, 5, is what the measurements were made with; 1 pools nothing.
+        smoothed (int): Side in pixels of a box over which ĝ itself is averaged, of these faces
+            and of those that will be compared; odd. The default, 1, averages nothing. With
+            ``pool=7, smoothed=7`` squares of 10 px and more are found more surely, and the map
+            is coarser.
 
     Returns:
         *GradientReference*: float32.
 
     Raises:
-        ValueError: if there are fewer than two faces, ``pool`` is not odd, or no two faces have
-            gradients, or different ones, at any one place.
+        ValueError: if there are fewer than two faces, ``pool`` or ``smoothed`` is not odd, or no
+            two faces have gradients, or different ones, at any one place.
 
     Examples::
 
         >>> reference = gradient_reference(merge_channels(attributions).log())
     """
-    _require_odd(pool)
+    _require_odd("pool", pool)
+    _require_odd("smoothed", smoothed)
     if log_merged.ndim != 3 or len(log_merged) < 2:
         raise ValueError(
             "A reference needs the gradients (n, H, W) of at least two faces, but got "
             f"{tuple(log_merged.shape)}."
         )
-    count = torch.isfinite(log_merged).sum(0)
-    known = (count >= 2) & (2 * count >= len(log_merged))
-    total = torch.zeros(log_merged.shape[1:], dtype=torch.float64, device=log_merged.device)
-    for face in log_merged:
+    logs = _smoothed(log_merged.double().exp(), smoothed).log() if smoothed > 1 else log_merged
+    count = torch.isfinite(logs).sum(0)
+    known = (count >= 2) & (2 * count >= len(logs))
+    total = torch.zeros(logs.shape[1:], dtype=torch.float64, device=logs.device)
+    for face in logs:
         total += torch.where(torch.isfinite(face), face.double(), 0.0)
     mean = torch.where(known, total / count, torch.nan)
     squares = torch.zeros_like(total)
-    for face in log_merged:
+    for face in logs:
         squares += torch.where(torch.isfinite(face), (face.double() - mean).square(), 0.0)
     spread = torch.where(known, (squares / (count - 1)).sqrt(), torch.nan)
     if not bool((spread > 0).any()):
@@ -118,7 +128,7 @@ def gradient_reference(log_merged: Tensor, pool: int = 5) -> GradientReference:
             "The faces show the same gradients, or none, at every place: no spread can be told. "
             "Give different images of faces."
         )
-    reference = GradientReference(mean.float(), spread.float(), pool, 1.0)
+    reference = GradientReference(mean.float(), spread.float(), pool, 1.0, smoothed)
     pooled = [gradient_deviation(face.double().exp(), reference)[known] for face in log_merged]
     mean_square = torch.stack([z.square().mean() for z in pooled]).mean()
     return reference._replace(pooled_spread=float(mean_square.sqrt()))
@@ -149,7 +159,7 @@ def gradient_deviation(
             f"The reference is of images of size {tuple(reference.mean.shape)}, but these "
             f"gradients are of size {tuple(merged.shape[-2:])}."
         )
-    g = at_least_float32(merged)
+    g = _smoothed(at_least_float32(merged), reference.smoothed)
     mean, spread = reference.mean.to(g), reference.spread.to(g)
     known = mean.isfinite()
     smallest = torch.finfo(g.dtype).tiny
@@ -200,6 +210,10 @@ def _box_mean(x: Tensor, side: int) -> Tensor:
     return means.view(x.shape)
 
 
-def _require_odd(pool: int) -> None:
-    if isinstance(pool, bool) or not isinstance(pool, int) or pool < 1 or pool % 2 == 0:
-        raise ValueError(f"pool must be an odd number of pixels, 1 or more, but got {pool!r}.")
+def _smoothed(merged: Tensor, side: int) -> Tensor:
+    return merged if side == 1 else _box_mean(merged, side)
+
+
+def _require_odd(name: str, side: int) -> None:
+    if isinstance(side, bool) or not isinstance(side, int) or side < 1 or side % 2 == 0:
+        raise ValueError(f"{name} must be an odd number of pixels, 1 or more, but got {side!r}.")

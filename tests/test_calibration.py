@@ -114,6 +114,14 @@ def test_gamma_puts_one_half_between_middle_and_border():
     assert 0 < found.gamma_holds <= 1
 
 
+def test_boxes_change_the_reference_alone():
+    images = faces(24)
+    plain, smooth = (calibrate(method(), [images], pool=p, smoothed=k) for p, k in ((5, 1), (3, 7)))
+    assert (smooth.scaling, smooth.gamma) == (plain.scaling, plain.gamma)
+    assert (smooth.reference.pool, smooth.reference.smoothed) == (3, 7)
+    assert not torch.allclose(smooth.reference.mean, plain.reference.mean, atol=0.01)
+
+
 def test_only_the_best_are_kept_and_they_are_the_best():
     images = faces(40)
     q = SERFIQ(small_face_net(), passes=20)(images)

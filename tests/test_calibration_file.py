@@ -93,6 +93,17 @@ def test_opens_without_pickle_in_plain_numpy(calibration, tmp_path):
     assert header["scaling"] == {"alpha": 120.0, "r": 0.61}
 
 
+def test_a_file_from_before_there_was_smoothing(calibration, tmp_path):
+    path = rewritten(calibration, tmp_path / "old", header={"smoothed": "left out"})
+    assert Calibration.load(path).reference.smoothed == 1
+
+
+def test_smoothing_is_kept(calibration, tmp_path):
+    smooth = calibration.reference._replace(smoothed=7)
+    dataclasses.replace(calibration, reference=smooth).save(tmp_path / "smooth")
+    assert Calibration.load(tmp_path / "smooth").reference.smoothed == 7
+
+
 # --- files that are not one ---------------------------------------------------------------
 
 
@@ -125,6 +136,7 @@ def rewritten(calibration, path, *, header=None, **arrays):
         ({"input_size": 6}, {}, "int"),
         ({"pool": 4}, {}, "odd number"),
         ({"pooled_spread": 0}, {}, "no spread"),
+        ({"smoothed": 2}, {}, "smoothing is not by an odd"),
         ({"pooled_spread": "left out"}, {}, "no 'pooled_spread'"),
         ({}, {"mean": None}, "no 'mean'"),
         ({}, {"spread": -np.ones((6, 8))}, "0 or more"),

@@ -110,10 +110,42 @@ def test_a_reference_needs_gradients():
         gradient_reference(torch.full((3, 4, 4), -math.inf))
 
 
-@pytest.mark.parametrize("pool", [0, 2, -1, 3.0, True])
-def test_the_box_is_odd(pool):
-    with pytest.raises(ValueError, match="odd"):
-        gradient_reference(gradients().log(), pool)
+@pytest.mark.parametrize("box", [0, 2, -1, 3.0, True])
+def test_the_boxes_are_odd(box):
+    with pytest.raises(ValueError, match="pool must be an odd"):
+        gradient_reference(gradients().log(), box)
+    with pytest.raises(ValueError, match="smoothed must be an odd"):
+        gradient_reference(gradients().log(), smoothed=box)
+
+
+def smoothed_oracle(g, side):
+    """Each place the mean of what lies in the box around it and in the image."""
+    _, rows, columns = g.shape
+    half, smooth = side // 2, torch.empty_like(g)
+    for i in range(rows):
+        for j in range(columns):
+            box = g[:, max(i - half, 0) : i + half + 1, max(j - half, 0) : j + half + 1]
+            smooth[:, i, j] = box.mean((1, 2))
+    return smooth
+
+
+@pytest.mark.parametrize(("pool", "side"), [(1, 3), (3, 5)])
+def test_smoothing_first_is_the_same_of_smooth_gradients(pool, side):
+    g, other = gradients(), gradients(2, seed=3)
+    other[0, 2, 2] = 0
+    reference = gradient_reference(g.log(), pool, side)
+    plain = gradient_reference(smoothed_oracle(g, side).log(), pool)
+    assert reference.smoothed == side
+    torch.testing.assert_close(reference.mean, plain.mean)
+    torch.testing.assert_close(reference.spread, plain.spread)
+    assert reference.pooled_spread == pytest.approx(plain.pooled_spread, rel=1e-5)
+    torch.testing.assert_close(
+        relative_pixel_quality(other, reference),
+        relative_pixel_quality(smoothed_oracle(other, side), plain),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert (relative_pixel_quality(other, reference) > 0).all(), "a zero has neighbours"
 
 
 # --- the deviation and the quality --------------------------------------------------------

@@ -79,8 +79,10 @@ def test_relative_is_the_packages_own(context, images):
     assert len(good) == 3
     logs = merge_channels(plq.attribute(good)).log()
     merged = merge_channels(plq.attribute(images))
-    expected = relative_pixel_quality(merged, gradient_reference(logs, 5))
-    torch.testing.assert_close(context.maps(images)["plq-relative"], expected, rtol=1e-4, atol=1e-5)
+    maps = context.maps(images)
+    for name, boxes in {"plq-relative": (5, 1), "plq-relative-smooth": (7, 7)}.items():
+        expected = relative_pixel_quality(merged, gradient_reference(logs, *boxes))
+        torch.testing.assert_close(maps[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_pooled_is_a_geometric_mean(context, images):

@@ -34,7 +34,8 @@ def quick_commands(output: Path, device: str) -> list[str]:
         f"scaling --model tiny --batches 1,2,4 --m 20,50 --rounds 3 {where}",
         f"map-time {few} --methods {_MAPS} --random-weights none --rounds 3",
         f"random-mask {few} {maps} --sizes 10,30 --per-face 4",
-        f"misfit {few} --methods plq,plq-relative --random-weights none",
+        f"misfit --model {_NETWORK} --faces 2 --reference 12 --batch 2 {where} "
+        "--methods plq,plq-relative --random-weights none",
         f"inpainting {few} {maps} --occluders square,hand --runs 3",
         f"curves {few} {maps} --imputers mean,road --steps 5",
         f"standards {few} --methods plq,plq-relative --random-weights none",

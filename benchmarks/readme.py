@@ -44,10 +44,13 @@ _TIMED = {
 _SQUARES = {
     "plq, as in the paper": "plq",
     "relative": "plq-relative",
+    "relative, smoothed": "plq-relative-smooth",
     "relative, 4 directions": "plq-directions-4-relative",
+    "the same, smoothed": "plq-directions-4-relative-smooth",
     "relative, of Σe: no quality": "saliency-sum-relative",
     "paper's map, random weights": "plq (random weights)",
     "relative, random weights": "plq-relative (random weights)",
+    "the same, smoothed, random weights": "plq-relative-smooth (random weights)",
 }
 _FILLS = ("black", "mean", "noise", "texture", "blur")
 
@@ -70,12 +73,12 @@ def _squares(results: Path) -> list[str]:
     records = {model: _record(results / f"random-mask-{model}.json") for model in _MASKS}
     rows = []
     for words, method in _SQUARES.items():
+        found = [record["estimates"]["auroc"].get(method) for record in records.values()]
+        if not any(found):
+            continue
         cells = [
-            " / ".join(
-                _share(record["estimates"]["auroc"][method][f"middle={fill}"]["mean"])
-                for fill in _FILLS
-            )
-            for record in records.values()
+            "" if own is None else " / ".join(_share(own[f"middle={x}"]["mean"]) for x in _FILLS)
+            for own in found
         ]
         rows.append([words, *cells])
     return table(["", *_MASKS], rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,14 @@ def _all(given: argparse.Namespace, main: Main) -> int:
     failed = []
     for command in quick_commands(given.output, given.device):
         print(f"\npython -m benchmarks {command}", flush=True)
-        if main(shlex.split(command)) == 2:  # 1 is a void timing, which costs the rest nothing
+        try:
+            done = (
+                main(shlex.split(command)) != 2
+            )  # 1 is a void timing, which costs the rest nothing
+        except Exception:  # whatever is wrong with one protocol, the others go on
+            traceback.print_exc()
+            done = False
+        if not done:
             failed.append(command)
     _report(given)
     for command in failed:

@@ -10,7 +10,7 @@ from benchmarks.study_report import about
 from benchmarks.summary import ALL
 from benchmarks.tables import number, read_json, table
 
-__all__ = ["Extra", "metric_markdown", "write_metric_report"]
+__all__ = ["Extra", "interval", "metric_markdown", "write_metric_report"]
 
 Record = dict[str, Any]
 Extra = Callable[[Record], list[str]]
@@ -85,7 +85,7 @@ def _estimates(record: Record, metrics: Mapping[str, str], group: str, digits: i
         cells = [found[metric].get(method, {}).get(group) for metric in shown]
         if any(cell is not None for cell in cells):
             name = f"*{method}*" if kind == "control" else method
-            rows.append([name, *(_interval(cell, digits) for cell in cells)])
+            rows.append([name, *(interval(cell, digits) for cell in cells)])
     return [*table(["method", *shown], rows), ""]
 
 
@@ -95,7 +95,7 @@ def _comparisons(record: Record, digits: int) -> list[str]:
         if not own:
             continue
         rows = [
-            [name, _interval({**x, "mean": x["difference"]}, digits), number(x["p_holm"], ".2g")]
+            [name, interval({**x, "mean": x["difference"]}, digits), number(x["p_holm"], ".2g")]
             for name, x in own.items()
         ]
         lines += [
@@ -107,7 +107,15 @@ def _comparisons(record: Record, digits: int) -> list[str]:
     return lines
 
 
-def _interval(cell: Mapping[str, Any] | None, digits: int) -> str:
+def interval(cell: Mapping[str, Any] | None, digits: int) -> str:
+    """A mean and, where there is one, its interval; nothing for ``None``.
+
+    Args:
+
+        cell (mapping, optional): With ``mean``, ``low`` and ``high``; the last two ``None`` for one
+            image.
+        digits (int): After the point.
+    """
     if cell is None:
         return ""
     form = f".{digits}f"

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.face_sets import FaceSets
 from benchmarks.inpainting_cli import AddOptions, RunStudies
-from benchmarks.metric_report import write_metric_report
+from benchmarks.metric_report import interval, write_metric_report
 from benchmarks.misfit import METRICS, Misfit
 from benchmarks.study import Study
 from benchmarks.study_context import StudyContext
@@ -61,12 +61,8 @@ def _conditions(record: dict[str, Any]) -> list[str]:
     for metric in METRICS:
         found = record["estimates"][metric]
         rows = [
-            [group.partition("=")[2], *(_cell(own.get(group)) for own in found.values())]
+            [group.partition("=")[2], *(interval(own.get(group), 2) for own in found.values())]
             for group in groups
         ]
         lines += [f"### {metric}", "", *table(["", *found], rows), ""]
     return lines
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    return "" if found is None else f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"

@@ -80,3 +80,11 @@ def test_rows_are_of_every_condition_and_do_not_depend_on_the_batch(face_model):
     plain, relative = (whole["a", m, "reference 4 px aside"] for m in ("plq", "plq-relative"))
     assert plain["auroc"] == whole["a", "plq", "as it is"]["auroc"]
     assert relative["auroc"] != whole["a", "plq-relative", "as it is"]["auroc"]
+
+
+def test_one_face_has_no_interval():
+    from benchmarks.metric_report import interval
+
+    assert interval({"mean": 0.5, "low": None, "high": None}, 2) == "0.50"
+    assert interval({"mean": 0.5, "low": 0.25, "high": 0.75}, 2) == "0.50 [0.25, 0.75]"
+    assert interval(None, 2) == ""

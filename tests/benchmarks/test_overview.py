@@ -130,6 +130,31 @@ def test_the_quick_commands_are_commands(tmp_path, monkeypatch, capsys):
         assert f"'{tmp_path / 'a folder'}'" in command
 
 
+def test_one_protocol_that_breaks_does_not_cost_the_others(results, monkeypatch, capsys):
+    import argparse
+
+    from benchmarks import everything
+
+    ran = []
+
+    def main(arguments):
+        ran.append(arguments[0])
+        if arguments[0] == "broken":
+            raise KeyError("a bug")
+        return {"wrong": 2, "void": 1}.get(arguments[0], 0)
+
+    commands = ["good", "broken", "wrong", "void", "last"]
+    monkeypatch.setattr(everything, "quick_commands", lambda output, device: commands)
+    assert everything._all(argparse.Namespace(output=results, device="cpu"), main) == 2
+    assert ran == commands
+    printed = capsys.readouterr()
+    assert "KeyError: 'a bug'" in printed.err
+    assert [line.split()[-1] for line in printed.out.splitlines() if "failed" in line] == [
+        "broken",
+        "wrong",
+    ]
+
+
 @pytest.mark.slow
 def test_all_quick(tmp_path, capsys):
     from benchmarks.__main__ import main

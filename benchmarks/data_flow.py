@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.references import layer_and_masks
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.faces import sample_face
 from captum_plq.functional import (
@@ -100,13 +101,9 @@ def data_flow_figure() -> Figure:
 
 
 def _stochastic_embeddings(serfiq: SERFIQ, images: Tensor) -> Tensor:
-    """(m, d), unit length: the network under each of SER-FIQ's masks, one after the other."""
+    """(m, d), unit length: the network under each of SER-FIQ's masks."""
     model = serfiq.model
-    layer = model.get_submodule(serfiq.tap.locate(model, (images,)))
-    seen: list[Tensor] = []
-    with torch.no_grad(), layer.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
-        model(images)
-    masks = serfiq.masks.for_features(seen[0].shape[1:], images.device)
+    layer, masks = layer_and_masks(serfiq, images)
     copies = images.expand(len(masks), *images.shape[1:])
     scale = 1 / (1 - serfiq.masks.dropout)
     with (

@@ -74,9 +74,8 @@ def _all(given: argparse.Namespace, main: Main) -> int:
     for command in quick_commands(given.output, given.device):
         print(f"\npython -m benchmarks {command}", flush=True)
         try:
-            done = (
-                main(shlex.split(command)) != 2
-            )  # 1 is a void timing, which costs the rest nothing
+            # 1 is a void timing, which costs the rest nothing.
+            done = main(shlex.split(command)) != 2
         except Exception:  # whatever is wrong with one protocol, the others go on
             traceback.print_exc()
             done = False

@@ -89,8 +89,14 @@ class MapSubject(Subject):
         images = None if self.reference is None else torch.cat(self.reference_batches())
         return self.of(with_random_weights(self.model, self.seed, images=images))
 
-    def of(self, model: nn.Module) -> MapSubject:
-        """The same of another network; nothing made for this one is taken over."""
+    def of(self, model: nn.Module, reference: Tensor | None = None) -> MapSubject:
+        """The same of another network, or reference; nothing made for this one is taken over.
+
+        Args:
+
+            model (nn.Module): The network.
+            reference (Tensor, optional): Reference faces. ``None``: the same.
+        """
         return MapSubject(
             model,
             self.low,
@@ -99,6 +105,6 @@ class MapSubject(Subject):
             self.dropout,
             self.seed,
             self.rows,
-            self.reference,
+            self.reference if reference is None else reference,
             self.batch,
         )

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.map_subject import MapSubject
 from benchmarks.mask_scores import auroc
 from benchmarks.random_squares import spoil
 from benchmarks.study import Row
@@ -169,19 +168,8 @@ class Misfit:
         if condition not in self._contexts:
             subject = context.subject
             reference = REFERENCES[condition](torch.cat(subject.reference_batches()))
-            other = MapSubject(
-                subject.model,
-                subject.low,
-                subject.high,
-                subject.passes,
-                subject.dropout,
-                subject.seed,
-                subject.rows,
-                reference,
-                subject.batch,
-            )
-            random = subject.random.model
-            other.__dict__["random"] = other.of(random)
+            other = subject.of(subject.model, reference)
+            other.__dict__["random"] = other.of(subject.random.model)
             self._contexts[condition] = StudyContext(
                 context.model, other, context.methods, context.failed
             )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.subject import Attribute, Build, Subject
 from captum_plq import SERFIQ
 
-__all__ = ["naive_plq", "official_serfiq", "reference"]
+__all__ = ["layer_and_masks", "naive_plq", "official_serfiq", "reference"]
 
 
 def naive_plq(
@@ -95,7 +95,7 @@ def reference(whole_network: bool) -> Build:
 
         def attribute(images: Tensor, node: Tensor) -> Tensor:
             if not found:
-                found.append(_layer_and_masks(serfiq, images))
+                found.append(layer_and_masks(serfiq, images))
             layer, masks = found[0]
             model, p = subject.model, subject.dropout
             if whole_network:
@@ -115,7 +115,14 @@ def _quality(stochastic: Tensor) -> Tensor:
     return 2 * torch.sigmoid(-distances)
 
 
-def _layer_and_masks(serfiq: SERFIQ, images: Tensor) -> tuple[nn.Module, Tensor]:
+def layer_and_masks(serfiq: SERFIQ, images: Tensor) -> tuple[nn.Module, Tensor]:
+    """The embedding layer that SER-FIQ found, and its masks (m, ...), true where kept.
+
+    Args:
+
+        serfiq (SERFIQ): Around the network.
+        images (Tensor): (B, C, H, W), an example.
+    """
     with torch.no_grad():
         _, features, _ = serfiq.tap.features(serfiq.model, (images[:1],))
     layer = serfiq.model.get_submodule(serfiq.tap.locate(serfiq.model, (images,)))

@@ -25,7 +25,7 @@ __all__ = [
     "guided_gradcam",
     "integrated_gradients",
     "kernel_shap",
-    "last_convolution",
+    "last_spatial_convolution",
     "layer_gradcam",
     "occlusion",
     "plain",
@@ -108,10 +108,11 @@ def deep_lift(subject: Subject) -> Attribute:
 
 
 def layer_gradcam(subject: Subject) -> Attribute:
-    """LayerGradCam of the last convolution, scaled up to the images, (B, C, H, W)."""
-    method = attr.LayerGradCam(subject.quality_model, last_convolution(subject.model))
+    """LayerGradCam of the last spatial convolution, scaled up to the images, (B, C, H, W)."""
+    layers = _SpatialLayer(subject.model)
 
     def attribute(images: Tensor, node: Tensor) -> Tensor:
+        method = attr.LayerGradCam(subject.quality_model, layers.of(images))
         small = _tensor(method.attribute(images, additional_forward_args=(node,)))
         size = (int(images.shape[-2]), int(images.shape[-1]))
         return _tensor(attr.LayerAttribution.interpolate(small, size, "bilinear")).expand_as(images)
@@ -120,9 +121,14 @@ def layer_gradcam(subject: Subject) -> Attribute:
 
 
 def guided_gradcam(subject: Subject) -> Attribute:
-    """GuidedGradCam of the last convolution."""
-    layer = last_convolution(subject.model)
-    return plain(lambda model: attr.GuidedGradCam(model, layer))(subject)
+    """GuidedGradCam of the last spatial convolution."""
+    layers = _SpatialLayer(subject.model)
+
+    def attribute(images: Tensor, node: Tensor) -> Tensor:
+        method = attr.GuidedGradCam(subject.quality_model, layers.of(images))
+        return _tensor(method.attribute(images, additional_forward_args=(node,)))
+
+    return attribute
 
 
 def occlusion(subject: Subject) -> Attribute:
@@ -184,16 +190,49 @@ def grid_of_cells(images: Tensor, cells: int = CELLS) -> Tensor:
     return (rows[:, None] * cells + columns).expand(1, images.shape[1], height, width)
 
 
-def last_convolution(model: nn.Module) -> nn.Module:
-    """The last 2-D convolution in the order of definition.
+class _SpatialLayer:
+    """:func:`last_spatial_convolution` of a network, found at the first images."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.found: nn.Module | None = None
+
+    def of(self, images: Tensor) -> nn.Module:
+        if self.found is None:
+            self.found = last_spatial_convolution(self.model, images)
+        return self.found
+
+
+def last_spatial_convolution(model: nn.Module, images: Tensor) -> nn.Module:
+    """The last 2-D convolution to run whose output has more than one position.
+
+    MobileFaceNets end in a convolution over the whole map: its output is 1×1 and tells no place.
+
+    Args:
+
+        model (nn.Module): The network.
+        images (Tensor): (B, C, H, W); the first is put through.
 
     Raises:
-        ValueError: if the network has none.
+        ValueError: if the network runs none.
     """
+    ran: list[nn.Module] = []
+
+    def note(layer: nn.Module, _: Any, output: Tensor) -> None:
+        if output.shape[-2] * output.shape[-1] > 1:
+            ran.append(layer)
+
     convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    if not convolutions:
-        raise ValueError("the network has no 2-D convolution")
-    return convolutions[-1]
+    handles = [layer.register_forward_hook(note) for layer in convolutions]
+    try:
+        with torch.no_grad():
+            model(images[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not ran:
+        raise ValueError("the network has no 2-D convolution with an output of more than 1×1")
+    return ran[-1]
 
 
 def _tensor(attributions: Any) -> Tensor:

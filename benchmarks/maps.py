@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from captum import attr
 from torch import Tensor
 
+from benchmarks.map_checks import check_maps
 from benchmarks.map_subject import MapSubject
 from benchmarks.methods import METHODS
 from captum_plq import PixelQualityAttribution
@@ -173,7 +174,7 @@ def _pooled(base: BuildMap) -> BuildMap:
         explain = base(subject)
 
         def pooled(images: Tensor) -> Tensor:
-            merged = explain(images)
+            merged = _checked(explain, images)
             logs = merged.clamp_min(torch.finfo(merged.dtype).tiny).log()
             means = F.avg_pool2d(logs[:, None], POOL, 1, POOL // 2, count_include_pad=False)
             return means[:, 0].exp()
@@ -188,12 +189,17 @@ def _relative(base: BuildMap, pool: int = POOL, smoothed: int = 1) -> BuildMap:
 
     def build(subject: MapSubject) -> ExplainMap:
         explain = base(subject)
-        merged = torch.cat([explain(part) for part in subject.reference_batches()])
+        merged = torch.cat([_checked(explain, part) for part in subject.reference_batches()])
         logs = merged[subject.good_reference.to(merged.device)].log()
         reference = gradient_reference(logs, pool, smoothed)
-        return lambda images: relative_pixel_quality(explain(images), reference)
+        return lambda images: relative_pixel_quality(_checked(explain, images), reference)
 
     return build
+
+
+def _checked(explain: ExplainMap, images: Tensor) -> Tensor:
+    """A map that others are made from: what is wrong with it no longer shows in these."""
+    return check_maps(explain(images), (len(images), *images.shape[-2:]))
 
 
 def _random(subject: MapSubject) -> ExplainMap:

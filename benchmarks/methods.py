@@ -103,8 +103,10 @@ METHODS: dict[str, Method] = {
         Method("guided-backprop", "other", captum.plain(attr.GuidedBackprop), _RELU),
         Method("deconvolution", "other", captum.plain(attr.Deconvolution), _RELU),
         Method("deep-lift", "other", captum.deep_lift, f"{_BLACK}; no rule for PReLU and GELU"),
-        Method("layer-gradcam", "other", captum.layer_gradcam, "last convolution, scaled up"),
-        Method("guided-gradcam", "other", captum.guided_gradcam, "last convolution"),
+        Method(
+            "layer-gradcam", "other", captum.layer_gradcam, "last spatial convolution, scaled up"
+        ),
+        Method("guided-gradcam", "other", captum.guided_gradcam, "last spatial convolution"),
         Method(
             "smoothgrad", "other", captum.smoothgrad, f"{SAMPLES} samples, sd 0.1 of range", True
         ),

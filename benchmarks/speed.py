@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.conditions import conditions_set, current_conditions
 from benchmarks.cost import OperatorCost, counted_passes
 from benchmarks.floor import Rates, floor_seconds, measure_rates
+from benchmarks.map_checks import check_maps
 from benchmarks.memory import METHOD, peak_bytes
 from benchmarks.methods import REFERENCE, REPEATED, Method
 from benchmarks.models import BenchmarkModel
@@ -134,10 +135,7 @@ class _Prepared:
     def check(self, output: Tensor) -> None:
         gives_maps = self.method.gives == "attribution"
         expected = self.images.shape if gives_maps else self.images.shape[:1]
-        if output.shape != expected:
-            raise ValueError(f"returned shape {tuple(output.shape)}, not {tuple(expected)}")
-        if not bool(torch.isfinite(output).all()):
-            raise ValueError("returned NaN or infinite values")
+        check_maps(output, tuple(expected))
 
 
 def _measure(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.map_checks import check_maps
 from benchmarks.map_subject import MapSubject
 from benchmarks.maps import ExplainMap, MapMethod
 from captum_plq._state import untouched_rng
@@ -60,7 +61,8 @@ class StudyContext:
             images (Tensor): (B, 3, H, W), 0–255.
 
         Returns:
-            *dict[str, Tensor]*: (B, H, W) each, ≥ 0 and finite; high for useful pixels.
+            *dict[str, Tensor]*: (B, H, W) each, ≥ 0, finite and not constant; high for useful
+            pixels.
         """
         found = {}
         for method in self.methods:
@@ -110,12 +112,7 @@ class StudyContext:
                 explain = self.explain(method)
             with _seeded(self.subject.seed):
                 maps = explain(images).detach()
-        expected = (len(images), *images.shape[-2:])
-        if tuple(maps.shape) != expected:
-            raise ValueError(f"returned shape {tuple(maps.shape)}, not {expected}")
-        if not bool(torch.isfinite(maps).all()):
-            raise ValueError("returned NaN or infinite values")
-        return maps
+        return check_maps(maps, (len(images), *images.shape[-2:]))
 
     def _prepare(self, method: MapMethod) -> None:
         explain = method.build(self.subject)

@@ -4,9 +4,11 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from benchmarks.captum_methods import grid_of_cells, last_convolution
+from benchmarks.captum_methods import grid_of_cells, last_spatial_convolution
+from benchmarks.map_checks import check_maps
 from benchmarks.methods import METHODS, REFERENCE, REPEATED, select_methods
 from benchmarks.references import official_serfiq
+from benchmarks.subject import Subject
 from captum_plq import SERFIQ, PixelQualityAttribution
 from tests.conftest import assert_untouched, snapshot
 
@@ -82,7 +84,20 @@ def test_grid_of_cells():
     assert (grid == 8).sum() == 3 * 2 * 4
 
 
-def test_last_convolution(subject):
-    assert last_convolution(subject.model) is subject.model[3]
+def test_last_spatial_convolution(subject, images):
+    found = last_spatial_convolution(subject.model, images)
+    assert found is subject.model[3]
+    over_the_map = torch.nn.Conv2d(12, 12, 7, groups=12).double()  # as MobileFaceNets have it
+    network = torch.nn.Sequential(*subject.model[:5], over_the_map, *subject.model[5:6])
+    assert last_spatial_convolution(network, images) is found
     with pytest.raises(ValueError, match="no 2-D convolution"):
-        last_convolution(torch.nn.Linear(2, 2))
+        last_spatial_convolution(torch.nn.Linear(28, 2).double(), images)
+
+
+def test_gradcam_of_a_network_that_ends_in_one_position(subject, images):
+    head = [torch.nn.Conv2d(12, 12, 7, groups=12), torch.nn.Flatten(), torch.nn.Linear(12, 8)]
+    network = torch.nn.Sequential(*subject.model[:5], *(layer.double() for layer in head)).eval()
+    ends = Subject(network, subject.low, subject.high, passes=20, rows=8)
+    for name in ("layer-gradcam", "guided-gradcam"):
+        found = run(name, ends, images)
+        assert check_maps(found, tuple(images.shape)) is found

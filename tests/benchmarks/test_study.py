@@ -8,8 +8,9 @@ from torch import nn
 
 from benchmarks.conditions import current_conditions
 from benchmarks.face_sets import FaceSets
+from benchmarks.map_checks import check_maps
 from benchmarks.map_subject import MapSubject
-from benchmarks.maps import MapMethod, select_maps
+from benchmarks.maps import MapMethod, _relative, select_maps
 from benchmarks.study import raw_path, run_study
 from benchmarks.study_context import StudyContext
 from captum_plq.models import FaceModel, ModelSpec
@@ -124,3 +125,28 @@ def test_a_method_that_fails_midway_keeps_no_rows(run):
     assert study.failed == {"bad": "LookupError: no more"}
     assert {r["method"] for r in study.rows} == {"plq", "random"}
     assert run.go(Means(), extra=[bad]).failed == study.failed
+
+
+@pytest.mark.parametrize(
+    ("maps", "reason"),
+    [
+        (lambda images: torch.full_like(images[:, 0], 0.3), "2 of 2 maps have one value"),
+        (lambda images: images[:, 0] * torch.nan, "NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, relative):
+    build = (lambda subject: maps) if not relative else _relative(lambda subject: maps)
+    study = run.go(Means(), extra=[MapMethod("void", "other", build, bounded=True)])
+    assert reason in study.failed["void"]
+    assert {r["method"] for r in study.rows} == {"plq", "random"}
+
+
+def test_one_value_scaled_up_is_constant():
+    one = torch.rand(64, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    scaled = torch.nn.functional.interpolate(one, (112, 112), mode="bilinear")[:, 0]
+    with pytest.raises(ValueError, match="constant: 64 of 64"):
+        check_maps(scaled, (64, 112, 112))
+    sure = scaled.clone()
+    sure[:, 3, 4] *= 1.001
+    assert check_maps(sure, (64, 112, 112)) is sure

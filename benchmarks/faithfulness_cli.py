@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.amend import add_amend
 from benchmarks.captum_metrics_cli import add_captum_metrics
 from benchmarks.curves_cli import add_curves
 from benchmarks.edc_cli import add_edc
@@ -31,3 +32,4 @@ def add_faithfulness(protocols: Any) -> None:
     add_recognition(protocols)
     add_edc(protocols)
     add_map_time(protocols)
+    add_amend(protocols)

@@ -16,12 +16,21 @@ _DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2
 
 def about(record: dict[str, Any]) -> str:
     """Network, faces and conditions of a summary, in one paragraph."""
-    faces, sessions = record["faces"], [Conditions(**x) for x in record["sessions"]]
-    when = "; ".join(f"{session.line()}; {session.date}" for session in sessions)
-    return (
+    faces = record["faces"]
+    text = (
         f"{record['source']} (network {record['network']}). {faces['evaluated']} faces evaluated, "
-        f"{faces['reference']} others as reference ({faces['about']}, {faces['digest']}). {when}."
+        f"{faces['reference']} others as reference ({faces['about']}, {faces['digest']}). "
+        f"{_when(record['sessions'])}."
     )
+    for again in record.get("reruns", []):
+        names = ", ".join(f"`{name}`" for name in again["methods"])
+        text += f" Measured again: {names} ({again['why']}): {_when(again['sessions'])}."
+    return text
+
+
+def _when(sessions: Sequence[dict[str, Any]]) -> str:
+    given = [Conditions(**session) for session in sessions]
+    return "; ".join(f"{session.line()}; {session.date}" for session in given)
 
 
 def interval(mean: float, low: float | None, high: float | None, sign: str = "+") -> str:

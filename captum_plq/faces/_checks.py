@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MissingExtraError", "faces_extra", "require_landmarks", "require_rgb"]
+__all__ = ["ImageError", "MissingExtraError", "faces_extra", "require_landmarks", "require_rgb"]
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message names it and says what to do."""
 
 
 class MissingExtraError(ImportError):
@@ -32,8 +36,8 @@ def faces_extra() -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingExtraError(
-            f"captum_plq.faces needs Pillow, dlib and face_recognition_models, but {error.name} "
-            "could not be imported; run: pip install 'captum-plq[faces]'",
+            f"captum_plq.faces needs Pillow, simplejpeg, dlib and face_recognition_models, but "
+            f"{error.name} could not be imported; run: pip install 'captum-plq[faces]'",
             name=error.name,
         ) from error
 

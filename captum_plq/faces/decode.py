@@ -3,48 +3,64 @@
 from __future__ import annotations
 
 import os
-import warnings
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces._checks import faces_extra
+from captum_plq.faces._checks import ImageError, faces_extra
+from captum_plq.faces._jpeg_damage import jpeg_damage
+from captum_plq.faces._regular_file import read_regular_file
+from captum_plq.faces._strict_pillow import formats_here, strict_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["ImageError", "load_image"]
 
-
-class ImageError(ValueError):
-    """A file that cannot be used as an image; the message names it and says what to do."""
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_BAND = 1_000_000  # pixels converted at a time
 
 
 def load_image(
-    path: str | os.PathLike[str], *, max_pixels: int = 50_000_000, min_side: int = 16
+    path: str | os.PathLike[str],
+    *,
+    max_pixels: int = 50_000_000,
+    min_side: int = 16,
+    max_bytes: int = 200_000_000,
 ) -> NDArray[np.uint8]:
-    """Reads an image file the way a viewer would show it.
+    """Reads an image file the way a viewer would show it, or not at all if it is damaged.
 
     The EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to
     8 bits, and of an animation the first frame is taken. Colour profiles are not applied.
 
+    JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000, AVIF and PPM are read, whatever a file is called;
+    the photographs of a burst or a panorama (MPO) are JPEG. Only regular files are opened.
+
+    How surely damage is found depends on the format. PNG has checksums, all of which are
+    compared. In JPEG, also within TIFF, everything is refused that libjpeg warns of, and so are
+    runs of zeros that are no picture; a single changed byte often passes. The other formats have
+    no checksums: what is missing is found, and what cannot be decoded, but not a changed value.
+
     Args:
 
-        path (str or PathLike): The file, of any format that Pillow reads.
+        path (str or PathLike): The file.
         max_pixels (int): Files of more pixels are refused before their pixels are decoded.
             Pillow's own limit (twice ``PIL.Image.MAX_IMAGE_PIXELS``, as a rule 179 million)
             holds in any case.
         min_side (int): Images of which a side is shorter, in pixels, are refused.
+        max_bytes (int): Longer files are refused unread.
 
     Returns:
         *ndarray*: (H, W, 3), uint8, RGB, writable.
 
     Raises:
-        ImageError: if the file is missing, a directory, not an image, truncated or otherwise
+        ImageError: if the file is missing, no regular file, not an image, truncated or otherwise
             damaged, too large, too small, or holds pixels whose value range is unknown
             (floating point, or integers beyond 16 bits).
-        MissingExtraError: if Pillow is not installed.
+        MissingExtraError: if Pillow is not installed, or, for a JPEG image, simplejpeg.
 
     Examples::
 
@@ -55,35 +71,39 @@ def load_image(
     with faces_extra():
         from PIL import Image, UnidentifiedImageError
 
-    name = os.fspath(path)
-    if os.path.isdir(name):
-        raise ImageError(f"{name} is a directory; name an image file in it.")
-    if not os.path.exists(name):
-        raise ImageError(f"{name} does not exist; check the path.")
-    with warnings.catch_warnings():
-        # Pillow warns of large images and of damaged metadata; whatever matters is raised.
-        warnings.simplefilter("ignore")
+    name = os.fsdecode(path)
+    data = read_regular_file(name, max_bytes)
+    formats = formats_here()
+    with strict_pillow():
         try:
-            with Image.open(name) as image:
+            with Image.open(BytesIO(data), formats=list(formats)) as image:
                 _require_size(name, image.size, max_pixels, min_side)
+                _require_whole(image, data)
                 image.load()
-                return _to_rgb(name, _upright(image))
-        except ImageError:
+                upright = _upright(image)
+                pixels = _to_rgb(name, image)
+            return np.ascontiguousarray(upright(pixels))
+        except (ImageError, ImportError):
             raise
         except UnidentifiedImageError as error:
-            raise ImageError(
-                f"{name} is not an image that Pillow can read; save it as JPEG or PNG."
-            ) from error
+            raise ImageError(_unidentified(name, data, formats.values())) from error
         except Image.DecompressionBombError as error:
             raise ImageError(
                 f"{name} has more pixels than Pillow will decode; scale it down."
             ) from error
-        except PermissionError as error:
-            raise ImageError(f"{name} may not be read; check its permissions.") from error
         except Exception as error:  # Pillow's readers raise whatever their parsing runs into.
             raise ImageError(
                 f"{name} is truncated or damaged ({error}); get it again or save it anew."
             ) from error
+
+
+def _unidentified(name: str, data: bytes, formats: Iterable[str]) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return f"{name} is a HEIC photo, which cannot be read; export it as JPEG or PNG."
+    return (
+        f"{name} is not an image of a format that is read ({', '.join(formats)}), or is damaged "
+        "where it says so; save it as JPEG or PNG."
+    )
 
 
 def _require_size(name: str, size: tuple[int, int], max_pixels: int, min_side: int) -> None:
@@ -99,46 +119,84 @@ def _require_size(name: str, size: tuple[int, int], max_pixels: int, min_side: i
         )
 
 
-def _upright(image: Image) -> Image:
-    """Applies the EXIF orientation.
+def _require_whole(image: Image, data: bytes) -> None:
+    """Looks for damage that Pillow passes over.
 
-    Not by ``ImageOps.exif_transpose``, which also writes the other tags anew and fails where
-    one of them is damaged.
+    Raises:
+        ValueError, OSError, SyntaxError: if there is any.
     """
-    from PIL.Image import Transpose
+    from PIL import Image as PillowImage
 
+    if image.format == "PNG":  # the checksums that no pixel depends on, and those of the pixels
+        with PillowImage.open(BytesIO(data), formats=["PNG"]) as again:
+            again.verify()
+    for jpeg in _jpegs(image, data):
+        damage = jpeg_damage(jpeg)
+        if damage is not None:
+            raise ValueError(damage)
+
+
+def _jpegs(image: Image, data: bytes) -> Iterator[bytes]:
+    """The JPEG data that the pixels come from."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    if image.format in ("JPEG", "MPO"):
+        yield data
+    elif isinstance(image, TiffImageFile) and image.info.get("compression") == "jpeg":
+        tags = image.tag_v2
+        tables = tags.get(347, b"")[:-2]
+        offsets, lengths = (273, 279) if 273 in tags else (324, 325)  # strips or tiles
+        for offset, length in zip(tags[offsets], tags[lengths], strict=True):
+            yield tables + data[offset + (2 if tables else 0) : offset + length]
+
+
+def _upright(image: Image) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """What brings the pixels to the EXIF orientation.
+
+    Not ``ImageOps.exif_transpose``, which also writes the other tags anew and fails where one of
+    them is damaged.
+    """
     try:
         orientation = image.getexif().get(0x0112, 1)
     except Exception:  # damaged throughout: there is no orientation to be had
-        return image
-    steps = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
+        orientation = 1
+    steps: dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+        2: np.fliplr,
+        3: lambda pixels: np.rot90(pixels, 2),
+        4: np.flipud,
+        5: lambda pixels: pixels.swapaxes(0, 1),
+        6: lambda pixels: np.rot90(pixels, -1),
+        7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+        8: np.rot90,
     }
-    return image.transpose(steps[orientation]) if orientation in steps else image
+    return steps.get(orientation, lambda pixels: pixels)
 
 
 def _to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
-    """Brings any of Pillow's modes to (H, W, 3) uint8."""
-    from PIL import Image as PillowImage
-
+    """Brings any of Pillow's modes to (H, W, 3) uint8, a band at a time to save memory."""
     if image.mode == "F":
         raise ImageError(
             f"{name} holds floating-point pixels, whose range the file does not tell; "
             "save it with 8 or 16 bits."
         )
-    if image.mode.startswith("I"):
-        return _sixteen_bit_to_rgb(name, image)
+    convert = _sixteen_bit_to_rgb if image.mode.startswith("I") else _eight_bit_to_rgb
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = convert(name, image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def _eight_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
+    from PIL import Image as PillowImage
+
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = PillowImage.new("RGBA", rgba.size, "white")
         image = PillowImage.alpha_composite(white, rgba)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 def _sixteen_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from torch import nn
 from captum_plq.functional import QualityScaling
 from captum_plq.models.architecture import Architecture
 from captum_plq.models.mobilefacenet_layouts import foamliu
+from captum_plq.models.regular_file import refuse_changed
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.weight_file import read_weights
 from captum_plq.models.weight_fit import load_weights
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 _NAME = "mobilefacenet-dropout"
+
+# Of the file in weights/: who makes it anew writes the new one here.
+_SHA256 = "929013d45f2317afb8f29a08a704f61b672db82310534f000d33c5edef223cd9"
 
 DROPOUT_MOBILEFACENET_SPEC = ModelSpec(
     name=_NAME,
@@ -124,16 +128,19 @@ def dropout_mobilefacenet(weights: str | PathLike[str] | None = None) -> FaceMod
     Raises:
         ImportError: if the package was installed without the weights.
         FileNotFoundError: if there is no file ``weights``.
-        ValueError: if it holds something else.
+        ValueError: if it holds something else; if those in the package are not the ones that
+            it came with.
 
     Examples::
 
         >>> model = dropout_mobilefacenet()
         >>> embedding = model(chips)  # chips: (B, 3, 112, 112), RGB, 0–255
     """
-    path = find_shipped_weights() if weights is None else weights
+    path = find_shipped_weights() if weights is None else Path(weights)
     if path is None:
         raise ImportError(f"The weights of {_NAME} are missing: install captum-plq again.")
+    if weights is None:
+        refuse_changed(path, _SHA256, "pip install --force-reinstall captum-plq")
     with torch.random.fork_rng(devices=[]):
         network = new_dropout_mobilefacenet()
     load_weights(network, read_weights(path), _ARCHITECTURE, (_ARCHITECTURE,), fspath(path))

@@ -8,33 +8,19 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["read_weights"]
+from captum_plq.models.regular_file import regular_file
+from captum_plq.models.sound_weights import refuse_unsound
+from captum_plq.models.weight_sets import find_weights
 
-# Where a checkpoint keeps its weights, beside an optimiser, a step count and the like.
-_CONTAINERS = (
-    "state_dict",
-    "model_state_dict",
-    "net_state_dict",
-    "state_dict_backbone",
-    "model",
-    "backbone",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "module",
-    "student",
-)
+__all__ = ["read_weights"]
 
 # Other files that end up under such a name: how they begin, what they are, what to do.
 _OTHERS = (
@@ -79,23 +65,32 @@ class _NotNeeded:
         pass
 
 
-def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
+def read_weights(path: str | PathLike[str], *, averaged: bool | None = None) -> dict[str, Tensor]:
     """Reads the tensors of a ``.safetensors`` file or of one that ``torch.save`` wrote.
 
     The kind is told by the content, not by the name. Of a checkpoint that holds its weights
     under ``"state_dict"``, ``"model"``, ``"backbone"`` or the like, these are taken.
 
+    Damage is found where it can be: what today's ``torch.save`` writes has checksums.
+    Safetensors, and what torch wrote before 1.6, have none, so that a changed number in them
+    passes, unless it is NaN or infinite. Compare the file's sha256 with that of its source.
+
     Args:
 
         path (str or PathLike): The file.
+        averaged (bool, optional): Which weights to take of a checkpoint that holds their running
+            average (EMA, SWA) beside them, as timm and Lightning write it. ``True``: the
+            average. ``False``: the others. ``None``: the average, as timm does, with a warning.
 
     Returns:
         *dict[str, Tensor]*: the weights by name, on the CPU, in the precision of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a file of weights, is damaged, or is a pickle that would run
-            code (``weights_only`` refuses it); says which, and what to do.
+        ValueError: if it is not a file of weights; is damaged; holds NaN, infinity or a negative
+            variance, or tensors that are sparse, quantised, complex, expanded or empty of
+            numbers; is larger in memory than on the disk; or is a pickle that would run code
+            (``weights_only`` refuses it). Says which, and what to do.
 
     Examples::
 
@@ -103,18 +98,21 @@ def read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
         >>> state["fc.weight"].shape
         torch.Size([512, 25088])
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        kind = "is a folder, not a file of weights" if path.is_dir() else None
-        raise FileNotFoundError(f"{path} {kind}." if kind else f"There is no file {path}.")
+    path = regular_file(path)
     with path.open("rb") as file:
         head = file.read(256)
-    _refuse_others(path, head)
-    if _is_safetensors(path, head):
-        return _read_safetensors(path)
-    if head.startswith(b"PK"):
-        _refuse_other_archives(path)
-    return _tensors(path, _read_torch(path))
+    if _is_safetensors(head):
+        weights = find_weights(path, _read_safetensors(path), averaged)
+    else:
+        _refuse_others(path, head)
+        if path.suffix.lower() == ".safetensors":
+            weights = find_weights(path, _read_safetensors(path), averaged)
+        else:
+            if head.startswith(b"PK"):
+                _refuse_other_archives(path)
+            weights = find_weights(path, _read_torch(path), averaged)
+    refuse_unsound(str(path), weights)
+    return weights
 
 
 def _refuse_others(path: Path, head: bytes) -> None:
@@ -139,44 +137,60 @@ def _refuse_others(path: Path, head: bytes) -> None:
             raise ValueError(f"{path} is {what}.")
 
 
-def _is_safetensors(path: Path, head: bytes) -> bool:
-    return path.suffix.lower() == ".safetensors" or head[8:9] == b"{"
+def _is_safetensors(head: bytes) -> bool:
+    """By the length of the header, a number below 2⁴⁰, and how that begins; texts hold no zeros."""
+    return head[5:9] == b"\0\0\0{"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, ValueError, KeyError) as error:
+        return dict(load_file(path))
+    except Exception as error:  # of safetensors, or a type that this torch lacks
         raise _damaged(path, "safetensors", error) from error
-    if not tensors:
-        raise ValueError(f"{path} holds no tensor.")
-    return tensors
 
 
 def _refuse_other_archives(path: Path) -> None:
     """Looks into a zip archive, which is what torch.save and torch.jit.save both write."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            # torch.load does not compare checksums; torch.save can be told to write zeros.
-            checked = any(info.CRC for info in archive.infolist())
-            damaged = archive.testzip() if checked else None
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"the checksum of its part {damaged!r} is wrong")
+            parts = archive.infolist()
     except Exception as error:  # a damaged archive may raise anything
         raise _damaged(path, "torch", error) from error
-    parts = {part for name in names for part in name.split("/")}
-    if {"constants.pkl", "code"} & parts:
+    names = {name for part in parts for name in part.filename.split("/")}
+    if {"constants.pkl", "code"} & names:
         raise ValueError(
             f"{path} is TorchScript (torch.jit.save), a whole network in which the hooks that "
             "find the embedding do not run. Save the weights of the network it was made from: "
             "torch.save(network.state_dict(), 'weights.pt')."
         )
-    if "data.pkl" not in parts:
+    if "data.pkl" not in names:
         raise ValueError(
             f"{path} is a zip archive, but torch.save did not write it (it begins with "
-            f"{names[:3]}): if the weights are in it, unpack it first."
+            f"{[part.filename for part in parts[:3]]}): if the weights are in it, unpack it first."
         )
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError(
+            f"{path} is refused: it is compressed, which torch.save never does, and could be of "
+            "any size. If you trust it, write it anew: "
+            "torch.save(torch.load(FILE, weights_only=True), 'weights.pt')."
+        )
+    total, size = sum(part.file_size for part in parts), path.stat().st_size
+    if total > size:
+        raise ValueError(f"{path} is refused: its parts take {total:,} bytes, the file {size:,}.")
+    # torch.load does not compare checksums; torch.save can be told to write zeros.
+    if any(part.CRC for part in parts):
+        _compare_checksums(path)
+
+
+def _compare_checksums(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:
+        raise _damaged(path, "torch", error) from error
+    if damaged is not None:
+        wrong = zipfile.BadZipFile(f"the checksum of its part {damaged!r} is wrong")
+        raise _damaged(path, "torch", wrong)
 
 
 def _read_torch(path: Path) -> object:
@@ -184,7 +198,8 @@ def _read_torch(path: Path) -> object:
     try:
         with torch.serialization.safe_globals(inert), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the protocol of a file that is refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+            return content
     except pickle.UnpicklingError as error:
         reason = str(error)
     except Exception as error:  # a damaged file may raise anything
@@ -231,42 +246,6 @@ def _wanted(path: Path) -> list[str]:
                 elif isinstance(argument, str):
                     strings.append(argument)
     return names
-
-
-def _tensors(path: Path, content: object) -> dict[str, Tensor]:
-    """The state dict in what a file held, and in the containers that it may be in."""
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}, not a state dict (weights by name): save "
-            "network.state_dict()."
-        )
-    inside = {key: content[key] for key in _CONTAINERS if _holds_tensors(content.get(key))}
-    if len(inside) > 1:
-        raise ValueError(
-            f"{path} holds several sets of weights, {', '.join(map(repr, inside))}: save the one "
-            "that is meant in a file of its own."
-        )
-    if inside:
-        return _tensors(path, next(iter(inside.values())))
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            shown = ", ".join(map(repr, list(content)[:5]))
-            raise ValueError(
-                f"{path} holds no state dict (weights by name): {key!r} is a "
-                f"{type(value).__name__}. Its entries: {shown}."
-            )
-    if not content:
-        raise ValueError(f"{path} holds no tensor.")
-    return {key: value.detach() for key, value in content.items()}
-
-
-def _holds_tensors(value: object) -> bool:
-    """Whether a value is a state dict, or a container that has one."""
-    if not isinstance(value, Mapping) or not value:
-        return False
-    return all(isinstance(part, Tensor) for part in value.values()) or any(
-        _holds_tensors(value.get(key)) for key in _CONTAINERS
-    )
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> ValueError:

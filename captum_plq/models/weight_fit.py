@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,27 @@ from torch import Tensor, nn
 
 from captum_plq.models.architecture import Architecture
 from captum_plq.models.layout_guess import guess_layout
+from captum_plq.models.sound_weights import refuse_unsound_network
+from captum_plq.models.weight_sets import AVERAGED
 
 __all__ = ["WeightFit", "fit_weights", "known_fits", "load_weights"]
 
-_WRAPPERS = frozenset(["module", "model", "backbone", "net", "network", "_orig_mod"])
+_WRAPPERS = frozenset(["module", "model", "backbone", "net", "network", "online_model", *AVERAGED])
+
+# What torch puts into names wherever it wraps a part of a network.
+_ANYWHERE = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+
+# What is counted beside a running average of weights; one number each.
+_COUNTS = ("n_averaged", "num_updates", "decay", "initted", "step")
+
+# How the names end of a weight that is computed from others, and what does so.
+_COMPUTED = {
+    "parametrizations.": "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')",
+    ".weight_g": "torch.nn.utils.remove_weight_norm(layer)",
+    ".weight_orig": "torch.nn.utils.remove_spectral_norm(layer), or prune.remove(layer, 'weight'),",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,8 @@ def fit_weights(
     names, is taken off: that under which most of the expected names are found, none if there is
     a tie. What does not stand under it is unexpected, unless it is ``training_only``. A missing
     ``num_batches_tracked``, which old files lack and evaluation does not use, is set to zero.
+    What ``torch.compile`` and the like put into names (``_orig_mod.``) is taken out wherever it
+    stands, and the counts of a running average (``n_averaged``) are left out.
 
     Args:
 
@@ -60,17 +80,23 @@ def fit_weights(
             device.
         state (Mapping[str, Tensor]): The weights of the file.
         wrappers (sequence of str): Parts of a prefix, besides ``module``, ``model``,
-            ``backbone``, ``net``, ``network`` and ``_orig_mod``.
+            ``backbone``, ``net``, ``network`` and what a running average goes by (``ema``).
         training_only (sequence of str): see :class:`Architecture`.
 
     Returns:
         *WeightFit*: the weights by the network's names, and all that does not fit.
     """
+    state = _without_marks(state)
     prefix = _prefix(expected, state, _WRAPPERS.union(wrappers))
     inside = {key.removeprefix(prefix): key for key in state if key.startswith(prefix)}
     extra = [key for key in state if inside.get(key.removeprefix(prefix)) != key]
     extra += [key for name, key in inside.items() if name not in expected]
-    unused = [key for key in extra if _listed(key, prefix, training_only)]
+    unused = [
+        key
+        for key in extra
+        if _listed(key, prefix, training_only)
+        or (key.rpartition(".")[2] in _COUNTS and state[key].numel() == 1)
+    ]
     weights = {name: state[key] for name, key in inside.items() if name in expected}
     for name, value in expected.items():
         if name.endswith("num_batches_tracked") and name not in weights:
@@ -112,7 +138,8 @@ def load_weights(
 
     Raises:
         ValueError: if anything is missing, unexpected, or of another shape; names the first of
-            each, and says what the weights look like.
+            each, and says what the weights look like. If they cannot be those of a trained
+            network (see :mod:`captum_plq.models.sound_weights`).
 
     Examples::
 
@@ -130,8 +157,9 @@ def load_weights(
         ]
         raise ValueError(
             f"{source} does not fit {architecture.spec.name!r}: "
-            f"{'; '.join(filter(None, problems))}. {_resemblance(state, known)}"
+            f"{'; '.join(filter(None, problems))}. {_computed(fit) or _resemblance(state, known)}"
         )
+    refuse_unsound_network(source, network, fit.weights)
     network.load_state_dict(fit.weights, strict=True)
     return fit.unused
 
@@ -164,8 +192,26 @@ def _resemblance(state: Mapping[str, Tensor], known: Sequence[Architecture]) -> 
     names = known_fits(state, known)
     if names:
         return f"It fits {' and '.join(map(repr, names))}: load it as such."
-    guess = guess_layout({key: tuple(value.shape) for key, value in state.items()})
+    bare = _without_marks(state)
+    guess = guess_layout({key: tuple(value.shape) for key, value in bare.items()})
     return f"It looks like {guess}." if guess else "It resembles no network that is known here."
+
+
+def _without_marks(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights by the names that they had before torch wrapped parts of the network."""
+    bare = {_ANYWHERE.sub("", key): value for key, value in state.items()}
+    return bare if len(bare) == len(state) else state
+
+
+def _computed(fit: WeightFit) -> str:
+    """What to do about weights that a normalisation or pruning computes from others."""
+    for mark, remove in _COMPUTED.items():
+        if any(mark in key for key in fit.unexpected):
+            return (
+                "Some of its weights are computed from others (weight_norm, spectral_norm, pruning "
+                f"or the like): before saving, call {remove} for each such layer."
+            )
+    return ""
 
 
 def _prefix(

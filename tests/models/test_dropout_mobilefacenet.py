@@ -124,6 +124,18 @@ def test_without_its_weights_the_package_says_so(monkeypatch):
         dropout_mobilefacenet()
 
 
+def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch):
+    data = bytearray(find_shipped_weights().read_bytes())
+    data[-1] ^= 1
+    changed = tmp_path / "mobilefacenet-dropout.safetensors"
+    changed.write_bytes(data)
+    module = import_module("captum_plq.models.dropout_mobilefacenet")
+    monkeypatch.setattr(module, "find_shipped_weights", lambda: changed)
+    with pytest.raises(ValueError, match=r"safetensors is damaged or was changed: its sha256"):
+        load_model(DEFAULT_MODEL)
+    assert load_model(DEFAULT_MODEL, weights=changed)  # by its path, it is one's own
+
+
 # --- the calibration
 
 

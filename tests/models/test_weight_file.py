@@ -1,6 +1,7 @@
 """Reading weights: every kind of file, good and bad, without running what is in it."""
 
 import argparse
+import copy
 import os
 import pickle
 import struct
@@ -18,6 +19,10 @@ from torch import nn
 from captum_plq.models import read_weights
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "bn.num_batches_tracked": torch.tensor(7)}
+
+
+def under(prefix, state):
+    return {f"{prefix}{key}": value for key, value in state.items()}
 
 
 def same(state, expected=STATE):
@@ -133,7 +138,7 @@ def test_what_is_no_tensor_in_a_checkpoint_is_not_imported(saved, monkeypatch):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nowhere\.pth"):
         read_weights(tmp_path / "nowhere.pth")
-    with pytest.raises(FileNotFoundError, match="is a folder, not a file of weights"):
+    with pytest.raises(FileNotFoundError, match="is a folder, not a file"):
         read_weights(tmp_path)
 
 
@@ -255,6 +260,144 @@ def test_a_whole_network_pickled(saved, make, legacy):
 )
 def test_files_that_hold_no_state_dict(saved, content, words):
     refused(saved(content), words)
+
+
+# --- running averages
+
+
+def averaged(state):
+    return {key: value + 1 for key, value in state.items()}
+
+
+BESIDE = [
+    {"state_dict": STATE, "state_dict_ema": averaged(STATE), "epoch": 3},  # timm
+    {"model": STATE, "ema": {"state_dict": averaged(STATE), "decay": 0.99}},
+    {"params": STATE, "params_ema": averaged(STATE)},
+    {"state_dict": {**under("model.", STATE), **under("ema_model.", averaged(STATE))}},
+]
+
+
+@pytest.mark.parametrize("content", BESIDE)
+def test_the_running_average_is_taken_and_that_is_said(saved, content):
+    def bare(state):
+        return {k.removeprefix("model.").removeprefix("ema_model."): v for k, v in state.items()}
+
+    path = saved(content)
+    with pytest.warns(UserWarning, match=r"weights\.pth holds weights and their running average"):
+        same(bare(read_weights(path)), averaged(STATE))
+    same(bare(read_weights(path, averaged=True)), averaged(STATE))
+    same(bare(read_weights(path, averaged=False)), STATE)
+
+
+def test_only_one_of_both(saved):
+    same(read_weights(saved({"model_ema": STATE})))
+    with pytest.raises(ValueError, match="holds no running average"):
+        read_weights(saved({"model": STATE}), averaged=True)
+
+
+# --- tensors that are no plain numbers, and what takes more memory than the file
+
+
+def is_itself():
+    content = OrderedDict()
+    content["model"] = content["net"] = content["backbone"] = content
+    return content
+
+
+def deep(levels):
+    content = STATE
+    for _ in range(levels):
+        content = {"model": content}
+    return content
+
+
+def shared(levels):
+    content = ()
+    for _ in range(levels):
+        content = (content, content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a": torch.eye(9).to_sparse()}, "'a' is sparse"),
+        ({"b": torch.ones(2), "a": torch.zeros(3, device="meta")}, "'a' has no numbers"),
+        ({"a": torch._empty_affine_quantized([3], dtype=torch.qint8)}, "'a' is quantised"),
+        ({"a": torch.ones(3, dtype=torch.complex64)}, "'a' is of type torch.complex64"),
+        ({"a": torch.ones(1, 1).expand(10**6, 10**6)}, "'a' repeats its numbers"),
+        ({"a": torch.arange(9.0).as_strided((5, 5), (1, 1))}, "'a' repeats its numbers"),
+        (is_itself(), "holds no state dict .*'model' is a OrderedDict that holds no weights down"),
+        (deep(200), "'model' is a dict that holds no weights down to 8 levels"),
+        ({"model": shared(50), "a": torch.ones(2)}, "'model' is a tuple"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers(saved, content, words):
+    refused(saved(content), words)
+
+
+def test_transposed_and_sliced_tensors_are_plain(saved):
+    whole = torch.arange(24.0).view(4, 6)
+    state = {"a": whole.T, "b": whole[1:3, ::2], "c": whole, "d": torch.ones(1, 1).expand(1, 1)}
+    same(read_weights(saved(state)), state)
+
+
+def packed(path, parts, compression):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return path
+
+
+def parts_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(saved, tmp_path, monkeypatch):
+    parts = parts_of(saved(STATE))
+    parts[f"{next(iter(parts)).split('/')[0]}/data/9"] = bytes(1 << 24)
+    path = packed(tmp_path / "bomb.pth", parts, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1e5
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", None)
+    assert "torch.save(torch.load(" in refused(path, "is compressed, which torch.save never does")
+
+
+def test_parts_that_overlap_are_refused(saved, tmp_path):
+    path = packed(tmp_path / "bomb.pth", parts_of(saved(STATE)), zipfile.ZIP_STORED)
+    with zipfile.ZipFile(path, "a") as archive:
+        (large,) = [part for part in archive.infolist() if part.filename.endswith("data.pkl")]
+        for i in range(50):
+            part = copy.copy(large)
+            part.filename = f"{large.filename}{i}"
+            archive.filelist.append(part)
+        archive._didModify = True
+    refused(path, "its parts take .* bytes, the file")
+
+
+def test_a_tensor_that_no_part_of_the_file_holds(written, tmp_path):
+    """It holds {"a": torch.Tensor(2**28)}, as the call itself."""
+    pickled = b"\x80\x02}X\x01\x00\x00\x00actorch\nTensor\nJ\x00\x00\x00\x10\x85Rs."
+    path = packed(
+        tmp_path / "w.pth", {"x/data.pkl": pickled, "x/version": "3\n"}, zipfile.ZIP_STORED
+    )
+    refused(path, "its tensors take 1,073,741,824 bytes")
+
+
+@pytest.mark.parametrize("size", [0x7B20, 0x3C20])
+@pytest.mark.parametrize("name", ["w.safetensors", "w.bin"])
+def test_any_length_of_the_header(written, size, name):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(size)
+    path = written(struct.pack("<Q", size) + header + struct.pack("<f", 2.5), name)
+    assert path.read_bytes()[:2] in (b" {", b" <")
+    same(read_weights(path), {"a": torch.tensor([2.5])})
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    refused(tmp_path / "pipe.pth", "is a pipe, a device or a socket, not a regular file")
+    (tmp_path / "link.pth").symlink_to("/dev/zero")
+    refused(tmp_path / "link.pth", "not a regular file")
 
 
 # --- damaged

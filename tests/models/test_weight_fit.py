@@ -52,6 +52,42 @@ def test_prefixes_of_wrappers_are_taken_off(prefix):
     assert next(iter(state)).startswith(prefix)  # the caller's dictionary is left alone
 
 
+def test_marks_of_torch_anywhere_in_a_name_and_counts_of_an_average_are_left_out():
+    network = Small()
+    marked = {re.sub(r"^(\w+)\.", r"\1._orig_mod.", k): v for k, v in filled(3.0).items()}
+    assert "bn._orig_mod.running_var" in marked
+    state = {"n_averaged": torch.tensor(5), **under("_orig_mod.module.", marked)}
+    assert load_weights(network, state, architecture()) == ("n_averaged",)
+    assert all((value == 3).all() for value in network.state_dict().values())
+    with pytest.raises(ValueError, match=r"1 not expected \('n_averaged'\)"):
+        load_weights(network, {**state, "n_averaged": torch.ones(2)}, architecture())
+
+
+def test_what_torch_averages():
+    network = Small()
+    state = torch.optim.swa_utils.AveragedModel(torch.compile(network)).state_dict()
+    other = Small()
+    assert load_weights(other, state, architecture()) == ("n_averaged",)
+    torch.testing.assert_close(other.state_dict(), network.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (nn.utils.parametrizations.weight_norm, "remove_parametrizations"),
+        (nn.utils.parametrizations.spectral_norm, "remove_parametrizations"),
+        (nn.utils.weight_norm, "remove_weight_norm"),
+        (nn.utils.spectral_norm, "remove_spectral_norm"),
+    ],
+)
+def test_weights_that_are_computed_from_others(wrap, words):
+    network = Small()
+    wrap(network.features)
+    with pytest.raises(ValueError, match=rf"'features\.weight'.* call .*{words}"):
+        load_weights(Small(), network.state_dict(), architecture())
+
+
 @pytest.mark.parametrize("prefix", ["features.", "features.module.", "encoder.", "conv."])
 def test_other_prefixes_are_not(prefix):
     with pytest.raises(ValueError, match="8 missing"):

@@ -95,7 +95,7 @@ def _section(result: SpeedResult) -> list[str]:
     lines += table(head, [_cells(m, on_gpu) for m in result.methods if m.reason is None])
     failed = [m for m in result.methods if m.reason is not None]
     if failed:
-        lines += ["", "Did not run:", ""]
+        lines += ["", "Without a result:", ""]
         lines += [f"- {m.name}: {' '.join(str(m.reason).split())}" for m in failed]
     described = "; ".join(f"{m.name}: {m.description}" for m in result.methods if m.description)
     return [*lines, "", f"Methods: {described}."]

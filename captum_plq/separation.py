@@ -208,5 +208,9 @@ def _check(clean: Tensor, degraded: Tensor) -> None:
             "Clean and degraded scores must be (n,) each, of the same images, but got "
             f"{tuple(clean.shape)} and {tuple(degraded.shape)}."
         )
-    if not bool(torch.isfinite(clean).all() and torch.isfinite(degraded).all()):
-        raise ValueError("Scores must be finite, but some are NaN or infinite.")
+    for name, scores in (("clean", clean), ("degraded", degraded)):
+        if wrong := int((~torch.isfinite(scores)).sum()):
+            raise ValueError(
+                f"Scores must be finite, but {wrong} of the {len(scores)} {name} ones are NaN or "
+                "infinite."
+            )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, Literal
 
 from captum_plq.dropout_sites import DropoutSite
@@ -162,10 +163,13 @@ def verdict_on(degradations: Sequence[Separation]) -> Verdict:
         *str*: ``"informative"``, ``"weakly informative"`` or ``"not informative"``.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or a number is not finite.
     """
     if not degradations:
         raise ValueError("A verdict needs at least one degradation.")
+    given = [value for x in degradations for of in (x.auroc, x.share) for value in astuple(of)]
+    if not all(map(math.isfinite, given)):
+        raise ValueError("There is no verdict on an AUROC or a share that is NaN or infinite.")
     if all(x.auroc.low > _CLEARLY for x in degradations):
         return "informative"
     noticed = [x.auroc.low > 0.5 and x.share.low > 0.5 for x in degradations]
@@ -197,8 +201,12 @@ def _quality(reading: Reading) -> tuple[str, str]:
 
 
 def _error(reading: Reading) -> tuple[str, str]:
-    share = reading.standard_error / reading.spread if reading.spread > 0 else float("inf")
-    return f"{reading.standard_error:.4f}", f"{share:.0%} of spread"
+    if not reading.spread > 0:  # also NaN
+        return f"{reading.standard_error:.4f}", "there is no spread"
+    return (
+        f"{reading.standard_error:.4f}",
+        f"{reading.standard_error / reading.spread:.0%} of spread",
+    )
 
 
 def _trials(trials: Sequence[Trial]) -> list[str]:

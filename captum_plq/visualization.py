@@ -49,7 +49,7 @@ def plot_quality_map(
         *tuple[Figure, ndarray of Axes]*: the figure and its two or three axes.
 
     Raises:
-        ValueError: if a shape is wrong, or the map leaves [0, 1].
+        ValueError: if a shape is wrong, or the image or a map holds NaN, or a map leaves [0, 1].
 
     Examples::
 
@@ -97,7 +97,8 @@ def plot_quality_maps(
         *tuple[Figure, ndarray of Axes]*: the figure and its axes, (2, n) or (3, n).
 
     Raises:
-        ValueError: if the numbers differ, a shape is wrong, or a map leaves [0, 1].
+        ValueError: if the numbers differ, a shape is wrong, an image or a map holds NaN, or a map
+            leaves [0, 1].
 
     Examples::
 
@@ -132,17 +133,25 @@ def _draw(
     title: str,
 ) -> None:
     pixels = np.asarray(image)
-    maps = [np.asarray(m) for m in (quality_map, relative_map) if m is not None]
-    for p in maps:
+    if not np.isfinite(pixels).all():
+        raise ValueError("The image cannot be drawn: some of its pixels are NaN or infinite.")
+    given = {"quality": quality_map, "relative": relative_map}
+    maps = [np.asarray(m) for m in given.values() if m is not None]
+    for name, p in zip(given, maps, strict=False):
         if p.ndim != 2 or pixels.shape != (*p.shape, 3):
             raise ValueError(
                 "An image (H, W, 3) and its map (H, W) are needed, but got "
                 f"{pixels.shape} and {p.shape}."
             )
-        if not (p.min() >= 0 and p.max() <= 1):  # also false for NaN
+        if wrong := int((~np.isfinite(p)).sum()):
             raise ValueError(
-                f"A quality map lies in [0, 1], but this one spans {p.min():g} to {p.max():g}: "
-                "apply quality_map to the attributions first."
+                f"The {name} map cannot be drawn: {wrong} of its {p.size} pixels are NaN or "
+                "infinite, as where a network has no finite gradient."
+            )
+        if p.min() < 0 or p.max() > 1:
+            raise ValueError(
+                f"The {name} map must lie in [0, 1], as qualities of pixels (Eq. 6) do, but spans "
+                f"{p.min():g} to {p.max():g}, as attributions do."
             )
     panels[0].imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
     panels[0].set_title(title, fontsize=10)

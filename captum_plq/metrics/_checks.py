@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_plq.faces import MissingExtraError
 
-__all__ = ["metrics_extra", "require_maps"]
+__all__ = ["metrics_extra", "require_finite", "require_maps"]
 
 
 @contextmanager
@@ -27,6 +27,25 @@ def metrics_extra() -> Iterator[None]:
             f"{error.name} could not be imported; run: pip install 'captum-plq[metrics]'",
             name=error.name,
         ) from error
+
+
+def require_finite(name: str, values: Tensor | float) -> None:
+    """Refuses NaN and infinity, which comparisons and sorting would let through as numbers.
+
+    Args:
+
+        name (str): What to call the values in an error.
+        values (Tensor or float): Of any shape.
+
+    Raises:
+        ValueError: if one is not finite.
+    """
+    given = torch.as_tensor(values)
+    if not bool(torch.isfinite(given).all()):
+        wrong = int((~torch.isfinite(given)).sum())
+        raise ValueError(
+            f"{name} must be finite, but {wrong} of {given.numel()} values are NaN or infinite."
+        )
 
 
 def require_maps(maps: object, name: str = "maps") -> Tensor:
@@ -51,6 +70,5 @@ def require_maps(maps: object, name: str = "maps") -> Tensor:
         raise ValueError(
             f"{name} must be score maps (B, H, W), channels merged, but got {tuple(maps.shape)}."
         )
-    if not bool(torch.isfinite(maps).all()):
-        raise ValueError(f"{name} must be finite, but some values are NaN or infinite.")
+    require_finite(name, maps)
     return maps.detach()

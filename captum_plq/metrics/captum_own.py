@@ -7,6 +7,7 @@ the same for every image, so that an image's number does not depend on its batch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from captum_plq._state import check_images
+from captum_plq.metrics._checks import require_finite
 from captum_plq.metrics._randomness import seeded
 
 __all__ = ["GaussianNoise", "Perturbation", "RemovedSquare", "infidelity", "sensitivity_max"]
@@ -40,8 +42,8 @@ class GaussianNoise:
     share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.share > 0:
-            raise ValueError(f"share must be above 0, but got {self.share}.")
+        if not 0 < self.share < math.inf:
+            raise ValueError(f"share must be above 0 and finite, but got {self.share}.")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Images (B, C, H, W) → with noise; one draw for all."""
@@ -128,8 +130,8 @@ def infidelity(
 
     Raises:
         TypeError: if ``images`` are not floating point.
-        ValueError: if the attributions have another shape, ``node`` is not one row per image, or
-            ``samples`` or ``rows`` is below 1.
+        ValueError: if the attributions have another shape, ``node`` is not one row per image, one
+            of these is not finite, or ``samples`` or ``rows`` is below 1.
 
     Examples::
 
@@ -144,6 +146,7 @@ def infidelity(
             f"attributions must have the images' shape {tuple(images.shape)}, channels not "
             f"merged, but got {tuple(attributions.shape)}."
         )
+    require_finite("attributions", attributions)
     change = GaussianNoise() if perturbation is None else perturbation
     scores = []
     for x, phi, weights in _chunks(images, attributions, node, rows):
@@ -203,8 +206,8 @@ def sensitivity_max(
 
     Raises:
         TypeError: if ``images`` are not floating point.
-        ValueError: if ``radius`` is not above 0, ``node`` is not one row per image, or
-            ``samples`` or ``rows`` is below 1.
+        ValueError: if ``radius`` is not above 0 and finite, ``node`` is not one finite row per
+            image, or ``samples`` or ``rows`` is below 1.
 
     Examples::
 
@@ -215,8 +218,8 @@ def sensitivity_max(
         >>> sensitivity_max(fixed, images, node=node)
     """
     _check(images, node, samples, rows)
-    if not radius > 0:
-        raise ValueError(f"radius must be above 0, but got {radius}.")
+    if not 0 < radius < math.inf:
+        raise ValueError(f"radius must be above 0 and finite, but got {radius}.")
 
     def change(x: Tensor, generator: torch.Generator) -> Tensor:
         delta = 2 * torch.rand(x.shape[1:], generator=generator) - 1
@@ -300,5 +303,7 @@ def _check(images: Tensor, node: Tensor | None, samples: int, rows: int) -> None
             f"node must be one row for each of {len(images)} images, but got {tuple(node.shape)}: "
             "pass what node(images) returned."
         )
+    if node is not None:
+        require_finite("node", node)
     if samples < 1 or rows < 1:
         raise ValueError(f"samples and rows must be at least 1, but got {samples} and {rows}.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_plq._precision import at_least_float32
+from captum_plq.metrics._checks import require_finite
 
 __all__ = ["complexity", "gini_index"]
 
@@ -80,8 +81,7 @@ def _shares(attributions: Tensor) -> Tensor:
         raise ValueError(
             f"attributions must be (B, ...), not empty, but got {tuple(attributions.shape)}."
         )
-    if not attributions.isfinite().all():
-        raise ValueError("attributions must be finite, but some are NaN or infinite.")
+    require_finite("attributions", attributions)
     sizes = at_least_float32(attributions.detach()).flatten(1).abs()
     total = sizes.sum(1, keepdim=True)
     empty = (total == 0).flatten().nonzero().flatten().tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -89,15 +91,15 @@ def centre_gaussian(height: int, width: int, sigma: float) -> Tensor:
         *Tensor*: (H, W), float32, in [0, 1]; 1 at the centre ((H − 1)/2, (W − 1)/2).
 
     Raises:
-        ValueError: if a side is below 1, or ``sigma`` is not above 0.
+        ValueError: if a side is below 1, or ``sigma`` is not above 0 and finite.
 
     Examples::
 
         >>> centre_gaussian(1, 3, 1.0)  # exp(−½) either side
         tensor([[0.6065, 1.0000, 0.6065]])
     """
-    if not sigma > 0:
-        raise ValueError(f"sigma must be above 0, but got {sigma}.")
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma must be above 0 and finite, but got {sigma}.")
     return torch.exp(-_squared_radius(height, width) / (2 * sigma**2)).float()
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_plq.metrics._checks import require_finite
+
 __all__ = ["DiscardCurve", "error_versus_discard", "partial_area"]
 
 
@@ -42,8 +44,8 @@ def error_versus_discard(
 
     Args:
 
-        comparison_scores (Tensor): (n,), similarities of mated pairs, no NaN.
-        quality_first (Tensor): (n,), quality of the first image of each pair, no NaN.
+        comparison_scores (Tensor): (n,), similarities of mated pairs, finite.
+        quality_first (Tensor): (n,), quality of the first image of each pair, finite.
         quality_second (Tensor): (n,), of the second.
         threshold (float): A pair matches if its score is at or above it, see
             :func:`~captum_plq.metrics.recognition.threshold_at_fmr`.
@@ -52,7 +54,7 @@ def error_versus_discard(
         *DiscardCurve*: one point per quality that occurs; never without any pair.
 
     Raises:
-        ValueError: if these are not equally many numbers, at least one each, or hold NaN.
+        ValueError: if these are not equally many numbers, at least one each, or one is not finite.
 
     Examples::
 
@@ -70,8 +72,10 @@ def error_versus_discard(
             "comparison_scores and both qualities must be (n,), n ≥ 1, of the same pairs, but got "
             f"{', '.join(str(tuple(x.shape)) for x in given)}."
         )
-    if any(bool(x.isnan().any()) for x in given):
-        raise ValueError("comparison_scores or qualities hold NaN.")
+    names = ("comparison_scores", "quality_first", "quality_second")
+    for name, values in zip(names, given, strict=True):
+        require_finite(name, values)
+    require_finite("threshold", threshold)
     quality, order = torch.minimum(quality_first, quality_second).sort()
     first_of_its_quality = torch.ones(count, dtype=torch.bool, device=quality.device)
     first_of_its_quality[1:] = quality[1:] > quality[:-1]
@@ -94,7 +98,7 @@ def partial_area(curve: DiscardCurve, limit: float) -> float:
         relative to a quality that knows nothing.
 
     Raises:
-        ValueError: if ``limit`` is not in (0, 1].
+        ValueError: if ``limit`` is not in (0, 1], or the curve is not finite.
 
     Examples::
 
@@ -102,6 +106,8 @@ def partial_area(curve: DiscardCurve, limit: float) -> float:
     """
     if not 0 < limit <= 1:
         raise ValueError(f"limit must be above 0 and at most 1, but got {limit}.")
+    for name, values in zip(("discarded", "errors"), curve, strict=True):
+        require_finite(name, values)
     ends = torch.cat([curve.discarded[1:], curve.discarded.new_ones(1)])
     widths = ends.clamp(max=limit) - curve.discarded.clamp(max=limit)
     return float((widths * curve.errors).sum())

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_plq.metrics._checks import require_finite
 from captum_plq.metrics.linear_imputation import interpolate
 
 __all__ = ["Imputer", "black", "blurred", "constant", "mean_colour", "road"]
@@ -33,7 +34,7 @@ def black(images: Tensor, removed: Tensor) -> Tensor:
         *Tensor*: (B, C, H, W).
 
     Raises:
-        ValueError: if the shapes or types are not these.
+        ValueError: if the shapes or types are not these, or the images are not finite.
     """
     return constant(0.0)(images, removed)
 
@@ -50,7 +51,8 @@ def constant(value: float | Sequence[float]) -> Imputer:
         *Imputer*: see :data:`Imputer`.
 
     Raises:
-        ValueError: by the imputer, if the images have another number of channels.
+        ValueError: if a value is not finite; by the imputer, if the images have another number
+            of channels.
 
     Examples::
 
@@ -58,6 +60,7 @@ def constant(value: float | Sequence[float]) -> Imputer:
         >>> grey(images, removed)
     """
     colour = torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1, 1)
+    require_finite("value", colour)
 
     def impute(images: Tensor, removed: Tensor) -> Tensor:
         _check(images, removed)
@@ -84,7 +87,7 @@ def mean_colour(images: Tensor, removed: Tensor) -> Tensor:
         *Tensor*: (B, C, H, W).
 
     Raises:
-        ValueError: if the shapes or types are not these.
+        ValueError: if the shapes or types are not these, or the images are not finite.
     """
     _check(images, removed)
     return _replaced(images, removed, images.mean((2, 3), keepdim=True))
@@ -202,6 +205,7 @@ def _check(images: Tensor, removed: Tensor) -> None:
             "images must be (B, C, H, W), floating point, but got "
             f"{tuple(images.shape)}, {images.dtype}."
         )
+    require_finite("images", images)
     expected = (images.shape[0], *images.shape[2:])
     if removed.shape != expected or removed.dtype != torch.bool:
         raise ValueError(

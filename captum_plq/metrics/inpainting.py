@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_maps
+from captum_plq.metrics._checks import require_finite, require_maps
 
 __all__ = ["Outcome", "QualitySpread", "lowest_region", "quality_outcome", "quality_spread"]
 
@@ -84,7 +84,7 @@ def quality_spread(
         *QualitySpread*: mean and standard deviation (of a sample: n − 1), (B,) each.
 
     Raises:
-        ValueError: if there are fewer than two different seeds.
+        ValueError: if there are fewer than two different seeds, or a quality is not finite.
 
     Examples::
 
@@ -93,6 +93,7 @@ def quality_spread(
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be at least two different numbers, but got {tuple(seeds)}.")
     runs = torch.stack([quality(seed).detach() for seed in seeds])
+    require_finite("The qualities", runs)
     return QualitySpread(runs.mean(0), runs.std(0))
 
 
@@ -128,8 +129,8 @@ def quality_outcome(before: Tensor, after: Tensor, sd: Tensor | float) -> tuple[
             "Qualities before and after must be (n,) each, their standard deviation one number or "
             f"(n,), but got {tuple(before.shape)}, {tuple(after.shape)}, {tuple(spread.shape)}."
         )
-    if not all(bool(torch.isfinite(x).all()) for x in (before, after, spread)):
-        raise ValueError("Qualities must be finite, but some are NaN or infinite.")
+    for name, values in (("before", before), ("after", after), ("sd", spread)):
+        require_finite(name, values)
     if bool((spread < 0).any()):
         raise ValueError("sd is a standard deviation and cannot be negative.")
     change = after - before

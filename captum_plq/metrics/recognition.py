@@ -22,6 +22,7 @@ from torch import Tensor
 
 from captum_plq._choices import require_choice
 from captum_plq._precision import at_least_float32
+from captum_plq.metrics._checks import require_finite
 from captum_plq.metrics.imputation import Imputer
 from captum_plq.metrics.removal import Curve, Order, measure_along
 
@@ -52,7 +53,7 @@ def similarity_curve(
         probes (Tensor): (B, C, H, W), floating point, in the units ``embed`` takes.
         gallery (Tensor): (B, d), the embedding of the image that each probe is compared with;
             it does not change.
-        score_map (Tensor): (B, H, W), of the probes, higher is better; no NaN.
+        score_map (Tensor): (B, H, W), of the probes, higher is better; finite.
         way (str): ``"deletion"`` or ``"insertion"``.
         order (str): see :func:`~captum_plq.metrics.perturbation.perturbation_curve` and
             :func:`~captum_plq.metrics.perturbation.insertion_curve`.
@@ -62,7 +63,8 @@ def similarity_curve(
         tie_seed (int, optional): as for ``perturbation_curve``.
 
     Returns:
-        *Curve*: ``values`` is (B, steps + 1), in [-1, 1].
+        *Curve*: ``values`` is (B, steps + 1), in [-1, 1]; NaN where an embedding is not finite,
+        0 where one has length 0, as of an image that nothing is left of.
 
     Raises:
         ValueError: if an argument is not as above, or ``embed`` returns another shape.
@@ -83,6 +85,9 @@ def similarity_curve(
             "gallery must be (B, d), one embedding per probe, but got "
             f"{tuple(gallery.shape)} for {len(probes)} probes."
         )
+    require_finite("gallery", gallery)
+    if bool((gallery == 0).all(1).any()):
+        raise ValueError("gallery holds an embedding of length 0, which is like no other.")
     references = at_least_float32(gallery.detach()).to(probes.device)
 
     def cosine(images: Tensor, index: Tensor) -> Tensor:
@@ -92,7 +97,8 @@ def similarity_curve(
                 f"embed must give {(len(index), references.shape[1])} for {len(index)} images, "
                 f"as the gallery has, but gave {tuple(embeddings.shape)}."
             )
-        return F.cosine_similarity(embeddings, references[index], dim=1)
+        found = F.cosine_similarity(embeddings, references[index], dim=1)
+        return torch.where(embeddings.isfinite().all(1), found, torch.nan)
 
     return measure_along(
         cosine,
@@ -136,11 +142,9 @@ def threshold_at_fmr(impostor_scores: Tensor, fmr: float = 1e-3) -> float:
     """
     if not 0 < fmr < 1:
         raise ValueError(f"fmr must be strictly between 0 and 1, but got {fmr}.")
-    if impostor_scores.ndim != 1 or not impostor_scores.isfinite().all():
-        raise ValueError(
-            f"impostor_scores must be (n,), all finite, but got {tuple(impostor_scores.shape)} "
-            f"with {int((~impostor_scores.isfinite()).sum())} that are not."
-        )
+    if impostor_scores.ndim != 1:
+        raise ValueError(f"impostor_scores must be (n,), but got {tuple(impostor_scores.shape)}.")
+    require_finite("impostor_scores", impostor_scores)
     count = max(1, len(impostor_scores))
     allowed = int(fmr * count) + 1  # from above, since the product may round either way
     while allowed and allowed / count > fmr:
@@ -160,14 +164,14 @@ def fnmr(mated_scores: Tensor, threshold: float) -> Tensor:
 
     Args:
 
-        mated_scores (Tensor): (n, ...), similarities of pairs of the same person, no NaN.
+        mated_scores (Tensor): (n, ...), similarities of pairs of the same person, finite.
         threshold (float): A pair matches if its score is at or above it.
 
     Returns:
         *Tensor*: (...,), float64, in [0, 1].
 
     Raises:
-        ValueError: if there are no pairs, or a score is NaN.
+        ValueError: if there are no pairs, or a score or the threshold is not finite.
 
     Examples::
 
@@ -178,8 +182,8 @@ def fnmr(mated_scores: Tensor, threshold: float) -> Tensor:
         raise ValueError(
             f"mated_scores must be (n, ...), n ≥ 1, but got {tuple(mated_scores.shape)}."
         )
-    if mated_scores.isnan().any():
-        raise ValueError("mated_scores hold NaN.")
+    require_finite("mated_scores", mated_scores)
+    require_finite("threshold", threshold)
     return (at_least_float32(mated_scores) < threshold).double().mean(0)
 
 
@@ -202,4 +206,5 @@ def false_non_match_curve(similarities: Curve, threshold: float) -> Curve:
         >>> dec = false_non_match_curve(curve, threshold)
         >>> area_under_curve(dec)
     """
+    require_finite("fractions", similarities.fractions)
     return Curve(similarities.fractions, fnmr(similarities.values, threshold))

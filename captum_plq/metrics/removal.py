@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_plq._choices import require_choice
+from captum_plq.metrics._checks import require_finite
 from captum_plq.metrics.imputation import Imputer
 
 __all__ = ["Curve", "Order", "area_under_curve", "measure_along", "removal_rank"]
@@ -39,7 +40,11 @@ def area_under_curve(curve: Curve) -> Tensor:
         curve (Curve): its ``values`` are (..., steps + 1).
 
     Returns:
-        *Tensor*: (...,), in the units of ``values``, since the fractions go from 0 to 1.
+        *Tensor*: (...,), in the units of ``values``, since the fractions go from 0 to 1; NaN
+        where a value is not finite.
+
+    Raises:
+        ValueError: if a fraction is not finite.
 
     Examples::
 
@@ -47,7 +52,9 @@ def area_under_curve(curve: Curve) -> Tensor:
         >>> area_under_curve(Curve(fractions, torch.tensor([1.0, 0.5, 0.2])))
         tensor(0.5500)
     """
-    return torch.trapezoid(curve.values, curve.fractions.to(curve.values), dim=-1)
+    require_finite("fractions", curve.fractions)
+    values = torch.where(curve.values.isfinite(), curve.values, torch.nan)
+    return torch.trapezoid(values, curve.fractions.to(values), dim=-1)
 
 
 def removal_rank(score_map: Tensor, order: Order, *, tie_seed: int | None = 0) -> Tensor:
@@ -57,7 +64,7 @@ def removal_rank(score_map: Tensor, order: Order, *, tie_seed: int | None = 0) -
 
     Args:
 
-        score_map (Tensor): (B, H, W), a score per pixel; no NaN.
+        score_map (Tensor): (B, H, W), a score per pixel, finite.
         order (str): ``"lowest-first"`` or ``"highest-first"``.
         tie_seed (int, optional): Pixels of equal score come in a random order, the same for all
             images, so that a map that is constant gets the curve of chance and not one from top
@@ -67,7 +74,7 @@ def removal_rank(score_map: Tensor, order: Order, *, tie_seed: int | None = 0) -
         *Tensor*: (B, H, W), int64: 0 for the pixel that comes first, H·W − 1 for the last.
 
     Raises:
-        ValueError: if ``score_map`` is not (B, H, W), holds NaN, or ``order`` is unknown.
+        ValueError: if ``score_map`` is not (B, H, W) and finite, or ``order`` is unknown.
 
     Examples::
 
@@ -81,8 +88,7 @@ def removal_rank(score_map: Tensor, order: Order, *, tie_seed: int | None = 0) -
             "score_map must be (B, H, W), channels merged, not empty, but got "
             f"{tuple(score_map.shape)}."
         )
-    if score_map.isnan().any():
-        raise ValueError("score_map holds NaN, which has no place in an order.")
+    require_finite("score_map", score_map)
     scores = score_map.detach().flatten(1)
     pixels = scores.shape[1]
     if tie_seed is None:
@@ -141,6 +147,7 @@ def measure_along(
             "images must be (B, C, H, W) and score_map (B, H, W) of the same size, but got "
             f"{tuple(images.shape)} and {tuple(score_map.shape)}."
         )
+    require_finite("images", images)
     pixels = rank[0].numel()
     if not 1 <= steps <= pixels:
         raise ValueError(f"steps must be from 1 to the image's {pixels} pixels, but got {steps}.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_maps
+from captum_plq.metrics._checks import require_finite, require_maps
 from captum_plq.metrics.similarity import spearman
 
 __all__ = [
@@ -108,11 +108,12 @@ def _relative_difference(values: Tensor, others: Tensor) -> Tensor:
 
 def _checked(maps: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
     maps = require_maps(maps, "The maps of assess").double()
-    if quality.shape != maps.shape[:1] or not bool(torch.isfinite(quality).all()):
+    if quality.shape != maps.shape[:1]:
         raise ValueError(
-            f"The qualities of assess must be finite numbers ({len(maps)},), one per map, "
-            f"but got shape {tuple(quality.shape)}."
+            f"The qualities of assess must be ({len(maps)},), one per map, but got "
+            f"{tuple(quality.shape)}."
         )
+    require_finite("The qualities of assess", quality)
     return maps, quality.detach().double()
 
 
@@ -150,7 +151,7 @@ def batch_invariance(
 
     Raises:
         ValueError: if there are fewer than two images, or ``function`` does not return one
-            result per image.
+            finite result per image.
 
     Examples::
 
@@ -163,6 +164,7 @@ def batch_invariance(
 
     def run(batch: Tensor) -> Tensor:
         result = function(batch).detach()
+        require_finite("What function returns", result)
         if result.ndim == 0 or len(result) != len(batch):
             raise ValueError(
                 f"function must return one result per image, but {len(batch)} images gave "

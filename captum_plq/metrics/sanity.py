@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -106,9 +107,10 @@ def smooth_mprt(
     """
     require_choice("similarity", similarity, Similarity)
     check_images((images,))
-    if samples < 1 or not noise >= 0:
+    if samples < 1 or not 0 <= noise < math.inf:
         raise ValueError(
-            f"samples must be at least 1 and noise not negative, but got {samples} and {noise}."
+            "samples must be at least 1 and noise finite and not negative, but got "
+            f"{samples} and {noise}."
         )
     compare = spearman if similarity == "spearman" else structural_similarity
 

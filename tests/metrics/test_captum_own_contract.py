@@ -60,7 +60,7 @@ def test_squares_lie_wholly_inside_everywhere_and_show_the_mean(share, size, sid
 
 @pytest.mark.parametrize("share", [0, -0.1, math.nan])
 def test_shares_that_are_none(share):
-    with pytest.raises(ValueError, match="share must be above 0, but got"):
+    with pytest.raises(ValueError, match="share must be above 0 and finite, but got"):
         GaussianNoise(share)
     with pytest.raises(ValueError, match="share must be above 0 and at most 1, but got"):
         RemovedSquare(share)
@@ -254,5 +254,5 @@ def test_merged_attributions_are_refused():
 
 @pytest.mark.parametrize("radius", [0, -1, math.nan])
 def test_no_radius_is_refused(radius):
-    with pytest.raises(ValueError, match="radius must be above 0, but got"):
+    with pytest.raises(ValueError, match="radius must be above 0 and finite, but got"):
         sensitivity_max(lambda x: x, IMAGES, radius=radius)

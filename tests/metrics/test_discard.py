@@ -92,12 +92,6 @@ def test_planted_qualities_are_best_inverted_worst_random_and_constant_at_the_st
     assert best < min(chances) < max(chances) < worst
 
 
-def test_infinite_quality_is_one_like_any_other():
-    curve = error_versus_discard(t(0.1, 0.9), t(-torch.inf, 1), t(torch.inf, torch.inf), 0.5)
-    assert curve.discarded.tolist() == [0, 0.5]
-    assert curve.errors.tolist() == [0.5, 0]
-
-
 CURVE = error_versus_discard(t(0.1, 0.9), t(1, 2), t(1, 2), 0.5)
 
 

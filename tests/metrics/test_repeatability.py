@@ -95,7 +95,11 @@ def test_empty_maps_do_not_differ_and_one_image_has_no_order():
         ("two different numbers", (1, 2, 1), (torch.ones(2, 3, 3), torch.ones(2))),
         (r"\(B, H, W\)", (1, 2), (torch.ones(2, 3, 3, 3), torch.ones(2))),
         ("one per map", (1, 2), (torch.ones(2, 3, 3), torch.ones(3))),
-        ("finite numbers", (1, 2), (torch.ones(2, 3, 3), torch.full((2,), torch.nan))),
+        (
+            "qualities of assess must be finite",
+            (1, 2),
+            (torch.ones(2, 3, 3), torch.full((2,), torch.nan)),
+        ),
     ],
 )
 def test_bad_assessments_are_refused(message, seeds, result):

@@ -202,8 +202,8 @@ def test_the_papers_map_passes(net, images):
     ("error", "message", "change"),
     [
         (ValueError, "samples must be at least 1", {"samples": 0}),
-        (ValueError, "noise not negative", {"noise": -0.1}),
-        (ValueError, "noise not negative", {"noise": math.nan}),
+        (ValueError, "noise finite and not negative", {"noise": -0.1}),
+        (ValueError, "noise finite and not negative", {"noise": math.nan}),
         (ValueError, "'spearman' or 'ssim'", {"similarity": "pearson"}),
         (ValueError, "'bottom-up' or 'top-down'", {"order": "sideways"}),
         (ValueError, "at least two images", {"calibration": torch.ones(1, 3, 4, 4)}),

@@ -143,13 +143,11 @@ class CaptumMetrics:
             signed = SIGNED.get(name.removesuffix(RANDOM_WEIGHTS))
             for turn, perturbation in enumerate(self.perturbations):
                 shares = self._infidelities(signed, subject, images, perturbation, nothing)
-                none: list[float | None] = [None] * len(images)
-                once = (steady, gini, spread) if turn == 0 else (none, none, none)
+                once = {"sensitivity": steady, "gini": gini, "complexity": spread}
                 for i, image in enumerate(names):
                     row: Row = {"image": image, "method": name, "perturbation": perturbation}
                     row |= {f"infidelity_{key}": values[i] for key, values in shares.items()}
-                    keys = ("sensitivity", "gini", "complexity")
-                    row |= {key: values[i] for key, values in zip(keys, once, strict=True)}
+                    row |= {key: values[i] for key, values in once.items() if turn == 0}
                     rows.append(row)
         return rows
 
@@ -174,9 +172,9 @@ class CaptumMetrics:
         perturbation: str,
         nothing: dict[tuple[int, str, str], Tensor],
     ) -> dict[str, list[float | None]]:
-        """Shares by target; ``nothing`` keeps what an attribution of zero gets."""
+        """Shares by target, if there are signed attributions; ``nothing`` keeps what zero gets."""
         if signed is None:
-            return {target: [None] * len(images) for target in ("node", "serfiq")}
+            return {}
         node = subject.node(images)
         with warnings.catch_warnings():  # as above
             warnings.simplefilter("ignore")

@@ -119,7 +119,9 @@ def _relative_areas(
 
 
 def _p(gaps: NDArray[np.float64]) -> float:
-    """Two-sided, of the bootstrap; no less than its resolution."""
+    """Two-sided, of the bootstrap; no less than its resolution. NaN would count as neither side."""
+    if not np.isfinite(gaps).all():
+        raise ValueError("Areas must be finite, but some are NaN or infinite.")
     one_sided = min((gaps <= 0).mean(), (gaps >= 0).mean())
     return float(min(1.0, max(2 * one_sided, 1 / len(gaps))))
 

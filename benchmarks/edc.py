@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.conditions import Conditions, conditions_set, current_conditions
 from benchmarks.discard_areas import discarded
-from benchmarks.faces import face_batches
+from benchmarks.faces import face_batches, unit_length
 from benchmarks.verification import Pair, read_pairs
 from captum_plq import SERFIQ
 from captum_plq.conditions import network_digest
@@ -209,7 +209,7 @@ class _Assessor:
                 qualities["serfiq-closed-form"] = closed.double().cpu()
             else:
                 self.failed["serfiq-closed-form"] = self.closed.fallback_reason
-        unit = F.normalize(embeddings, dim=1)
+        unit = unit_length(embeddings, names)
         return {
             name: {"embedding": unit[i], **{q: float(v[i]) for q, v in qualities.items()}}
             for i, name in enumerate(names)

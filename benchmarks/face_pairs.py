@@ -75,6 +75,7 @@ def pair_sets(
     mated = [pair for pair in read_pairs(pairs) if pair.mated]
     chosen: list[tuple[str, str]] = []
     chips: list[tuple[NDArray[np.uint8], ...]] = []
+    unusable = others.unusable
     for i in np.random.default_rng(seed).permutation(len(mated)):
         names = mated[i].first, mated[i].second
         person = PurePosixPath(names[0]).parent
@@ -83,6 +84,7 @@ def pair_sets(
         try:
             chips.append(tuple(aligned_chip(load_image(directory / n), spec) for n in names))
         except ValueError:  # no face, or no image: perhaps this person's next pair
+            unusable += 1
             continue
         people.add(person)
         chosen.append(names)
@@ -101,6 +103,7 @@ def pair_sets(
         others.reference,
         others.reference_names,
         f"{others.about}, {pairs.name}",
+        unusable=unusable,
         gallery=gallery,
         gallery_names=tuple(first for first, _ in chosen),
     )

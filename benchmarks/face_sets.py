@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ class FaceSets:
         reference_names (tuple[str, ...]): Theirs.
         about (str): Where they are from.
         warning (str): What every output must say, if anything.
+        unusable (int): Images that were drawn and in which no face was found.
     """
 
     images: Tensor
@@ -53,6 +54,7 @@ class FaceSets:
     reference_names: tuple[str, ...]
     about: str
     warning: str = ""
+    unusable: int = field(default=0, kw_only=True)
 
     @property
     def digest(self) -> str:
@@ -95,6 +97,7 @@ def face_sets(
     chips: list[NDArray[np.uint8]] = []
     names: list[str] = []
     people: set[Path] = set()
+    unusable = 0
     for path in draw_images(directory, seed):
         person = path if path.parent == directory else path.parent
         if person in people:
@@ -102,6 +105,7 @@ def face_sets(
         try:
             chips.append(aligned_chip(load_image(path), spec))
         except ValueError:  # no face, or no image: perhaps this person's next one
+            unusable += 1
             continue
         people.add(person)
         names.append(str(path.relative_to(directory)))
@@ -110,10 +114,11 @@ def face_sets(
     if len(chips) < faces + reference:
         raise ValueError(
             f"{directory} holds usable faces of {len(chips)} people, but {faces} to evaluate and "
-            f"{reference} for the reference are asked for: give smaller numbers."
+            f"{reference} for the reference are asked for: give smaller numbers. {unusable} images "
+            "could not be used."
         )
     about = Path(os.path.abspath(directory)).name  # "." has none
-    return _sets(chips, names, reference, about, "")
+    return _sets(chips, names, reference, about, "", unusable)
 
 
 def quick_face_sets(
@@ -172,7 +177,12 @@ def _variant(
 
 
 def _sets(
-    chips: list[NDArray[np.uint8]], names: list[str], reference: int, about: str, warning: str
+    chips: list[NDArray[np.uint8]],
+    names: list[str],
+    reference: int,
+    about: str,
+    warning: str,
+    unusable: int = 0,
 ) -> FaceSets:
     images = torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).contiguous()
     return FaceSets(
@@ -182,4 +192,5 @@ def _sets(
         tuple(names[:reference]),
         about,
         warning,
+        unusable=unusable,
     )

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_plq.faces import NoFaceError, align_face, detect_faces, draw_images, load_image
 from captum_plq.models import ModelSpec
 
-__all__ = ["FaceSet", "aligned_chip", "face_batches", "load_faces"]
+__all__ = ["FaceSet", "aligned_chip", "face_batches", "load_faces", "unit_length"]
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,25 @@ def face_batches(
         if len(chips) == batch or (i == len(names) - 1 and chips):
             yield some, torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
             some, chips = [], []
+
+
+def unit_length(embeddings: Tensor, names: Sequence[str]) -> Tensor:
+    """Embeddings (n, d) at length 1.
+
+    Args:
+
+        embeddings (Tensor): (n, d).
+        names (sequence of str): Of the images.
+
+    Raises:
+        ValueError: if one is not finite, or has length 0 and so no direction, by name. Its cosine
+            would be below any threshold, as if the network had told two people apart.
+    """
+    lengths = embeddings.norm(dim=1)
+    wrong = (~(lengths.isfinite() & (lengths > 0))).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            "The network gives an embedding that is NaN, infinite or 0 for "
+            f"{', '.join(names[i] for i in wrong)}."
+        )
+    return F.normalize(embeddings, dim=1)

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_plq.metrics._checks import require_finite
+
 __all__ = ["auroc", "log_contrast", "mass_accuracy", "pointing_game", "rank_accuracy"]
 
 _SMALLEST = 1e-30
@@ -105,4 +107,5 @@ def _flat(maps: Tensor, masks: Tensor) -> tuple[NDArray[np.float64], NDArray[np.
     inside = masks.flatten(1).cpu().numpy()
     if not (inside.any(1) & ~inside.all(1)).all():
         raise ValueError("Each mask must have pixels inside and outside.")
+    require_finite("maps", maps)
     return maps.detach().flatten(1).double().cpu().numpy(), inside

@@ -29,6 +29,7 @@ from captum_plq.metrics import (
     Curve,
     Imputer,
     area_under_curve,
+    fnmr,
     perturbation_curve,
     similarity_curve,
     threshold_at_fmr,
@@ -213,7 +214,7 @@ def with_errors(rows: Sequence[Row], threshold: float | None) -> list[Row]:
     found = []
     for row in rows:
         similarity = torch.tensor(row["similarity"], dtype=torch.float64)
-        errors = None if threshold is None else (similarity < threshold).double().mean(0)
+        errors = None if threshold is None else fnmr(similarity, threshold)
         new = {**row}
         for name, curves in (
             ("fnmr", errors),

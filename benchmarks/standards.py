@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,8 +70,14 @@ class Standards:
                     p = context.pixel_qualities(name, maps)
                     lost = (p_clean[name] - p).mean((1, 2)).tolist()
                     change = (before[name] - after[name]).tolist()
-                    finds = _aurocs(maps, masks)
-                    found_clean = _aurocs(clean[name], masks)
+                    drawn = (
+                        {}
+                        if masks is None
+                        else {
+                            "auroc": _aurocs(maps, masks),
+                            "auroc_clean": _aurocs(clean[name], masks),
+                        }
+                    )
                     for i, image in enumerate(names):
                         rows.append(
                             {
@@ -82,8 +87,7 @@ class Standards:
                                 "severity": severity,
                                 "quality_change": change[i],
                                 "pixel_change": lost[i],
-                                "auroc": finds[i],
-                                "auroc_clean": found_clean[i],
+                                **{key: values[i] for key, values in drawn.items()},
                             }
                         )
         return rows
@@ -112,7 +116,9 @@ def violate(
     return changed, torch.stack(masks).to(images.device) if masks else None
 
 
-def _aurocs(maps: Tensor, masks: Tensor | None) -> list[float | None]:
-    if masks is None or not bool((masks.any(2).any(1) & ~masks.all(2).all(1)).all()):
-        return [None] * len(maps)
-    return [x if math.isfinite(x) else None for x in auroc(maps, masks).tolist()]
+def _aurocs(maps: Tensor, masks: Tensor) -> list[float | None]:
+    """``None`` where nothing or everything was drawn over."""
+    inside = masks.flatten(1)
+    both = inside.any(1) & ~inside.all(1)
+    found = iter(auroc(maps[both], masks[both]).tolist() if bool(both.any()) else ())
+    return [next(found) if ok else None for ok in both.tolist()]

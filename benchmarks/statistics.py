@@ -57,7 +57,12 @@ class Comparison:
 
 
 def per_image_means(values: Sequence[float], images: Sequence[str]) -> dict[str, float]:
-    """The mean of each image's rows, in the order in which the images first occur."""
+    """The mean of each image's rows, in the order in which the images first occur.
+
+    Raises:
+        ValueError: if a value is not finite.
+    """
+    _check_finite(values)
     rows: dict[str, list[float]] = {}
     for value, image in zip(values, images, strict=True):
         rows.setdefault(image, []).append(value)
@@ -133,11 +138,16 @@ def compare(
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction (Scand. J. Statist. 6, 1979) of p-values made together.
 
+    Raises:
+        ValueError: if a p-value is not in [0, 1], e.g. NaN.
+
     Examples::
 
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
+    if wrong := [value for value in p if not 0 <= value <= 1]:
+        raise ValueError(f"A p-value lies in [0, 1], but {len(wrong)} of {len(p)} are {wrong}.")
     adjusted, highest = [0.0] * len(p), 0.0
     for turn, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
         highest = max(highest, min(1.0, (len(p) - turn) * p[i]))
@@ -165,5 +175,13 @@ def _interval(means: NDArray[np.float64], seed: int) -> tuple[float | None, floa
 def _check(values: Sequence[float]) -> None:
     if not len(values):
         raise ValueError("There are no rows to take a mean of.")
-    if not np.isfinite(values).all():
-        raise ValueError("Values must be finite, but some are NaN or infinite: leave these out.")
+    _check_finite(values)
+
+
+def _check_finite(values: Sequence[float]) -> None:
+    wrong = len(values) - int(np.isfinite(values).sum())
+    if wrong:
+        raise ValueError(
+            f"Values must be finite, but {wrong} of {len(values)} are NaN or infinite: leave these "
+            "out, and say how many they are."
+        )

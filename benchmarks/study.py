@@ -24,7 +24,8 @@ __all__ = ["Row", "Study", "StudyProtocol", "raw_path", "run_study"]
 
 Row = dict[str, Any]
 """Numbers of one image, one method and one condition; ``image`` and ``method`` name the first
-two. A number that does not exist is ``None``."""
+two. A number that does not exist, e.g. as it would be NaN, is ``None``; one that the condition does
+not ask for is not in the row."""
 
 
 class StudyProtocol(Protocol):
@@ -154,6 +155,7 @@ def _header(
             "evaluated": len(faces.names),
             "reference": len(faces.reference_names),
             "digest": faces.digest,
+            **({"unusable": faces.unusable} if faces.unusable else {}),
         },
     }
     ready: dict[str, Any] = json.loads(json.dumps(header))

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.conditions import Conditions
 from benchmarks.maps import RANDOM_WEIGHTS
+from benchmarks.summary import ALL
 
 __all__ = ["about", "interval", "line_styles"]
 
@@ -25,7 +26,29 @@ def about(record: dict[str, Any]) -> str:
     for again in record.get("reruns", []):
         names = ", ".join(f"`{name}`" for name in again["methods"])
         text += f" Measured again: {names} ({again['why']}): {_when(again['sessions'])}."
-    return text
+    return " ".join([text, *_left_out(record)])
+
+
+def _left_out(record: dict[str, Any]) -> list[str]:
+    """Which means are over fewer rows or faces than there are, and over how many."""
+    found = []
+    if unusable := record["faces"].get("unusable"):
+        found.append(f"{unusable} images that were drawn could not be used.")
+    for metric, methods in record["estimates"].items():
+        cells = {name: of.get(ALL, {}) for name, of in methods.items()}
+        fewer = [
+            f"`{name}` {cell['undefined']} of {cell['rows'] + cell['undefined']}"
+            for name, cell in cells.items()
+            if cell.get("undefined")
+        ]
+        if fewer:
+            found.append(f"Rows in which `{metric}` does not exist: {', '.join(fewer)}.")
+    for metric, compared in record.get("comparisons", {}).items():
+        faces = record["faces"]["evaluated"]
+        fewer = [f"`{name}` {x['images']}" for name, x in compared.items() if x["images"] < faces]
+        if fewer:
+            found.append(f"Faces over which `{metric}` is compared: {', '.join(fewer)}.")
+    return found
 
 
 def _when(sessions: Sequence[dict[str, Any]]) -> str:

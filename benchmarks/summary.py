@@ -41,7 +41,8 @@ def summarise(
 
     Returns:
         *dict*: ready for JSON: what the study was, ``"estimates"``: metric → method →
-        ``"all"`` or ``"fill=black"`` and the like → :class:`~benchmarks.statistics.Estimate`,
+        ``"all"`` or ``"fill=black"`` and the like → :class:`~benchmarks.statistics.Estimate`
+        (and ``"undefined"``, the number of rows that it leaves out, if any),
         and ``"comparisons"``: metric → method → :class:`~benchmarks.statistics.Comparison`.
     """
     estimates: dict[str, dict[str, dict[str, Any]]] = {metric: {} for metric in metrics}
@@ -71,11 +72,14 @@ def summarise(
 
 
 def _estimate(rows: list[dict[str, Any]], metric: str, seed: int) -> dict[str, Any] | None:
-    kept = [row for row in rows if row[metric] is not None]
+    """Over the rows that have the number; ``"undefined"``: in how many it does not exist."""
+    asked = [row for row in rows if metric in row]
+    kept = [row for row in asked if row[metric] is not None]
     if not kept:
         return None
     estimate = over_images([r[metric] for r in kept], [r["image"] for r in kept], seed=seed)
-    return _rounded(estimate)
+    undefined = len(asked) - len(kept)
+    return _rounded(estimate) | ({"undefined": undefined} if undefined else {})
 
 
 def _comparisons(
@@ -84,7 +88,7 @@ def _comparisons(
     values: dict[str, dict[Hashable, float]] = {}
     image_of: dict[Hashable, str] = {}
     for row in study.rows:
-        if row[metric] is not None:
+        if row.get(metric) is not None:
             key = (row["image"], *(row[condition] for condition in by))
             image_of[key] = row["image"]
             values.setdefault(row["method"], {})[key] = row[metric]

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.conditions import Conditions, conditions_set, current_conditions
-from benchmarks.faces import face_batches
+from benchmarks.faces import face_batches, unit_length
 from captum_plq.embedding_layer import select_embedding
 from captum_plq.models import FaceModel
 
@@ -158,11 +157,16 @@ def best_threshold(scores: NDArray[np.float64], mated: NDArray[np.bool_]) -> flo
     Returns:
         *float*: in the units of the scores.
 
+    Raises:
+        ValueError: if a score is not finite.
+
     Examples::
 
         >>> best_threshold(np.array([0.1, 0.2, 0.8]), np.array([False, False, True]))
         0.5
     """
+    if not np.isfinite(scores).all():
+        raise ValueError("Scores must be finite, but some are NaN or infinite.")
     values, where = np.unique(scores, return_inverse=True)
     mated_at = np.bincount(where, weights=mated, minlength=len(values))
     others_at = np.bincount(where, weights=~mated, minlength=len(values))
@@ -225,7 +229,8 @@ def measure_verification(
 
     Raises:
         FileNotFoundError: if there is no such folder or list.
-        ValueError: if the list is not as it should be, or too few images can be used.
+        ValueError: if the list is not as it should be, too few images can be used, or the
+            embedding of one has no direction.
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no folder {directory}.")
@@ -239,7 +244,7 @@ def measure_verification(
         )
         model = model.to(place)
         for some, images in face_batches(directory, names, model.spec, batch, left_out):
-            unit = F.normalize(select_embedding(model(images.to(place))).flatten(1), dim=1)
+            unit = unit_length(select_embedding(model(images.to(place))).flatten(1), some)
             embeddings.update(zip(some, unit.double().cpu(), strict=True))
             done = len(embeddings) + len(left_out)
             if done % (16 * batch) < batch or done == len(names):

@@ -39,7 +39,7 @@ def rows():
 
 def of(rows, method, metric, perturbation="noise"):
     return [
-        row[metric]
+        row.get(metric)
         for row in rows
         if row["method"] == method and row["perturbation"] == perturbation
     ]

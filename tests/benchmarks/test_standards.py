@@ -56,7 +56,7 @@ def test_rows_of_a_known_network(image):
         assert row["quality_change"] == pytest.approx(lost, abs=1e-3)
         assert row["pixel_change"] == pytest.approx(lost / 255, abs=1e-5)
         if mask is None:
-            assert row["auroc"] is None
+            assert "auroc" not in row
             continue
         for key, shown in (("auroc", changed), ("auroc_clean", image)):
             scores, inside = shown.mean(1).numpy(), mask.numpy()

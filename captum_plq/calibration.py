@@ -26,14 +26,10 @@ from torch import Tensor, nn
 from captum_plq._state import check_images
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, scaling_factor
-from captum_plq.calibration_file import (
-    PRESETS,
-    Calibration,
-    load_calibration,
-    shipped_calibration,
-)
+from captum_plq.calibration_file import Calibration
 from captum_plq.conditions import Conditions, network_digest
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
+from captum_plq.known_calibrations import PRESETS, load_calibration, shipped_calibration
 from captum_plq.models import FaceModel
 from captum_plq.reference_quality import gradient_reference
 

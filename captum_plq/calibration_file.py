@@ -8,28 +8,33 @@ code. For 112×112 pixels it takes about 100 kB.
 from __future__ import annotations
 
 import json
-import math
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass, field, fields
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
+from captum_plq._fields import require_field_types
 from captum_plq.attribution import PixelQualityAttribution
+from captum_plq.calibration_archive import LARGEST_HEADER, LARGEST_MAP, read_archive
 from captum_plq.conditions import Conditions, network_digest
 from captum_plq.functional import QualityScaling
-from captum_plq.models import DEFAULT_MODEL, FaceModel
-from captum_plq.models.dropout_mobilefacenet import find_shipped_weights
+from captum_plq.models import FaceModel
 from captum_plq.reference_quality import GradientReference
+from captum_plq.serfiq import Estimator
+from captum_plq.whole_file import whole_file
 
-__all__ = ["PRESETS", "Calibration", "load_calibration", "shipped_calibration"]
+__all__ = ["Calibration"]
 
 _FORMAT = "captum-plq calibration"
 _VERSION = 1
+_SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
+_LARGEST_LOG = 1000.0
+"""No number of 64 bits has a logarithm as large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,11 @@ class Calibration:
         date (str): When, as YYYY-MM-DD.
         versions (dict): Of the packages.
         note (str): What a reader must be told.
+        networks (tuple[str, ...]): Names of the networks it is for, as their ``spec`` has them;
+            of a preset, which has no ``network_digest``. Empty: not checked.
+
+    Raises:
+        ValueError: for values of other types, or that no measurement gives.
     """
 
     network: str
@@ -80,11 +90,35 @@ class Calibration:
     centre_quality: float | None = None
     border_quality: float | None = None
     gamma_holds: float | None = None
-    estimator: str = "sampling"
+    estimator: Estimator = "sampling"
     source: str = ""
     date: str = ""
     versions: dict[str, str | None] = field(default_factory=dict, repr=False)
     note: str = ""
+    networks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
+        require_field_types(self.scaling)
+        height, width = self.input_size
+        if min(height, width) < 1 or height * width > LARGEST_MAP:
+            raise ValueError(f"its images of {height}×{width} pixels are none, or too large")
+        if not self.scaling.alpha > 0 or not 0 <= self.scaling.r <= 1:
+            raise ValueError(f"it has α = {self.scaling.alpha:g} and r = {self.scaling.r:g}")
+        if min(self.left_out, self.good_faces) < 0 or self.good_faces > self.faces:
+            raise ValueError(
+                f"{self.good_faces} good ones of {self.faces} faces, {self.left_out} left out, "
+                "are no numbers of faces"
+            )
+        for name in _SHARES:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value:g}, not between 0 and 1")
+        low, high = self.low_quality, self.high_quality
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"its 5th percentile of Q, {low:g}, is above its 95th, {high:g}")
+        if self.reference is not None:
+            _require_reference(self.reference, self.input_size)
 
     def header(self) -> dict[str, Any]:
         """Everything but the arrays, ready for JSON."""
@@ -93,6 +127,7 @@ class Calibration:
         header["conditions"] = asdict(self.conditions)
         header["scaling"] = self.scaling._asdict()
         header["input_size"] = list(self.input_size)
+        header["networks"] = list(self.networks)
         if self.reference is not None:
             header["pool"] = self.reference.pool
             header["pooled_spread"] = self.reference.pooled_spread
@@ -104,16 +139,23 @@ class Calibration:
 
         Args:
 
-            path (str or PathLike): By custom ``NAME.npz``. Missing folders are made.
+            path (str or PathLike): By custom ``NAME.npz``. Missing folders are made. What is
+                there is replaced once the new file is whole.
+
+        Raises:
+            OSError: if it cannot be written.
+            ValueError: if its texts are too long, or ``path`` is no regular file.
         """
-        header = {"format": _FORMAT, "version": _VERSION, **self.header()}
-        arrays = {"header": np.array(json.dumps(header, ensure_ascii=False, allow_nan=False))}
+        header = json.dumps({"format": _FORMAT, "version": _VERSION, **self.header()})
+        if len(header) > LARGEST_HEADER:
+            raise ValueError(f"The texts of a calibration take at most {LARGEST_HEADER} letters.")
+        arrays = {"header": np.array(header)}
         if self.reference is not None:
-            arrays["mean"] = self.reference.mean.cpu().numpy()
-            arrays["spread"] = self.reference.spread.cpu().numpy()
+            arrays["mean"] = self.reference.mean.float().cpu().numpy()
+            arrays["spread"] = self.reference.spread.float().cpu().numpy()
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:  # a handle, since NumPy would change the name
+        with whole_file(path) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
@@ -137,26 +179,25 @@ class Calibration:
             >>> Explainer(model, calibration=calibration)
         """
         path = Path(path)
-        if not path.is_file():
+        if path.is_dir() or not path.exists():
             raise FileNotFoundError(f"There is no calibration file {path}.")
         try:
-            header, arrays = _read(path)
+            header, maps = read_archive(path)
             if header.get("format") != _FORMAT:
                 raise ValueError("its header is of something else")
-            if header.get("version") != _VERSION:
-                raise ValueError(
-                    f"it is of version {header.get('version')!r}, and this program reads {_VERSION}"
-                )
-            return _from_parts(header, arrays)
-        except (
-            ValueError, TypeError, KeyError, OSError, EOFError, RecursionError,
-            zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError,
-        ) as error:  # fmt: skip
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            version = header.get("version")
+            if version == _VERSION and not isinstance(version, bool):
+                return _from_parts(header, maps)
+        except (ValueError, TypeError, KeyError, OSError, MemoryError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(
-                f"{path} is not a calibration file, or is damaged ({reason}): make one with "
-                "`captum-plq calibrate`."
+                f"{path} is not a calibration file, or is damaged ({reason.splitlines()[0]}): "
+                "make one with `captum-plq calibrate`."
             ) from error
+        raise ValueError(
+            f"{path} is a calibration file of version {str(version)[:20]}, and this program reads "
+            f"version {_VERSION}: update captum-plq, or make one with `captum-plq calibrate`."
+        )
 
     def check(self, method: PixelQualityAttribution) -> None:
         """Refuses to be used on another network, or under other conditions.
@@ -168,9 +209,10 @@ class Calibration:
         Raises:
             ValueError: if anything differs; names all that does.
         """
+        model = method.quality_model.serfiq.model
+        self._require_network(model)
         here, there = asdict(Conditions.of(method)), asdict(self.conditions)
         wrong = [f"{k} = {there[k]!r}, not {here[k]!r}" for k in there if there[k] != here[k]]
-        model = method.quality_model.serfiq.model
         if isinstance(model, FaceModel) and tuple(model.spec.input_size) != self.input_size:
             sizes = ["×".join(map(str, size)) for size in (self.input_size, model.spec.input_size)]
             wrong.append(f"images of {sizes[0]} pixels, not {sizes[1]}")
@@ -185,123 +227,53 @@ class Calibration:
                 "Calibrate this network with these options, or use those it was measured with."
             )
 
-
-_PAPER = (
-    "From the paper (Terhörst et al., IEEE T-BIOM 2023, Sec. IV-B), for its own {network}, with "
-    "{size} aligned crops and gradients with respect to 0–255 pixels. On another network, or "
-    "other weights of this architecture, α, r and γ mean nothing. The paper does not state how it "
-    "averages pairs or normalises the embedding."
-)
-
-PRESETS: dict[str, Calibration] = {
-    "arcface": Calibration(
-        network="ArcFace, ResNet-100",
-        input_size=(112, 112),
-        conditions=Conditions(),
-        scaling=QualityScaling(130.0, 0.88),
-        gamma=7.5,
-        source="the paper; α and r from the quality values of Adience",
-        note=_PAPER.format(network="ArcFace ResNet-100, trained on MS1M", size="112×112"),
-    ),
-    "facenet": Calibration(
-        network="FaceNet",
-        input_size=(160, 160),
-        conditions=Conditions(),
-        scaling=QualityScaling(450.0, 0.93),
-        gamma=5.5,
-        source="the paper; α and r from the quality values of Adience",
-        note=_PAPER.format(network="FaceNet, trained on MS1M", size="160×160"),
-    ),
-}
-"""The paper's values, by name. They hold no reference map, and no digest of the network, which
-therefore is not checked: the image size and the conditions are."""
+    def _require_network(self, model: nn.Module) -> None:
+        """Refuses a network whose name is not among those a preset is for."""
+        name = model.spec.name if isinstance(model, FaceModel) else None
+        if not self.networks or name in self.networks:
+            return
+        this = (
+            f"this one is a {type(model).__name__} without a ModelSpec"
+            if name is None
+            else f"this one is called {name!r}"
+        )
+        known = " or ".join(map(repr, self.networks))
+        raise ValueError(
+            f"This calibration does not hold here: it is for the network {self.network}, known as "
+            f"{known}, and {this}. Measure this network's own with `captum-plq calibrate`; if it "
+            "really is that network, say so by the name in its ModelSpec."
+        )
 
 
-def load_calibration(name_or_file: str | PathLike[str]) -> Calibration:
-    """Finds a calibration: a preset by its name, or else a file.
-
-    Args:
-
-        name_or_file (str or PathLike): A name of ``PRESETS``, or of a network that this package
-            ships, neither of which is ever taken for a file; or a file of
-            :meth:`Calibration.save`.
-
-    Returns:
-        *Calibration*: ready for :class:`~captum_plq.explanation.Explainer`.
-
-    Raises:
-        FileNotFoundError: if it is neither; names the presets.
-        ValueError: as :meth:`Calibration.load`.
-    """
-    if isinstance(name_or_file, str):
-        preset = PRESETS.get(name_or_file) or shipped_calibration(name_or_file)
-        if preset is not None:
-            return preset
-    try:
-        return Calibration.load(name_or_file)
-    except FileNotFoundError as error:
-        known = ", ".join(map(repr, (*PRESETS, DEFAULT_MODEL)))
-        raise FileNotFoundError(
-            f"There is no calibration file {fspath(name_or_file)}, and the presets are {known}."
-        ) from error
-
-
-def shipped_calibration(network: str) -> Calibration | None:
-    """The calibration that lies beside the weights of a network that this package ships.
-
-    Args:
-
-        network (str): Its name, such as ``captum_plq.models.DEFAULT_MODEL``.
-
-    Returns:
-        *Calibration or None*: ``None`` for any other network.
-    """
-    if network != DEFAULT_MODEL:
-        return None
-    weights = find_shipped_weights()
-    path = None if weights is None else weights.with_suffix(".npz")
-    return Calibration.load(path) if path is not None and path.is_file() else None
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is no .npz file")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"]))
-            if not isinstance(header, dict):
-                raise ValueError("its header is of something else")
-            return header, {name: archive[name] for name in archive.files if name != "header"}
-
-
-def _from_parts(header: dict[str, Any], arrays: dict[str, Any]) -> Calibration:
-    known = {f.name for f in fields(Calibration)} - {"reference"}
-    values = {name: header[name] for name in known}
-    values["conditions"] = Conditions(**header["conditions"])
-    values["scaling"] = QualityScaling(**{k: _number(v) for k, v in header["scaling"].items()})
-    values["gamma"] = _number(header["gamma"])
-    height, width = header["input_size"]
-    values["input_size"] = (height, width)
-    if not arrays:
-        return Calibration(**values)
-    maps = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in ("mean", "spread")}
-    if any(tuple(x.shape) != (height, width) for x in maps.values()):
-        raise ValueError(f"its maps are not {height}×{width} pixels, as its header says")
-    finite = maps["mean"].isfinite()
-    if bool((maps["spread"][finite] < 0).any() or not maps["spread"][finite].isfinite().all()):
-        raise ValueError("its spreads are not numbers of 0 or more")
-    pool, pooled_spread = header["pool"], _number(header["pooled_spread"])
-    if not (isinstance(pool, int) and pool % 2 == 1 and pool > 0 and pooled_spread > 0):
-        raise ValueError("its pooling is not by an odd number of pixels, or has no spread")
-    smoothed = header.get("smoothed", 1)  # files from before there was such a thing lack it
-    if not (isinstance(smoothed, int) and smoothed % 2 == 1 and smoothed > 0):
-        raise ValueError("its smoothing is not by an odd number of pixels")
-    reference = GradientReference(maps["mean"], maps["spread"], pool, pooled_spread, smoothed)
+def _from_parts(header: dict[str, Any], maps: dict[str, NDArray[np.float32]]) -> Calibration:
+    later = {"networks": [], "smoothed": 1}  # what the first files did not have
+    header = {**later, **header}
+    values = {f.name: header[f.name] for f in fields(Calibration) if f.name != "reference"}
+    for name, kind in (("conditions", Conditions), ("scaling", QualityScaling)):
+        if not isinstance(values[name], dict):
+            raise ValueError(f"its {name} are no numbers by their names")
+        values[name] = kind(**values[name])
+    for name in ("input_size", "networks"):
+        values[name] = tuple(values[name]) if isinstance(values[name], list) else None
+    reference = None
+    if maps:
+        mean, spread = (torch.from_numpy(maps[name]) for name in ("mean", "spread"))
+        named = (header[name] for name in ("pool", "pooled_spread", "smoothed"))
+        reference = GradientReference(mean, spread, *named)
     return Calibration(reference=reference, **values)
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} stands where a number should")
-    return float(value)
+def _require_reference(reference: GradientReference, size: tuple[int, int]) -> None:
+    require_field_types(reference)
+    if any(tuple(x.shape) != size for x in (reference.mean, reference.spread)):
+        raise ValueError(f"its maps are not {size[0]}×{size[1]} pixels, as its header says")
+    known = ~reference.mean.isnan()
+    mean, spread = reference.mean[known], reference.spread[known]
+    if bool((mean.abs() > _LARGEST_LOG).any()):
+        raise ValueError("its means are not logarithms of gradients")
+    if not bool(((spread >= 0) & (spread <= _LARGEST_LOG)).all()):
+        raise ValueError("its spreads are not numbers of 0 or more")
+    if reference.pool < 1 or reference.pool % 2 == 0 or not reference.pooled_spread > 0:
+        raise ValueError("its pooling is not by an odd number of pixels, or has no spread")
+    if reference.smoothed < 1 or reference.smoothed % 2 == 0:
+        raise ValueError("its smoothing is not by an odd number of pixels")

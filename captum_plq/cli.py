@@ -117,8 +117,8 @@ def _alike(infos: Sequence[ModelInfo]) -> list[list[ModelInfo]]:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from captum_plq.calibration_file import load_calibration
     from captum_plq.explanation import Explainer, calibration_that_holds, write_json
+    from captum_plq.known_calibrations import load_calibration
     from captum_plq.models import load_model
 
     wanted, settings = arguments.calibration, settings_of(arguments)

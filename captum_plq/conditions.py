@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from captum_plq.attribution import PixelQualityAttribution
+from captum_plq._fields import require_field_types
+from captum_plq.attribution import PixelQualityAttribution, TargetScalar
+from captum_plq.functional import NodeWeights, PairAverage
 from captum_plq.models import FaceModel
 
 __all__ = ["Conditions", "network_digest"]
@@ -30,16 +32,27 @@ class Conditions:
         normalize (bool): Whether the stochastic embeddings are scaled to unit length.
         normalize_embedding (bool): Whether the embedding is, within the gradient path.
         directions (int, optional): Of the attribution; ``None``: the node's one gradient.
+
+    Raises:
+        ValueError: for values of other types, or that no method can have.
     """
 
     passes: int = 100
     dropout: float = 0.5
-    weights: str = "l1"
-    target_scalar: str = "node"
-    average: str = "paper"
+    weights: NodeWeights = "l1"
+    target_scalar: TargetScalar = "node"
+    average: PairAverage = "paper"
     normalize: bool = True
     normalize_embedding: bool = True
     directions: int | None = None
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
+        if self.passes < 2 or not 0 < self.dropout < 1 or not (self.directions or 1) > 0:
+            raise ValueError(
+                f"there are no {self.passes} passes at dropout {self.dropout:g} along "
+                f"{self.directions} directions"
+            )
 
     @classmethod
     def of(cls, method: PixelQualityAttribution) -> Conditions:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from captum_plq._device import device_name, usable_device
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
-from captum_plq.calibration_file import Calibration, shipped_calibration
+from captum_plq.calibration_file import Calibration
 from captum_plq.functional import (
     NodeWeights,
     QualityScaling,
@@ -26,6 +26,7 @@ from captum_plq.functional import (
     pixel_quality,
     scale_quality,
 )
+from captum_plq.known_calibrations import shipped_calibration
 from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.reference_quality import relative_pixel_quality
 from captum_plq.serfiq import SERFIQ, Estimator

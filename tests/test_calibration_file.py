@@ -1,8 +1,11 @@
 """The calibration on disk, the presets, and what they are refused for."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -11,9 +14,9 @@ import torch
 from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling
-from captum_plq.calibration_file import PRESETS, Calibration, load_calibration
+from captum_plq.calibration import PRESETS, Calibration, load_calibration
 from captum_plq.conditions import Conditions, network_digest
-from captum_plq.models import FaceModel, ModelSpec
+from captum_plq.models import FaceModel, ModelSpec, available_models
 from captum_plq.reference_quality import GradientReference
 
 
@@ -104,6 +107,8 @@ def test_smoothing_is_kept(calibration, tmp_path):
     assert Calibration.load(tmp_path / "smooth").reference.smoothed == 7
 
 
+FLOATS = np.ones((6, 8), np.float32)
+
 # --- files that are not one ---------------------------------------------------------------
 
 
@@ -125,24 +130,46 @@ def rewritten(calibration, path, *, header=None, **arrays):
     ("header", "arrays", "reason"),
     [
         ({"format": "something"}, {}, "of something else"),
-        ({"version": 2}, {}, "version 2, and this program reads 1"),
         ({"gamma": "left out"}, {}, "no 'gamma'"),
-        ({"gamma": "high"}, {}, "'high' stands where a number should"),
-        ({"gamma": True}, {}, "True stands where a number should"),
+        ({"gamma": "high"}, {}, "gamma must be a finite number, but is 'high'"),
+        ({"gamma": True}, {}, "gamma must be"),
+        ({"gamma": 10**400}, {}, "gamma must be"),
+        ({"gamma": float("inf")}, {}, "Infinity"),
         ({"scaling": {"alpha": 1.0}}, {}, "'r'"),
-        ({"scaling": {"alpha": float("nan"), "r": 0.5}}, {}, "nan stands"),
+        ({"scaling": {"alpha": float("nan"), "r": 0.5}}, {}, "NaN"),
+        ({"scaling": {"alpha": -3.0, "r": 0.5}}, {}, "α = -3"),
+        ({"scaling": [130, 0.5]}, {}, "scaling"),
         ({"conditions": {"speed": 3}}, {}, "speed"),
+        ({"conditions": {"average": "\0"}}, {}, "average must be 'paper' or 'pairs'"),
+        ({"conditions": {"passes": 1}}, {}, "1 passes"),
+        ({"conditions": 7}, {}, "conditions"),
         ({"input_size": [8, 6]}, {}, "not 8×6 pixels"),
-        ({"input_size": 6}, {}, "int"),
+        ({"input_size": 6}, {}, "input_size"),
+        ({"input_size": [10**6, 10**6]}, {}, "input_size"),
+        ({"faces": -1, "good_faces": -1}, {}, "no numbers of faces"),
+        ({"good_faces": "x"}, {}, "good_faces must be a whole number, but is 'x'"),
+        ({"good_faces": 1.0}, {}, "good_faces"),
+        ({"left_out": True}, {}, "left_out"),
+        ({"gamma_holds": 1.5}, {}, "gamma_holds is 1.5"),
+        ({"high_quality": 0.1}, {}, "5th percentile"),
+        ({"estimator": "guess"}, {}, "estimator"),
+        ({"versions": {"torch": 2}}, {}, "versions"),
+        ({"networks": "iresnet100"}, {}, "networks"),
+        ({"network": "x" * 70_000}, {}, "more than it may"),
         ({"pool": 4}, {}, "odd number"),
         ({"pooled_spread": 0}, {}, "no spread"),
         ({"smoothed": 2}, {}, "smoothing is not by an odd"),
         ({"pooled_spread": "left out"}, {}, "no 'pooled_spread'"),
         ({}, {"mean": None}, "no 'mean'"),
-        ({}, {"spread": -np.ones((6, 8))}, "0 or more"),
-        ({}, {"spread": np.full((6, 8), np.inf)}, "0 or more"),
-        ({}, {"mean": np.ones((2, 6, 8))}, "6×8"),
-        ({}, {"mean": np.full((6, 8), "x")}, "x"),
+        ({}, {"mean": None, "spread": None}, "no 'mean'"),
+        ({}, {"spread": -FLOATS}, "0 or more"),
+        ({}, {"spread": FLOATS * np.inf}, "0 or more"),
+        ({}, {"mean": FLOATS * np.inf}, "not logarithms"),
+        ({}, {"mean": np.ones((2, 6, 8), np.float32)}, "more than it may"),
+        ({}, {"mean": np.ones((6, 8))}, "more than it may"),
+        ({}, {"mean": np.ones((6, 8), np.int32)}, "not float32"),
+        ({}, {"mean": np.full((6, 8), "x")}, "not float32"),
+        ({}, {"other": FLOATS}, "'other.npy', which is no part"),
     ],
 )
 def test_a_changed_file_is_refused(calibration, tmp_path, header, arrays, reason):
@@ -152,6 +179,92 @@ def test_a_changed_file_is_refused(calibration, tmp_path, header, arrays, reason
     assert reason in str(info.value)
     assert str(path) in str(info.value)
     assert "captum-plq calibrate" in str(info.value)
+
+
+def test_a_later_version_is_told_from_a_damaged_file(calibration, tmp_path):
+    path = rewritten(calibration, tmp_path / "c.npz", header={"version": 2})
+    with pytest.raises(ValueError, match=r"of version 2, and this program reads version 1: update"):
+        Calibration.load(path)
+
+
+def test_a_map_larger_than_the_header_says_is_not_unpacked(calibration, tmp_path):
+    """2 MB that unpack to 2 GB: the shape is compared before the data are read."""
+    path = rewritten(calibration, tmp_path / "c.npz", mean=None, spread=None)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("mean.npy", "spread.npy"):
+            with archive.open(name, "w") as file:
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "<f4", "fortran_order": False, "shape": (4000, 4000)}
+                )
+                for _ in range(64):
+                    file.write(bytes(1_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="unpacks to 64,000,128 bytes, more than it may"):
+        Calibration.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_the_same_member_twice_is_refused(calibration, tmp_path):
+    calibration.save(tmp_path / "c.npz")
+    with zipfile.ZipFile(tmp_path / "c.npz") as archive:
+        mean = archive.read("mean.npy")
+    with (
+        pytest.warns(UserWarning, match="Duplicate"),
+        zipfile.ZipFile(tmp_path / "c.npz", "a") as archive,
+    ):
+        archive.writestr("mean.npy", mean)
+    with pytest.raises(ValueError, match="twice"):
+        Calibration.load(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_anywhere_is_refused_or_changes_nothing(calibration, tmp_path, seed):
+    """Flipped bits and lost ends; zip's checksum covers all the values."""
+    calibration.save(tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    generator = np.random.default_rng(seed)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in generator.integers(len(whole), size=generator.integers(1, 4)):
+            damaged[place] ^= 1 << generator.integers(8)
+        if generator.random() < 0.2:
+            damaged = damaged[: generator.integers(len(whole))]
+        (tmp_path / "c.npz").write_bytes(damaged)
+        with contextlib.suppress(ValueError):
+            found = Calibration.load(tmp_path / "c.npz")
+            assert found.header() == calibration.header()
+            for old, new in zip(calibration.reference[:2], found.reference[:2], strict=True):
+                np.testing.assert_array_equal(new, old)
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "link.npz").symlink_to(os.devnull)
+    for name in ("pipe.npz", "link.npz"):
+        with pytest.raises(ValueError, match="no regular file"):
+            Calibration.load(tmp_path / name)
+
+
+def test_a_name_that_is_not_utf8_survives(calibration, tmp_path):
+    source = os.fsdecode(b"photos-\xff")
+    dataclasses.replace(calibration, source=source).save(tmp_path / "c.npz")
+    assert os.fsencode(Calibration.load(tmp_path / "c.npz").source) == b"photos-\xff"
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(calibration, tmp_path, monkeypatch):
+    path = tmp_path / "c.npz"
+    calibration.save(path)
+
+    def full(file, **_):
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        dataclasses.replace(calibration, gamma=1.0).save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
+    assert Calibration.load(path).gamma == calibration.gamma
 
 
 def test_an_unchanged_rewritten_file_is_taken(calibration, tmp_path):
@@ -293,5 +406,31 @@ def test_a_preset_is_found_by_name_even_beside_a_file(tmp_path, monkeypatch):
 
 
 def test_a_preset_is_refused_for_other_conditions_and_sizes():
+    model = network(name="iresnet100")
     with pytest.raises(ValueError, match=r"passes = 100, not 20.*112×112 pixels, not 6×8"):
-        load_calibration("arcface").check(method())
+        load_calibration("arcface").check(method(model))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_for_its_own_networks(name):
+    preset = PRESETS[name]
+    by_name = {info.spec.name: info.spec for info in available_models()}
+    meant = [by_name[known] for known in preset.networks if known in by_name]
+    assert meant
+    assert {spec.input_size for spec in meant} == {preset.input_size}
+
+    def tried(spec):
+        size = 3 * spec.input_size[0] * spec.input_size[1]
+        backbone = nn.Sequential(nn.Flatten(), nn.Linear(size, 4))
+        preset.check(PixelQualityAttribution(FaceModel(backbone, spec)))
+
+    tried(dataclasses.replace(meant[0], embedding_layer="1"))
+    other = dataclasses.replace(meant[0], name="mine", embedding_layer="1")
+    with pytest.raises(ValueError, match=f"for the network .*{known_as(preset)}.* called 'mine'"):
+        tried(other)
+    with pytest.raises(ValueError, match="a Sequential without a ModelSpec"):
+        preset.check(PixelQualityAttribution(nn.Sequential(nn.Flatten(), nn.Linear(48, 4))))
+
+
+def known_as(preset):
+    return " or ".join(map(repr, preset.networks))

@@ -7,7 +7,9 @@ what settings; a line that was torn by the kill is dropped, and its batch runs a
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,7 +120,7 @@ def run_study(
         for i in tqdm(batches, desc=path.stem, unit="batch", disable=None):
             part = slice(i * batch, (i + 1) * batch)
             images = faces.images[part].to(parameter)
-            rows = protocol.rows(context, images, faces.names[part])
+            rows = [_ready(row) for row in protocol.rows(context, images, faces.names[part])]
             done.append({"batch": i, "failed": dict(context.failed), "rows": rows})
             _append(file, done[-1])
     failed = dict(context.failed)
@@ -193,6 +195,26 @@ def _differences(there: Any, here: Any, name: str = "") -> list[str]:
             text for k in keys for text in _differences(there.get(k), here.get(k), f"{name} {k}")
         ]
     return [] if there == here else [f"{name.strip()} is {there} there and {here} here"]
+
+
+def _ready(row: Row) -> Row:
+    """A row for JSON, which has no NaN: a number that is not finite does not exist.
+
+    Raises:
+        ValueError: if a curve holds such a number.
+    """
+    ready = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    try:
+        json.dumps(ready, allow_nan=False)
+    except ValueError as error:
+        wrong = [k for k, v in ready.items() if re.search("NaN|Infinity", json.dumps(v))]
+        raise ValueError(
+            f"{row['method']} on {row['image']} gave NaN or infinity in {', '.join(wrong)}."
+        ) from error
+    return ready
 
 
 def _append(file: Any, line: dict[str, Any]) -> None:

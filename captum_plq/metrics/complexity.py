@@ -83,6 +83,8 @@ def _shares(attributions: Tensor) -> Tensor:
         )
     require_finite("attributions", attributions)
     sizes = at_least_float32(attributions.detach()).flatten(1).abs()
+    greatest = sizes.amax(1, keepdim=True)
+    sizes = sizes / torch.where(greatest > 0, greatest, 1.0)  # the sum may not be infinite
     total = sizes.sum(1, keepdim=True)
     empty = (total == 0).flatten().nonzero().flatten().tolist()
     if empty:

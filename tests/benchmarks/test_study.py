@@ -150,3 +150,17 @@ def test_one_value_scaled_up_is_constant():
     sure = scaled.clone()
     sure[:, 3, 4] *= 1.001
     assert check_maps(sure, (64, 112, 112)) is sure
+
+
+def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run):
+    class Broken(Means):
+        def rows(self, context, images, names):
+            return [row | {"mean": self.number} for row in super().rows(context, images, names)]
+
+    protocol = Broken()
+    protocol.number = float("nan")
+    assert {row["mean"] for row in run.go(protocol, "number").rows} == {None}
+    protocol = Broken()
+    protocol.number = [1.0, float("inf")]
+    with pytest.raises(ValueError, match="plq on a gave NaN or infinity in mean"):
+        run.go(protocol, "curve")

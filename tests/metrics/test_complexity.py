@@ -73,3 +73,11 @@ def test_half_precision_is_raised():
 def test_bad_input_is_refused(measure, attributions, message):
     with pytest.raises(ValueError, match=message):
         measure(attributions)
+
+
+@pytest.mark.parametrize("scale", [1e38, 1e-30])
+def test_the_unit_changes_nothing_however_large(scale):
+    """In float32 the sum of many large sizes is infinite, and shares of it would be 0."""
+    sizes = torch.rand(2, 500, generator=torch.Generator().manual_seed(0))
+    for measure in (gini_index, complexity):
+        torch.testing.assert_close(measure(sizes * scale), measure(sizes))

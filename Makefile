@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs-ready
 
-.PHONY: demo test test-slow lint docs clean
+.PHONY: demo test test-slow test-captum fuzz lint docs clean
 
 demo: $(READY)
 	$(BIN)/captum-plq demo -o demo-output
@@ -15,6 +15,16 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Files and numbers that mean trouble, MINUTES long; SEED decides which.
+MINUTES ?= 10
+SEED    ?= 0
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
+
+# Captum's own tests, from a checkout of its repository at CAPTUM.
+test-captum: $(READY)
+	$(BIN)/python -m tests.captum_suite $(CAPTUM)
 
 lint: $(READY)
 	$(BIN)/ruff check captum_plq benchmarks tests

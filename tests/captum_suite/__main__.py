@@ -1,0 +1,69 @@
+"""``python -m tests.captum_suite CHECKOUT``: see ``make test-captum``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import unittest
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import captum
+import torch
+
+from tests.captum_suite.adapter import NOT_FOR_US, cases, in_gpus_place, load
+from tests.captum_suite.stand_ins import used
+
+
+def main() -> int:
+    """Runs the tests and prints the counts; 1: some fail."""
+    parser = argparse.ArgumentParser(prog="python -m tests.captum_suite", description=__doc__)
+    parser.add_argument("checkout", type=Path, help="a checkout of Captum's repository")
+    options = parser.parse_args()
+    if not (options.checkout / "tests" / "attr").is_dir():
+        parser.error(f"{options.checkout} is no checkout of Captum's repository")
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    with in_gpus_place(said=True):
+        tests = list(cases(load(options.checkout)))
+    outcomes = [outcome for outcome in map(_outcome, tests) if outcome is not None]
+    print(report(outcomes))
+    return int(any(how == "failed" for _, how, _ in outcomes))
+
+
+def _outcome(test: unittest.TestCase) -> tuple[str, str, str] | None:
+    """Its file, how it went and why; ``None``: it is a test of another method."""
+    file = type(test).__module__.rpartition(".")[2]
+    name = test.id().rpartition(".")[2]
+    reason = next((why for part, why in NOT_FOR_US.items() if part in name), None)
+    if reason is not None:
+        return file, "left out", reason
+    result = unittest.TestResult()
+    with in_gpus_place(said=file == "test_jit"):
+        test.run(result)
+    wrong = [*result.failures, *result.errors]
+    if test.id() not in used and not wrong:
+        return None
+    if result.skipped:
+        return file, "left out", result.skipped[0][1]
+    if wrong:
+        return file, "failed", f"{name}: {wrong[0][1].strip().splitlines()[-1][:150]}"
+    return file, "passed", ""
+
+
+def report(outcomes: list[tuple[str, str, str]]) -> str:
+    """Counts by file, then the reasons."""
+    lines = [f"captum {captum.__version__}, torch {torch.__version__}"]
+    for file in dict.fromkeys(file for file, _, _ in outcomes):
+        counts = Counter(how for f, how, _ in outcomes if f == file)
+        lines.append(f"{file}: {dict(counts)}")
+    lines.append(f"all: {dict(Counter(how for _, how, _ in outcomes))}")
+    for how in ("left out", "failed"):
+        reasons = Counter((file, why) for file, h, why in outcomes if h == how)
+        lines += [f"{how} ×{n}, {file}: {why}" for (file, why), n in reasons.most_common()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

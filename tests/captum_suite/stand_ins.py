@@ -1,0 +1,173 @@
+"""What stands in Captum's tests for Saliency and LayerGradientXActivation.
+
+Each attribution made in a test is compared with :mod:`tests.captum_suite.oracle`, so that a test
+asks for more than in Captum and never for less. What the package refuses by its documentation is
+left out by :class:`unittest.SkipTest`, but only after it has been refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+from typing import Any
+
+import torch
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_plq import LayerPixelQuality, PixelQualityAttribution
+from captum_plq.embedding_layer import EmbeddingLayerError
+from tests.captum_suite.oracle import inputs_gradient, layer_gradient
+
+__all__ = ["LayerStandIn", "StandIn", "used"]
+
+used: set[str] = set()
+"""Tests in which a stand-in was called: the others are of other methods."""
+
+NO_LINEAR = "the network has no linear layer, so no embedding layer: refused"
+SEVERAL = "several layers at once: LayerPixelQuality takes one, others are refused"
+INTEGERS = "integer inputs have no gradient: refused"
+SCRIPTED = "a scripted network, in which hooks do not fire: refused"
+
+
+def _note_use() -> None:
+    for frame in inspect.stack():
+        test = frame.frame.f_locals.get("self")
+        if isinstance(test, unittest.TestCase):
+            used.add(test.id())
+            return
+
+
+def _refusal(error: Exception, forward: Any, inputs: tuple[Any, ...]) -> str | None:
+    """Why a case is left out; ``None``: it is not, the error is a failure."""
+    modules = list(forward.modules()) if isinstance(forward, nn.Module) else []
+    if isinstance(error, EmbeddingLayerError) and not any(
+        isinstance(module, (nn.Linear, nn.Conv2d)) for module in modules
+    ):
+        return NO_LINEAR
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
+        return SCRIPTED
+    if isinstance(error, TypeError) and not all(x.is_floating_point() for x in inputs):
+        return INTEGERS
+    return None
+
+
+def _as_tuple(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
+def _assert_close(actual: Any, expected: tuple[Tensor, ...]) -> None:
+    for a, b in zip(_as_tuple(actual), expected, strict=True):
+        torch.testing.assert_close(a, b.to(a), rtol=1e-3, atol=1e-5)
+
+
+class StandIn(PixelQualityAttribution):
+    """For Saliency. ``abs``, of Saliency, has no meaning here and is not taken."""
+
+    latest: StandIn
+
+    def __init__(self, forward_func: Any) -> None:
+        _note_use()
+        StandIn.latest = self
+        self.given = forward_func
+        try:
+            super().__init__(forward_func)
+        except (TypeError, ValueError) as error:
+            raise _skipped(error, forward_func, ()) from error
+
+    @log_usage()
+    def attribute(
+        self, inputs: Any, target: Any = None, additional_forward_args: Any = None
+    ) -> Any:
+        """Attributes, and compares with the definition."""
+        arguments = (target, additional_forward_args)
+        try:
+            result, quality = super().attribute(inputs, *arguments, return_quality=True)
+        except (TypeError, ValueError) as error:
+            raise _skipped(error, self.given, _as_tuple(inputs)) from error
+        assert bool(((quality > 0) & (quality <= 1)).all()), quality
+        model = self.quality_model.serfiq.model
+        self.expected = inputs_gradient(model, _as_tuple(inputs), quality, *arguments)
+        _assert_close(result, self.expected)
+        return result
+
+    def by_definition(
+        self, inputs: Any, target: Any = None, additional_forward_args: Any = None
+    ) -> Any:
+        """The oracle's attributions, for a measure to be taken of them."""
+        self.attribute(inputs, target, additional_forward_args)
+        return self.expected if isinstance(inputs, tuple) else self.expected[0]
+
+
+class LayerStandIn(LayerPixelQuality):
+    """For LayerGradientXActivation; where that multiplies by the activation, so does this."""
+
+    def __init__(
+        self,
+        forward_func: Any,
+        layer: Any,
+        device_ids: Any = None,
+        multiply_by_inputs: bool = True,
+    ) -> None:
+        _note_use()
+        self.given, self.multiply = forward_func, multiply_by_inputs
+        more = {} if device_ids is None else {"device_ids": device_ids}
+        try:
+            super().__init__(forward_func, layer, **more)
+        except TypeError as error:
+            if isinstance(layer, list):
+                raise unittest.SkipTest(SEVERAL) from error
+            raise
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """As the test asked for."""
+        return self.multiply
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Any,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Any:
+        """Attributes, and compares with the definition."""
+        arguments = (target, additional_forward_args)
+        try:
+            result, quality = super().attribute(
+                inputs, *arguments, attribute_to_layer_input, return_quality=True
+            )
+        except (TypeError, ValueError) as error:
+            raise _skipped(error, self.given, _as_tuple(inputs)) from error
+        model, given = self.quality_model.serfiq.model, _as_tuple(inputs)
+        expected = layer_gradient(
+            model, self.layer, given, quality, *arguments, attribute_to_layer_input
+        )
+        _assert_close(result, expected)
+        if not self.multiply:
+            self.expected = expected
+            return result
+        values = self._activations(model, given, additional_forward_args, attribute_to_layer_input)
+        self.expected = tuple(a * b for a, b in zip(values, expected, strict=True))
+        product = tuple(a * b for a, b in zip(values, _as_tuple(result), strict=True))
+        return product if isinstance(result, tuple) else product[0]
+
+    def _activations(
+        self, model: nn.Module, inputs: tuple[Tensor, ...], extra: Any, of_input: bool
+    ) -> tuple[Tensor, ...]:
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, taken: Any, given: Any) -> None:
+            caught.extend(x.detach().clone() for x in _as_tuple(taken if of_input else given))
+
+        handle = self.layer.register_forward_hook(catch)
+        with torch.no_grad():
+            model(*inputs, *(() if extra is None else _as_tuple(extra)))
+        handle.remove()
+        return tuple(caught)
+
+
+def _skipped(error: Exception, forward: Any, inputs: tuple[Any, ...]) -> Exception:
+    reason = _refusal(error, forward, inputs)
+    return error if reason is None else unittest.SkipTest(reason)

@@ -117,9 +117,10 @@ def _alike(infos: Sequence[ModelInfo]) -> list[list[ModelInfo]]:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from captum_plq.explanation import Explainer, calibration_that_holds, write_json
+    from captum_plq.explanation import Explainer, calibration_that_holds
     from captum_plq.known_calibrations import load_calibration
     from captum_plq.models import load_model
+    from captum_plq.whole_file import write_json
 
     wanted, settings = arguments.calibration, settings_of(arguments)
     calibration = None if wanted in (None, "none") else load_calibration(wanted)

@@ -38,9 +38,9 @@ def add_suitability(commands: Any) -> None:
 def _suitability(arguments: argparse.Namespace) -> int:
     from captum_plq._device import usable_device
     from captum_plq._versions import package_versions
-    from captum_plq.explanation import write_json
     from captum_plq.models import load_model
     from captum_plq.suitability import assess_suitability
+    from captum_plq.whole_file import write_json
 
     model = load_model(arguments.model, arguments.checkpoint).to(usable_device(arguments.device))
     spec = model.spec

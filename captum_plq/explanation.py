@@ -1,27 +1,23 @@
-"""From aligned faces to an explanation on disk: qualities, attributions, maps, a figure."""
+"""Explaining aligned faces with one network and one set of choices."""
 
 from __future__ import annotations
 
-import json
-import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 from captum_plq._device import device_name, usable_device
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
 from captum_plq.calibration_file import Calibration
+from captum_plq.explanation_result import Explanation
 from captum_plq.functional import (
     NodeWeights,
     QualityScaling,
-    half_quality_gamma,
     merge_channels,
     pixel_quality,
     scale_quality,
@@ -29,10 +25,10 @@ from captum_plq.functional import (
 from captum_plq.known_calibrations import shipped_calibration
 from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.reference_quality import relative_pixel_quality
+from captum_plq.sample_gamma import GAMMA_RULE, gamma_of_sample
 from captum_plq.serfiq import SERFIQ, Estimator
-from captum_plq.visualization import plot_quality_map, plot_quality_maps
 
-__all__ = ["Explainer", "Explanation", "Settings", "calibration_that_holds", "write_json"]
+__all__ = ["Explainer", "Explanation", "Settings", "calibration_that_holds"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +44,11 @@ class Settings:
         weights (str): ``"l1"``, ``"sum"``, ``"signed"`` or ``"l2"``.
         target_scalar (str): ``"node"`` or ``"serfiq"``.
         directions (int, optional): Of the attribution. ``None``, the paper's: one gradient.
-        gamma (float, optional): γ of Eq. 6. ``None``: the network's own; where none is
-            known for these weights, the one that gives the median pixel of the first batch
-            quality ½. Maps then compare within this run only.
+        gamma (float, optional): γ of Eq. 6. ``None``: the calibration's, or the network's own;
+            where none is known for these settings, the one at which the median pixel of the
+            package's sample face (:func:`~captum_plq.faces.sample_face`, in the size that the
+            network takes) has quality ½. So it depends on the network and the settings alone,
+            and maps compare between runs.
         device (str): Where to compute, e.g. ``"cpu"`` or ``"cuda"``.
     """
 
@@ -63,115 +61,6 @@ class Settings:
     directions: int | None = None
     gamma: float | None = None
     device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What is known about a batch of n faces.
-
-    Args:
-
-        images (ndarray): (n, H, W, 3), uint8, RGB.
-        attributions (ndarray): (n, 3, H, W), float32, S(I) of Eq. 4 with respect to 0–255
-            pixels.
-        maps (ndarray): (n, H, W), float32, P(I) in [0, 1].
-        quality (list[float]): Q (Eq. 1).
-        quality_standard_error (list[float]): of Q, from the finite number of passes.
-        scaled_quality (list[float] or None): Q̂ (Eq. 2), if α and r are known.
-        record (dict): Parameters, model, calibration and versions, ready for JSON.
-        relative_maps (ndarray or None): (n, H, W), float32, in [0, 1]: pixel quality relative
-            to good faces, ½ where a pixel is as in those; if the calibration has a reference.
-    """
-
-    images: NDArray[np.uint8]
-    attributions: NDArray[np.float32]
-    maps: NDArray[np.float32]
-    quality: list[float]
-    quality_standard_error: list[float]
-    scaled_quality: list[float] | None
-    record: dict[str, Any] = field(repr=False)
-    relative_maps: NDArray[np.float32] | None = None
-
-    def titles(self, names: Sequence[str] | None = None) -> list[str]:
-        """One title per face: its name, if given, and its quality."""
-        titles = []
-        for i, q in enumerate(self.quality):
-            text = f"Q = {q:.3f} ± {self.quality_standard_error[i]:.3f}"
-            if self.scaled_quality is not None:
-                text += f", Q̂ = {self.scaled_quality[i]:.2f}"
-            titles.append(text if names is None else f"{names[i]}\n{text}")
-        return titles
-
-    @property
-    def caption(self) -> str:
-        """Network and parameters in one line, and what a reader must be told."""
-        p, model = self.record["parameters"], self.record["model"]
-        line = (
-            f"{model['name']}; m = {p['passes']}, p = {p['dropout']:g}, weights {p['weights']}, "
-            f"γ = {p['gamma']:.2f} ({p['gamma_source']})"
-        )
-        calibration = self.record["calibration"] or {"note": ""}
-        notes = " ".join(filter(None, (model["note"], calibration["note"])))
-        return "\n".join([line, *textwrap.wrap(notes, 50 * max(2, len(self.images)))])
-
-    def save(
-        self,
-        directory: Path,
-        stem: str,
-        *,
-        names: Sequence[str] | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> list[Path]:
-        """Writes the figure, the arrays and the record.
-
-        Args:
-
-            directory (Path): Made if it is missing.
-            stem (str): File name without its ending.
-            names (sequence of str, optional): One per face, for the figure's titles.
-            extra (dict, optional): More for the JSON.
-
-        Returns:
-            *list[Path]*: ``stem.png``, ``stem.npz`` (``images``, ``attributions``, ``maps``,
-            and ``relative_maps`` if there are any) and ``stem.json``.
-        """
-        directory.mkdir(parents=True, exist_ok=True)
-        figure_path, array_path, record_path = (
-            directory / f"{stem}{ending}" for ending in (".png", ".npz", ".json")
-        )
-        self._figure(self.titles(names)).savefig(figure_path, dpi=150)
-        arrays = {"images": self.images, "attributions": self.attributions, "maps": self.maps}
-        if self.relative_maps is not None:
-            arrays["relative_maps"] = self.relative_maps
-        np.savez_compressed(array_path, **arrays)  # type: ignore[arg-type]
-        relative = self.relative_maps
-        faces = [
-            {
-                **({} if names is None else {"name": names[i]}),
-                "quality": self.quality[i],
-                "quality_standard_error": self.quality_standard_error[i],
-                "scaled_quality": None if self.scaled_quality is None else self.scaled_quality[i],
-                "mean_pixel_quality": float(self.maps[i].mean()),
-                **(
-                    {} if relative is None else {"mean_relative_quality": float(relative[i].mean())}
-                ),
-            }
-            for i in range(len(self.quality))
-        ]
-        files = {"figure": figure_path.name, "arrays": array_path.name}
-        record = {"faces": faces, **(extra or {}), **self.record, "files": files}
-        write_json(record_path, record)
-        return [figure_path, array_path, record_path]
-
-    def _figure(self, titles: list[str]) -> Figure:
-        images, maps, relative = list(self.images), list(self.maps), self.relative_maps
-        if len(images) > 1:
-            below = None if relative is None else list(relative)
-            return plot_quality_maps(images, maps, titles, below, caption=self.caption)[0]
-        beside = None if relative is None else relative[0]
-        return plot_quality_map(images[0], maps[0], beside, title=titles[0], caption=self.caption)[
-            0
-        ]
 
 
 class Explainer:
@@ -208,7 +97,7 @@ class Explainer:
         self.device = usable_device(self.settings.device)
         self.calibration = calibration
         self.scaling, self.scaling_source = _scaling(self.spec, self.settings, calibration)
-        self.gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
+        self._gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
         self.serfiq = SERFIQ(
             model.to(self.device),
             passes=self.settings.passes,
@@ -238,32 +127,50 @@ class Explainer:
         Raises:
             ValueError: if the network takes images of another size.
         """
+        gamma = self.gamma
         pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2)
-        images = pixels.float().to(self.device)
         attributions, quality, error = self.plq.attribute(
-            images, return_quality=True, return_standard_error=True
+            pixels.float().to(self.device), return_quality=True, return_standard_error=True
         )
         reference = None if self.calibration is None else self.calibration.reference
         relative = None
         if reference is not None:
             relative = relative_pixel_quality(merge_channels(attributions), reference)
-        if self.scaling is not None:
-            factor = scaling_factor(quality, self.scaling, self.settings.target_scalar)
-            attributions = attributions * factor.view(-1, 1, 1, 1)
-        merged = merge_channels(attributions)
-        if self.gamma is None:
-            self.gamma = half_quality_gamma(merged)
+        attributions = self._scaled(attributions, quality)
         scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
         return Explanation(
             images=chips,
             attributions=attributions.float().cpu().numpy(),
-            maps=pixel_quality(merged, self.gamma).cpu().numpy(),
+            maps=pixel_quality(merge_channels(attributions), gamma).cpu().numpy(),
             quality=quality.tolist(),
             quality_standard_error=error.tolist(),
             scaled_quality=None if scaled is None else scaled.tolist(),
             record=self._record(),
             relative_maps=None if relative is None else relative.cpu().numpy(),
         )
+
+    @property
+    def gamma(self) -> float:
+        """γ of Eq. 6, measured on the package's sample face when first asked for if none is known.
+
+        Raises:
+            ValueError: if none is known and the network has no γ there.
+        """
+        if self._gamma is None:
+
+            def merged(images: Tensor) -> Tensor:
+                found, q = self.plq.attribute(images.to(self.device), return_quality=True)
+                return merge_channels(self._scaled(found, q))
+
+            self._gamma = gamma_of_sample(self.spec.name, self.spec.input_size, merged)
+        return self._gamma
+
+    def _scaled(self, attributions: Tensor, quality: Tensor) -> Tensor:
+        """With Q̂ in place of Q, if α and r are known."""
+        if self.scaling is None:
+            return attributions
+        factor = scaling_factor(quality, self.scaling, self.settings.target_scalar)
+        return attributions * factor.view(-1, 1, 1, 1)
 
     def _record(self) -> dict[str, Any]:
         parameters = {
@@ -316,11 +223,6 @@ def calibration_that_holds(
     return found
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes a record for people and programs: indented, in UTF-8."""
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
 def _selector_name(spec: ModelSpec) -> int | str | None:
     """The spec's ``output``, a function by its name, so that JSON can hold it."""
     return (
@@ -354,7 +256,7 @@ def _gamma(
     asked = (settings.weights, settings.target_scalar, settings.directions)
     if spec.gamma is not None and asked == ("l1", "node", None):
         return spec.gamma, f"of {spec.name}"
-    return None, "median pixel of this run's first image at 0.5"
+    return None, GAMMA_RULE
 
 
 def _source(calibration: Calibration) -> str:

@@ -208,7 +208,7 @@ def test_a_network_of_ones_own(photo, tmp_path):
     assert record["model"]["name"] == "mine"
     assert record["parameters"]["embedding_layer"] == "backbone.3"
     assert record["faces"][0]["scaled_quality"] is None
-    assert "this run's first image" in record["parameters"]["gamma_source"]
+    assert "sample face" in record["parameters"]["gamma_source"]
     maps = np.load(tmp_path / "portrait.npz")["maps"]
     assert np.median(maps) == pytest.approx(0.5, abs=0.01)
 

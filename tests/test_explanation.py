@@ -10,9 +10,11 @@ from torch import nn
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling, quality_map
 from captum_plq.calibration import PRESETS, calibrate
 from captum_plq.explanation import Explainer, Settings
+from captum_plq.faces import Face, align_face, sample_face
 from captum_plq.functional import merge_channels
 from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.reference_quality import relative_pixel_quality
+from captum_plq.sample_gamma import sample_chip
 from tests.conftest import assert_untouched, snapshot
 
 
@@ -82,21 +84,60 @@ def test_saves_one_face_and_many(model, chips, tmp_path):
         np.testing.assert_array_equal(arrays["images"], batch)
 
 
+def test_a_file_that_cannot_be_written_leaves_the_earlier_ones(model, chips, tmp_path, monkeypatch):
+    explainer = Explainer(model)
+    paths = explainer(chips[:1]).save(tmp_path, "a")
+    before = {path: path.read_bytes() for path in paths}
+
+    def full(file, **_):
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        explainer(chips[1:2]).save(tmp_path, "a")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_the_caption_tells_what_made_the_map(model, chips):
     caption = Explainer(model)(chips).caption
     for part in ("toy", "m = 100", "p = 0.5", "weights l1", "γ = 8.00", "A toy."):
         assert part in caption
 
 
-def test_an_unknown_gamma_is_chosen_once_per_run(model, chips):
-    explainer = Explainer(model, Settings(weights="signed"))
-    first = explainer(chips[:1])
-    assert np.median(first.maps) == pytest.approx(0.5, abs=0.01)
-    gamma = explainer.gamma
-    second = explainer(chips[1:])
-    assert explainer.gamma == gamma
-    assert second.record["parameters"]["gamma"] == gamma
-    assert "first image" in second.record["parameters"]["gamma_source"]
+def test_an_unknown_gamma_is_that_of_the_sample_face(model, chips):
+    """So a face's map depends on no other face of the run, and on no order."""
+    settings = Settings(weights="signed")
+    dark = np.concatenate([chips[:1] // 8, chips[:1]])
+    alone = Explainer(model, settings)(chips[:1]).maps[0]
+    np.testing.assert_allclose(Explainer(model, settings)(dark).maps[1], alone, atol=1e-5)
+    np.testing.assert_allclose(Explainer(model, settings)(dark[::-1]).maps[0], alone, atol=1e-5)
+    explainer = Explainer(model, settings)
+    explainer(dark[:1])
+    later = explainer(chips[:1])
+    np.testing.assert_allclose(later.maps[0], alone, atol=1e-5)
+    on_sample = explainer(sample_chip((24, 24))[None])
+    assert np.median(on_sample.maps) == pytest.approx(0.5, abs=0.01)
+    assert "sample face" in later.record["parameters"]["gamma_source"]
+    assert later.record["parameters"]["gamma"] == explainer.gamma
+    assert "sample face" in later.caption
+
+
+def test_a_network_that_has_no_gamma_on_the_sample_face(model, chips):
+    with torch.no_grad():
+        model.backbone[0].weight[:, :, :, :] = 0
+    with pytest.raises(ValueError, match=r"(?s)No γ is known for toy.*--gamma"):
+        Explainer(model, Settings(weights="signed"))(chips)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (112, 96), (96, 112), (64, 160)])
+def test_the_sample_face_lies_as_aligned_faces_do(size):
+    """Scaled with the height, centred in the width; black beyond."""
+    face = Face((0, 0, 112, 112), 1.0, sample_face().landmarks)
+    expected = align_face(sample_face().chip, face, template="arcface", size=size).astype(float)
+    chip = sample_chip(size)
+    assert chip.shape == (*size, 3)
+    assert np.corrcoef(chip.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_a_given_gamma_wins(model, chips):
@@ -177,5 +218,5 @@ def test_a_calibration_for_something_else_is_refused(model, calibration):
         model.backbone[0].bias[0] += 1
     with pytest.raises(ValueError, match="the network 'toy'"):
         Explainer(model, calibration=calibration)
-    with pytest.raises(ValueError, match="112×112 pixels, not 24×24"):
+    with pytest.raises(ValueError, match="known as 'iresnet100'"):
         Explainer(model, calibration=PRESETS["arcface"])

@@ -27,8 +27,9 @@ _BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
 _FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}  # of those, what Pillow reads
 _NO_PICTURE = {*range(0xE0, 0xF0), 0xFE}  # Exif, colour profiles, comments and the like
 
+_MOST_SEGMENTS = 10_000
 _MOST_SCANS = 100
-_SCANS_OF_ANY_SIZE = 15
+_SCANS_OF_ANY_SIZE = 18  # progressive CMYK, as libjpeg writes it
 _MOST_PIXELS_IN_SCANS = 750_000_000
 
 
@@ -60,15 +61,16 @@ def jpeg_damage(data: bytes) -> str | None:
     try:
         segments = [part for part in _segments(data) if part.marker not in _NO_PICTURE]
     except EOFError:
-        return "its end is missing"
+        return "its end is not found"
     scans = sum(part.marker == _SCAN for part in segments)
     if scans > _most_scans(segments):
         return f"it has {scans} scans, more than cameras and programs make"
-    whole = b"\xff\xd8" + b"".join(part.whole + part.pixels for part in segments)
-    complaint = _complaint(whole + b"\xff\xd9")
+    complaint = _complaint(segments)
     if complaint is not None and "extraneous bytes before marker 0xd9" in complaint:
         # Some cameras pad the last scan with zeros, of which one may be data.
-        complaint = _complaint(whole.rstrip(b"\0") + b"\0\xff\xd9")
+        last = segments[-1]
+        segments[-1] = last._replace(pixels=last.pixels.rstrip(b"\0") + b"\0")
+        complaint = _complaint(segments)
     if complaint is None and _has_hole(segments):
         return "a run of zeros in its picture data"
     return complaint
@@ -78,10 +80,13 @@ def _segments(data: bytes) -> Iterator[_Segment]:
     """The segments up to the end of the image; what lies between them is skipped.
 
     Raises:
-        EOFError: if the image does not end.
+        EOFError: if the image does not end, or not in a sensible number of segments.
     """
     position = 0
-    while found := _MARKER.search(data, position):
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(data, position)
+        if found is None:
+            break
         marker, position = data[found.end() - 1], found.end()
         if marker == _END:
             return
@@ -109,11 +114,13 @@ def _most_scans(segments: Iterable[_Segment]) -> int:
     return _MOST_SCANS
 
 
-def _complaint(data: bytes) -> str | None:
+def _complaint(segments: Iterable[_Segment]) -> str | None:
     """The last of libjpeg's errors and warnings, from decoding at an eighth of the size."""
     with faces_extra():
         from simplejpeg import decode_jpeg
 
+    pieces = (piece for part in segments for piece in (part.whole, part.pixels))
+    data = b"".join((b"\xff\xd8", *pieces, b"\xff\xd9"))
     try:
         decode_jpeg(data, min_height=1, min_width=1)
     except ValueError as error:

@@ -57,6 +57,8 @@ def read_regular_file(name: str, max_bytes: int) -> bytes:
 
 
 def _require_regular(name: str, status: os.stat_result, max_bytes: int) -> None:
+    if stat.S_ISDIR(status.st_mode) and not os.access(name, os.R_OK | os.X_OK):
+        raise ImageError(f"{name} is a directory that may not be read; check its permissions.")
     for is_kind, what in _KINDS:
         if is_kind(status.st_mode):
             raise ImageError(f"{name} is {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, Literal
 
 import numpy as np
@@ -44,6 +45,7 @@ _ARCFACE_POINTS = np.array(
     ]
 )
 _ARCFACE_SIDE = 112
+_LONGEST = 10_000  # side of a chip, in pixels
 
 
 def align_face(
@@ -74,7 +76,7 @@ def align_face(
 
     Raises:
         ValueError: if ``image`` is not (H, W, 3) uint8, or landmarks, ``template`` or ``size``
-            are not as above.
+            are not as above, or none of the landmarks lies in the image.
         MissingExtraError: if dlib is not installed.
 
     Examples::
@@ -86,9 +88,15 @@ def align_face(
     with faces_extra():
         import dlib
 
-    chip: NDArray[np.uint8] = dlib.extract_image_chip(
-        require_rgb(image), _chip_details(face, template, size)
-    )
+    image, details = require_rgb(image), _chip_details(face, template, size)
+    last = np.array([image.shape[1], image.shape[0]]) - 1
+    landmarks = require_landmarks(face.landmarks)
+    if not ((landmarks >= 0) & (landmarks <= last)).all(axis=1).any():
+        raise ValueError(
+            f"None of the face's landmarks lies in the image of {image.shape[1]}×{image.shape[0]} "
+            "pixels; give the image in which it was detected."
+        )
+    chip: NDArray[np.uint8] = dlib.extract_image_chip(image, details)
     return chip
 
 
@@ -171,8 +179,9 @@ def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
         *ndarray*: (height, width, 3), uint8, RGB; unchanged if it has the size already.
 
     Raises:
-        ValueError: if ``image`` is not (H, W, 3) uint8, or of other proportions than ``size``
-            (by more than 2 %), so that resizing would distort the face.
+        ValueError: if ``image`` is not (H, W, 3) uint8, ``size`` is not as in
+            :func:`align_face`, or the proportions differ (by more than 2 %), so that resizing
+            would distort the face.
         MissingExtraError: if Pillow is not installed.
 
     Examples::
@@ -181,7 +190,7 @@ def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
         (150, 150, 3)
     """
     image = require_rgb(image)
-    (height, width), (rows, columns) = image.shape[:2], size
+    (height, width), (rows, columns) = image.shape[:2], _height_and_width(size)
     if (height, width) == (rows, columns):
         return image
     if abs(height * columns / (width * rows) - 1) > 0.02:
@@ -197,9 +206,15 @@ def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
 
 
 def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 2 or width < 2:
-        raise ValueError(f"size must be at least 2 pixels each way, but got {size}.")
+    sides: Any = (size, size) if np.ndim(size) == 0 else size
+    try:
+        height, width = map(index, sides)
+    except (TypeError, ValueError):
+        raise ValueError(f"size must be one or two whole numbers, but got {size!r}.") from None
+    if not (2 <= height <= _LONGEST and 2 <= width <= _LONGEST):
+        raise ValueError(
+            f"size must be at least 2 pixels and at most {_LONGEST} each way, but got {size}."
+        )
     return height, width
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces.align import Template, align_face, resize_aligned
+from captum_plq.faces.align import Template, align_face, resize_aligned, template_landmarks
 from captum_plq.faces.decode import load_image
 from captum_plq.faces.detect import detect_faces
 
@@ -73,6 +73,7 @@ def read_crops(
         *tuple[Path, ndarray]*: the file, and its crop (height, width, 3), uint8, RGB.
 
     Raises:
+        ValueError: if ``template`` or ``size`` is not as for :func:`~captum_plq.faces.align_face`.
         MissingExtraError: if the extra ``faces`` is not installed.
 
     Examples::
@@ -80,6 +81,7 @@ def read_crops(
         >>> left_out = {}
         >>> crops = dict(read_crops(paths, left_out, template="dlib", size=(150, 150)))
     """
+    template_landmarks(template, size)  # what is wrong for every file is no file's fault
     for path in paths:
         try:
             crop = read_crop(path, template=template, size=size, aligned=aligned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,9 @@ def load_image(
 
         path (str or PathLike): The file.
         max_pixels (int): Files of more pixels are refused before their pixels are decoded.
-            Pillow's own limit (twice ``PIL.Image.MAX_IMAGE_PIXELS``, as a rule 179 million)
-            holds in any case.
+            JPEG 2000, whose decoder takes twice the memory, is allowed half of them. Pillow's
+            own limit (twice ``PIL.Image.MAX_IMAGE_PIXELS``, as a rule 179 million) holds in any
+            case.
         min_side (int): Images of which a side is shorter, in pixels, are refused.
         max_bytes (int): Longer files are refused unread.
 
@@ -76,8 +78,8 @@ def load_image(
     formats = formats_here()
     with strict_pillow():
         try:
-            with Image.open(BytesIO(data), formats=list(formats)) as image:
-                _require_size(name, image.size, max_pixels, min_side)
+            with closing(Image.open(BytesIO(data), formats=list(formats))) as image:
+                _require_size(name, image, max_pixels, min_side)
                 _require_whole(image, data)
                 image.load()
                 upright = _upright(image)
@@ -106,8 +108,10 @@ def _unidentified(name: str, data: bytes, formats: Iterable[str]) -> str:
     )
 
 
-def _require_size(name: str, size: tuple[int, int], max_pixels: int, min_side: int) -> None:
-    width, height = size
+def _require_size(name: str, image: Image, max_pixels: int, min_side: int) -> None:
+    width, height = image.size
+    if image.format == "JPEG2000":
+        max_pixels //= 2
     if width * height > max_pixels:
         raise ImageError(
             f"{name} has {width}×{height} pixels, more than the {max_pixels:,} allowed; "

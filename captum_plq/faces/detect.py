@@ -69,7 +69,8 @@ def detect_faces(
         *list[Face]*: never empty, best score first.
 
     Raises:
-        ValueError: if ``image`` is not (H, W, 3) uint8, or ``max_side`` is not positive.
+        ValueError: if ``image`` is not (H, W, 3) uint8, ``max_side`` is not positive, or
+            ``min_score`` is NaN.
         NoFaceError: if no face is found.
         MissingExtraError: if dlib, Pillow or face_recognition_models is not installed.
 
@@ -80,8 +81,10 @@ def detect_faces(
         (179, 83, 266, 170)
     """
     image = require_rgb(image)
-    if max_side < 1:
+    if not max_side >= 1:
         raise ValueError(f"max_side must be positive, but got {max_side}.")
+    if np.isnan(min_score):
+        raise ValueError("min_score must be a number, but got NaN.")
     side = max(image.shape[:2])
     faces = _faces_at(image, min(side, max_side), min_score)
     if not faces:

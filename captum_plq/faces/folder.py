@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -11,7 +12,11 @@ import numpy as np
 
 __all__ = ["draw_images", "list_images"]
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_ENDINGS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".jp2", ".j2k", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".heic", ".heif"),  # not read, which is said of each
+}
 
 
 def list_images(directory: Path) -> list[Path]:
@@ -19,10 +24,12 @@ def list_images(directory: Path) -> list[Path]:
 
     Args:
 
-        directory (Path): Where to look. Files are told by their endings; none is opened.
+        directory (Path): Where to look. Files are told by their endings; none is opened. Links to
+            files are listed, links to folders are not followed.
 
     Returns:
-        *list[Path]*
+        *list[Path]*: also of what is no file, or a folder that may not be looked into, so that
+        whoever opens them learns why they cannot be used.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -30,18 +37,21 @@ def list_images(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"There is no folder {directory}.")
-    paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _ENDINGS)
+    paths: set[Path] = set()
+    walk = os.walk(directory, onerror=lambda error: paths.add(Path(error.filename)))
+    for folder, folders, files in walk:
+        names = (Path(folder, name) for name in (*folders, *files))
+        paths.update(path for path in names if path.suffix.lower() in _ENDINGS)
     if not paths:
         raise ValueError(f"{directory} holds no images ({', '.join(sorted(_ENDINGS))}).")
-    return paths
+    return sorted(paths)
 
 
 def draw_images(directory: Path, seed: int = 0) -> Iterator[Path]:
     """All image files of a folder in random order, as many different people first as there are.
 
     Each folder that holds images counts as a person, as in LFW: first comes one image of
-    each, then a second one of each, and so on. Files are told by their endings; none is
-    opened.
+    each, then a second one of each, and so on. What is listed is as for :func:`list_images`.
 
     Args:
 

@@ -168,9 +168,12 @@ def test_unknown_template_and_bad_sizes_are_refused(astronaut):
     face = turned_face(1.0, 0, (100, 100))
     with pytest.raises(ValueError, match="template"):
         align_face(astronaut, face, template="mtcnn", size=112)
-    for size in (0, 1, -5, (112, 0)):
+    for size in (0, 1, -5, (112, 0), 10**6, 112.5, (float("nan"), 5), (1, 2, 3)):
         with pytest.raises(ValueError, match="size"):
             align_face(astronaut, face, template="arcface", size=size)
+        with pytest.raises(ValueError, match="size"):
+            resize_aligned(astronaut, size)
+    assert align_face(astronaut, face, template="arcface", size=np.int64(20)).shape == (20, 20, 3)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +182,8 @@ def test_unknown_template_and_bad_sizes_are_refused(astronaut):
         (np.zeros((68, 2)), "five finite points"),
         (np.full((5, 2), np.nan), "five finite points"),
         (np.ones((5, 2)), "two different eyes"),
+        (np.random.default_rng(0).random((5, 2)), "in pixels"),  # fractions of the image
+        (np.random.default_rng(0).random((5, 2)) * 1e300, "in pixels"),
     ],
 )
 def test_bad_landmarks_are_refused(astronaut, landmarks, message):
@@ -187,6 +192,12 @@ def test_bad_landmarks_are_refused(astronaut, landmarks, message):
         align_face(astronaut, face, template="arcface", size=112)
     with pytest.raises(ValueError, match=message):
         landmarks_in_chip(face, template="dlib", size=150)
+
+
+def test_landmarks_of_another_image_are_refused(astronaut):
+    """They gave a black chip."""
+    with pytest.raises(ValueError, match="None of the face's landmarks lies in the image"):
+        align_face(astronaut, turned_face(1.0, 0, (5000, 100)), template="dlib", size=150)
 
 
 def test_bad_image_is_refused(astronaut):

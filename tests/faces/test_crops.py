@@ -51,6 +51,11 @@ def test_a_missing_extra_is_not_blamed_on_the_files(folder, monkeypatch):
         list(read_crops(list_images(folder), {}, template="arcface", size=(24, 20)))
 
 
+def test_a_wrong_template_is_not_blamed_on_the_files(folder):
+    with pytest.raises(ValueError, match="template"):
+        next(read_crops(list_images(folder), {}, template="mtcnn", size=(24, 20)))
+
+
 def test_the_surest_face_is_cut_out(tmp_path):
     pytest.importorskip("dlib", reason="needs the extra [faces]")
     data = pytest.importorskip("skimage.data", reason="needs scikit-image")

@@ -3,11 +3,13 @@ import struct
 import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
 from captum_plq.faces import ImageError, MissingExtraError, load_image
@@ -215,13 +217,6 @@ def test_animation_gives_its_first_frame(tmp_path):
         np.testing.assert_allclose(image[5, 5], (255, 0, 0), atol=3)
 
 
-def test_missing_file_and_directory(tmp_path):
-    with pytest.raises(ImageError, match=r"nowhere\.jpg does not exist"):
-        load_image(tmp_path / "nowhere.jpg")
-    with pytest.raises(ImageError, match=f"{tmp_path.name} is a directory"):
-        load_image(tmp_path)
-
-
 @pytest.mark.parametrize("content", [b"", b"Dear diary,\n" * 100])
 def test_not_an_image(tmp_path, content):
     path = tmp_path / "diary.jpg"
@@ -295,6 +290,85 @@ def test_warnings_as_errors_change_nothing(tmp_path):
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match="10000×10000"):
             load_image(path)
+
+
+def test_only_photographs_formats_are_read(tmp_path):
+    """Above all, EPS starts no Ghostscript, whatever the file is called."""
+    image = Image.fromarray(data.astronaut()[:64, :64])
+    for kind in ("EPS", "PDF", "ICNS", "ICO", "DDS", "TGA", "PCX", "SGI"):
+        path = tmp_path / "a.jpg"
+        image.save(path, kind)
+        with pytest.raises(ImageError, match=r"a\.jpg is not an image of a format.*JPEG, PNG"):
+            load_image(path)
+    for kind in ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM"):
+        path = tmp_path / "a.any"
+        image.save(path, kind)
+        with Image.open(path) as expected:
+            np.testing.assert_array_equal(load_image(path), np.array(expected.convert("RGB")))
+
+
+def test_heic_is_called_by_its_name(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(ImageError, match=r"a\.jpg is a HEIC photo"):
+        load_image(path)
+
+
+def test_every_checksum_of_a_png_is_compared(tmp_path, rgb):
+    whole = saved(tmp_path / "a.png", Image.fromarray(rgb), pnginfo=text()).read_bytes()
+    path = tmp_path / "b.png"
+    for position in range(8, len(whole) - 12, 11):  # to the chunk that ends it
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(ImageError, match=r"b\.png"):
+            load_image(path)
+
+
+def text() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Title", "a face")
+    return info
+
+
+def test_who_lets_pillow_load_truncated_images_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for suffix in ("jpg", "png", "webp", "gif", "tif", "bmp"):
+        test_truncated_file(tmp_path, suffix, 0.6)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_jpeg_in_tiff_is_looked_at(tmp_path):
+    image = Image.fromarray(data.astronaut()[:200, :200])
+    path = saved(tmp_path / "a.tif", image, compression="jpeg")
+    whole = path.read_bytes()
+    assert load_image(path).shape == (200, 200, 3)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(300) + whole[middle + 300 :])
+    with pytest.raises(ImageError, match=r"a\.tif is truncated or damaged"):
+        load_image(path)
+
+
+def test_jpeg_2000_may_have_half_the_pixels(tmp_path, rgb):
+    path = saved(tmp_path / "a.jp2", Image.fromarray(rgb))
+    assert load_image(path, max_pixels=2 * 24 * SIDE).shape == rgb.shape
+    with pytest.raises(ImageError, match="32×24 pixels, more than the 767"):
+        load_image(path, max_pixels=2 * 24 * SIDE - 1)
+
+
+def test_threads_leave_filters_and_settings_alone(tmp_path, rgb):
+    good = saved(tmp_path / "a.jpg", Image.fromarray(rgb))
+    bad = png_header(tmp_path / "bomb.png", 10_000, 10_000)  # Pillow would warn
+    before = list(warnings.filters)
+
+    def load(i: int) -> bool:
+        try:
+            return load_image((good, bad)[i % 2]).shape == rgb.shape
+        except ImageError:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(load, range(400)))
+    assert loaded == [True, False] * 200
+    assert list(warnings.filters) == before
 
 
 def test_without_pillow(tmp_path, monkeypatch):

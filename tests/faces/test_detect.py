@@ -141,9 +141,10 @@ def test_the_detector_sees_at_most_twice_max_side(astronaut):
     assert_is_the_astronaut(detect_faces(astronaut, max_side=256)[0])
 
 
-def test_max_side_must_be_positive(astronaut):
-    with pytest.raises(ValueError, match="max_side"):
-        detect_faces(astronaut, max_side=0)
+@pytest.mark.parametrize("options", [{"max_side": 0}, {"max_side": np.nan}, {"min_score": np.nan}])
+def test_numbers_that_mean_nothing_are_refused(astronaut, options):
+    with pytest.raises(ValueError, match=r"(max_side|min_score) must"):
+        detect_faces(astronaut, **options)
 
 
 def test_most_of_lfw_is_found(lfw):

@@ -1,0 +1,125 @@
+"""Damaged JPEG data are refused, whole ones of any make are not."""
+
+import io
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+from skimage import data
+
+from captum_plq.faces import ImageError, load_image
+from captum_plq.faces._jpeg_damage import jpeg_damage
+
+PHOTO = Image.fromarray(data.astronaut()[:224, 120:360])
+PAGE = Image.new("RGB", (400, 300), "white")
+PAGE.paste(PHOTO.resize((60, 60)), (20, 20))
+BLACK = Image.new("RGB", (200, 300))
+
+
+def jpeg(image: Image.Image = PHOTO, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def refused(content: bytes, path) -> bool:
+    path.write_bytes(content)
+    try:
+        load_image(path)
+    except ImageError as error:
+        assert "is truncated or damaged" in str(error)  # noqa: PT017
+        return True
+    return False
+
+
+KINDS = {
+    "baseline": {},
+    "fine": {"quality": 95, "subsampling": 0},
+    "optimized": {"optimize": True, "quality": 30},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "red, green, blue": {"keep_rgb": True},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("image", [PHOTO, PAGE, BLACK], ids=["photo", "page", "black"])
+def test_whole_files_pass(image, kind):
+    for mode in ("RGB", "L", "CMYK"):
+        if mode == "RGB" or "keep_rgb" not in KINDS[kind]:
+            assert jpeg_damage(jpeg(image.convert(mode), **KINDS[kind])) is None
+
+
+@pytest.mark.parametrize("image", [PHOTO, PAGE, BLACK], ids=["photo", "page", "black"])
+def test_whole_files_of_other_programs_pass(image):
+    pixels = np.ascontiguousarray(image)
+    for sampling in ("444", "422", "420", "440", "411", "Gray"):
+        assert jpeg_damage(simplejpeg.encode_jpeg(pixels, colorsubsampling=sampling)) is None
+    for options in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 5]):
+        assert jpeg_damage(cv2.imencode(".jpg", pixels, options)[1].tobytes()) is None
+
+
+def test_what_is_not_the_picture_may_be_odd(tmp_path):
+    plain = jpeg()
+    scan = plain.index(b"\xff\xda")
+    expected = np.array(Image.open(io.BytesIO(plain)))
+    for odd in (
+        plain + bytes(3000),
+        plain + b"after the end",
+        plain[:20] + b"between" + plain[20:],
+        plain[:2] + b"\xff\xe1\0\x0aExif\0\0??" + plain[2:],
+        plain[:-2] + bytes(20) + plain[-2:],  # padded, as some cameras do
+        plain[:-2] + b"\xff" * 20 + plain[-2:],
+        plain[: scan + 11] + b"\0\0\0" + plain[scan + 14 :],  # no meaning in a baseline scan
+    ):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(odd)
+        np.testing.assert_array_equal(load_image(path), expected)
+
+
+@pytest.mark.parametrize("kind", ["baseline", "fine", "restarts"])
+def test_holes_are_refused(tmp_path, kind):
+    """Many of these holes draw no warning from libjpeg, which finds its place again in time."""
+    whole = jpeg(**KINDS[kind])
+    start = whole.index(b"\xff\xda") + 14
+    generator = np.random.default_rng(0)
+    for length in (20, 100, 300):
+        for position in generator.integers(start, len(whole) - length - 2, 20):
+            hole = whole[:position] + bytes(length) + whole[position + length :]
+            assert refused(hole, tmp_path / "a.jpg"), (length, position)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_data_are_refused(tmp_path, kind):
+    whole = jpeg(**KINDS[kind])
+    start = whole.index(b"\xff\xda") + 14
+    middle = (start + len(whole)) // 2
+    for damaged in (
+        whole[:middle],
+        whole[:middle] + b"\xff\xd9",
+        whole[:-1],
+        whole[:middle] + bytes(len(whole) - middle),
+        whole[: middle - 500] + whole[middle + 500 :],
+        resized(whole, 7000, 7000),
+        resized(whole, 224, 100),
+        resized(whole, 100, 240),
+    ):
+        assert refused(damaged, tmp_path / "a.jpg")
+
+
+def resized(content: bytes, width: int, height: int) -> bytes:
+    """The same data under a header that claims another size."""
+    frame = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))
+    return content[: frame + 5] + struct.pack(">HH", height, width) + content[frame + 9 :]
+
+
+def test_scans_and_segments_without_end_are_refused_in_time():
+    """Each scan of a few bytes costs a pass over all pixels."""
+    whole = resized(jpeg(progressive=True), 7000, 7000)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    assert "scans" in str(jpeg_damage(whole[:-2] + last * 1000 + whole[-2:]))
+    assert jpeg_damage(b"\xff\xd8" * 1_000_000) is not None
+    assert jpeg_damage(b"\xff\xd8" + b"\xff\xdb\0\x02" * 1_000_000 + b"\xff\xd9") is not None

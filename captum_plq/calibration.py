@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 import numpy as np
@@ -54,6 +54,7 @@ def calibrate(
     smoothed: int = 1,
     keep: int = 256,
     source: str = "",
+    left_out: dict[int, str] | None = None,
 ) -> Calibration:
     """Measures a network's α, r, γ and reference map on a development set.
 
@@ -75,6 +76,9 @@ def calibrate(
         keep (int): How many good faces to keep at most: with more than twice as many faces, the
             good ones are these best ``keep``.
         source (str): Where the images came from, for the record.
+        left_out (dict, optional): Takes, for each image that this network cannot explain, its
+            place in the order of the images → the reason, and the rest goes on. ``None``: such an
+            image ends the calibration.
 
     Returns:
         *Calibration*: of this network under these conditions.
@@ -98,7 +102,7 @@ def calibrate(
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < _LEAST // 2:
         raise ValueError(f"keep must be an integer of at least {_LEAST // 2}, but got {keep!r}.")
     method = _unscaled(model)
-    qualities, best = _measure(method, images, keep)
+    qualities, best = _measure(method, images, keep, left_out)
     network = method.quality_model.serfiq.model
     low, high = (float(q) for q in np.percentile(qualities, [5, 95]))
     if not high > low:
@@ -124,6 +128,7 @@ def calibrate(
         reference=reference,
         network_digest=network_digest(network),
         faces=len(qualities),
+        left_out=len(left_out or ()),
         good_faces=len(good),
         low_quality=low,
         high_quality=high,
@@ -152,12 +157,16 @@ def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribu
 
 
 def _measure(
-    method: PixelQualityAttribution, images: Iterable[Tensor], keep: int
+    method: PixelQualityAttribution,
+    images: Iterable[Tensor],
+    keep: int,
+    left_out: dict[int, str] | None,
 ) -> tuple[list[float], list[tuple[float, Tensor]]]:
     """Q of all faces in turn; of the best, best first, Q and ln ĝ (H, W)."""
     qualities: list[float] = []
     best: list[tuple[float, int, Tensor]] = []  # a heap; earlier faces win ties
     size: torch.Size | None = None
+    seen = 0
     for batch in images:
         check_images((batch,))
         size = size or batch.shape[1:]
@@ -166,18 +175,39 @@ def _measure(
                 f"Batches must be (B, C, H, W), all of one size, but got {tuple(batch.shape)} "
                 f"where the first was (B, {', '.join(map(str, size))}): align the faces first."
             )
-        attributions, quality = method.attribute(batch, return_quality=True)
-        for q, logs in zip(quality.tolist(), merge_channels(attributions).log(), strict=True):
-            heapq.heappush(best, (q, -len(qualities), logs.float().cpu().clone()))
-            if len(best) > keep:
-                heapq.heappop(best)
-            qualities.append(q)
+        for merged, quality in _explained(method, batch, seen, left_out):
+            for q, logs in zip(quality.tolist(), merged.log(), strict=True):
+                heapq.heappush(best, (q, -len(qualities), logs.float().cpu().clone()))
+                if len(best) > keep:
+                    heapq.heappop(best)
+                qualities.append(q)
+        seen += len(batch)
     if len(qualities) < _LEAST:
+        first = next(iter((left_out or {}).values()), None)
+        why = "" if first is None else f" {len(left_out or ())} were left out; the first: {first}"
         raise ValueError(
             f"A calibration needs at least {_LEAST} faces, better some hundred, but got "
-            f"{len(qualities)}."
+            f"{len(qualities)}.{why}"
         )
     return qualities, [(q, logs) for q, _, logs in sorted(best, key=lambda face: face[:2])[::-1]]
+
+
+def _explained(
+    method: PixelQualityAttribution, batch: Tensor, first: int, left_out: dict[int, str] | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """ĝ (n, H, W) and Q (n,) of a batch; if that fails, of its images one by one."""
+    try:
+        attributions, quality = method.attribute(batch, return_quality=True)
+    except ValueError as error:
+        if left_out is None:
+            raise
+        if len(batch) == 1:
+            left_out[first] = str(error)
+            return
+        for i in range(len(batch)):
+            yield from _explained(method, batch[i : i + 1], first + i, left_out)
+    else:
+        yield merge_channels(attributions), quality
 
 
 def _regions(mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_plq.cli_options import add_method, settings_of
+from captum_plq.cli_terminal import LeftOut, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,13 +57,11 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         pool=arguments.pool,
         smoothed=arguments.smooth,
     )
-    for line in lines:
-        print(line)
-    for path, reason in left_out.items():
-        print(f"{path}: {reason}", file=sys.stderr)
     if left_out:
-        print(f"images that could not be used: {len(left_out)}", file=sys.stderr)
-    return 1 if left_out else 0
+        tell(f"images that could not be used: {len(left_out)}", error=True)
+    for line in lines:
+        tell(line)
+    return 0
 
 
 def run_calibrate(
@@ -78,6 +76,8 @@ def run_calibrate(
     smoothed: int = 1,
 ) -> tuple[list[str], dict[str, str]]:
     """Calibrates a network on the images of a folder and writes the file.
+
+    An image that cannot be used is left out and told on standard error; the rest goes on.
 
     Args:
 
@@ -99,30 +99,36 @@ def run_calibrate(
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it holds no images, or too few that can be used.
+        ValueError: if it holds no images, or too few that can be used, or ``output`` cannot be
+            written.
         ImportError: if the extra ``faces`` is not installed.
     """
     from captum_plq.calibration import calibrate
     from captum_plq.explanation import Explainer
     from captum_plq.faces import list_images, read_crops
     from captum_plq.models import load_model
+    from captum_plq.whole_file import require_writable
 
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder: name the file to write, e.g. {output / 'c.npz'}.")
     paths = list_images(directory)
     explainer = Explainer(load_model(model, checkpoint), settings)
+    require_writable(output, b"PK")
     spec = explainer.spec
-    left_out: dict[str, str] = {}
+    left_out = LeftOut()
     crops = read_crops(
         paths, left_out, template=spec.alignment, size=spec.input_size, aligned=aligned
     )
+    read: list[Path] = []
+    unusable: dict[int, str] = {}
     found = calibrate(
         explainer.plq,
-        _batches(crops, explainer.device),
+        _batches(crops, read, explainer.device),
+        left_out=unusable,
         pool=pool,
         smoothed=smoothed,
         source=f"{directory.resolve().name}, {'aligned crops' if aligned else 'detected faces'}",
     )
+    for place, reason in unusable.items():
+        left_out[str(read[place])] = reason
     found = replace(found, left_out=len(left_out))
     found.save(output)
     return [*describe(found), str(output)], left_out
@@ -164,12 +170,14 @@ def describe(found: Calibration) -> list[str]:
 
 
 def _batches(
-    crops: Iterable[tuple[Path, NDArray[np.uint8]]], device: torch.device
+    crops: Iterable[tuple[Path, NDArray[np.uint8]]], read: list[Path], device: torch.device
 ) -> Iterator[Tensor]:
-    """Crops as batches (B, 3, H, W), float32, 0–255."""
+    """Crops as batches (B, 3, H, W), float32, 0–255; ``read`` takes their files."""
     import numpy as np
     import torch
 
     remaining = iter(crops)
-    while chips := [chip for _, chip in islice(remaining, _BATCH)]:
-        yield torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float().to(device)
+    while batch := list(islice(remaining, _BATCH)):
+        read += [path for path, _ in batch]
+        chips = np.stack([chip for _, chip in batch])
+        yield torch.from_numpy(chips).permute(0, 3, 1, 2).float().to(device)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_plq.cli_options import add_network
+from captum_plq.cli_terminal import LeftOut, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,29 +40,29 @@ def _suitability(arguments: argparse.Namespace) -> int:
     from captum_plq._versions import package_versions
     from captum_plq.models import load_model
     from captum_plq.suitability import assess_suitability
-    from captum_plq.whole_file import write_json
+    from captum_plq.whole_file import require_writable, write_json
 
     model = load_model(arguments.model, arguments.checkpoint).to(usable_device(arguments.device))
     spec = model.spec
+    if arguments.output is not None:
+        require_writable(arguments.output, b"{")
     chips, used, failures = _chips(
         arguments.directory, spec, arguments.faces, arguments.seed, arguments.aligned
     )
-    for path, reason in failures.items():
-        print(f"{path}: left out: {reason}", file=sys.stderr)
     if len(chips) < arguments.faces:
-        print(
+        tell(
             f"{arguments.directory} holds {len(chips)} usable faces; {arguments.faces} were asked "
             "for (--faces)",
-            file=sys.stderr,
+            error=True,
         )
     suitability = assess_suitability(
         model,
         chips,
         passes=arguments.passes,
         seed=arguments.seed,
-        progress=lambda text: print(text, file=sys.stderr, flush=True),
+        progress=lambda text: tell(text, error=True),
     )
-    print(f"{spec.name}: {suitability.table()}")
+    tell(f"{spec.name}: {suitability.table()}", lines=True)
     if arguments.output is not None:
         record = {
             "model": spec.name,
@@ -71,10 +71,9 @@ def _suitability(arguments: argparse.Namespace) -> int:
             "left_out": [{"image": path, "reason": why} for path, why in failures.items()],
             "versions": package_versions(),
         }
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.output, record)
-        print(arguments.output)
-    return 1 if failures else 0
+        tell(str(arguments.output))
+    return 0
 
 
 def _chips(
@@ -87,7 +86,7 @@ def _chips(
 
     if count < 1:
         raise ValueError(f"--faces must be at least 1, but got {count}.")
-    failures: dict[str, str] = {}
+    failures = LeftOut()
     crops = read_crops(
         draw_images(directory, seed),
         failures,

@@ -20,6 +20,8 @@ from captum_plq.faces import (
     surgical_mask,
 )
 from captum_plq.models import DEFAULT_MODEL, ModelSpec, load_model
+from captum_plq.result_names import result_names
+from captum_plq.run_record import folder_lock
 
 __all__ = ["run_demo"]
 
@@ -49,6 +51,7 @@ def run_demo(
         MissingExtraError: if the network wants another alignment than the ArcFace template, and
             the extra ``demo``, with the whole portrait and what finds the face in it, is not
             installed.
+        ValueError: if ``directory`` cannot be written to, or another run writes there.
     """
     network = load_model(model, checkpoint)
     calibration = calibration_that_holds(network, settings)
@@ -61,16 +64,18 @@ def run_demo(
         "surgical mask": surgical_mask(chip, points).image,
         "blur": blur(chip, _BLUR * chip.shape[0]),
     }
-    explanation = explainer(np.stack(list(spoilt.values())))
-    paths = explanation.save(
-        directory,
-        "astronaut",
-        names=list(spoilt),
-        extra={
-            "source": "skimage.data.astronaut(), NASA, public domain",
-            **({} if checkpoint is None else {"checkpoint": str(checkpoint)}),
-        },
-    )
+    with folder_lock(directory):
+        (stem,) = result_names([Path("astronaut")], directory)
+        explanation = explainer(np.stack(list(spoilt.values())))
+        paths = explanation.save(
+            directory,
+            stem,
+            names=list(spoilt),
+            extra={
+                "source": "skimage.data.astronaut(), NASA, public domain",
+                **({} if checkpoint is None else {"checkpoint": str(checkpoint)}),
+            },
+        )
     width = max(map(len, spoilt))
     titles = explanation.titles()
     lines = [f"{name:{width}}  {title}" for name, title in zip(spoilt, titles, strict=True)]

@@ -98,7 +98,8 @@ def require_folder(directory: Path) -> None:
             with suppress(OSError):
                 probe.unlink()
     except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(f"{error.filename} is a file, not a folder: name another.") from error
+        file = next((p for p in (directory, *directory.parents) if os.path.lexists(p)), directory)
+        raise ValueError(f"{file} is a file, not a folder: name another folder.") from error
     except OSError as error:
         raise ValueError(
             f"The folder {directory} cannot be written to ({error.strerror}): name another."

@@ -42,7 +42,8 @@ def portrait():
 
 @pytest.fixture
 def photo(tmp_path, portrait):
-    path = tmp_path / "portrait.png"
+    path = tmp_path / "photos" / "portrait.png"
+    path.parent.mkdir()
     Image.fromarray(portrait).save(path)
     return path
 

@@ -110,12 +110,48 @@ def test_boxes_can_be_chosen(folder, network, tmp_path, capsys):
 def test_a_bad_image_does_not_cost_the_others(folder, network, tmp_path, capsys):
     (folder / "bad.jpg").write_text("not an image")
     file = tmp_path / "mine.npz"
-    assert run("calibrate", folder, "--aligned", "--model", network, "-o", file) == 1
+    assert run("calibrate", folder, "--aligned", "--model", network, "-o", file) == 0
     captured = capsys.readouterr()
-    assert f"{folder / 'bad.jpg'}: is not an image" in captured.err
+    assert f"{folder / 'bad.jpg'}: left out: is not an image" in captured.err
     assert "could not be used: 1" in captured.err
     found = Calibration.load(file)
     assert (found.faces, found.left_out) == (12, 1)
+
+
+PICKY = """
+class Picky(nn.Sequential):
+    def forward(self, x):
+        if (x.amax((1, 2, 3)) == x.amin((1, 2, 3))).any():
+            raise ValueError("a blank image")
+        return super().forward(x)
+"""
+
+
+def test_an_image_that_the_network_refuses_does_not_cost_its_batch(
+    folder, network, tmp_path, capsys
+):
+    code = USER_MODEL.replace("SEED", "0").replace("\ndef ", f"{PICKY}\ndef ", 1)
+    network.write_text(code.replace("net = nn.Sequential", "net = Picky"))
+    file, options = tmp_path / "mine.npz", ["--aligned", "--model", network]
+    assert run("calibrate", folder, *options, "-o", file) == 0
+    whole = Calibration.load(file)
+    blank = folder / "person0" / "05b.png"
+    image_module.new("RGB", (112, 112)).save(blank)
+    assert run("calibrate", folder, *options, "-o", file) == 0
+    assert f"{blank}: left out: a blank image" in capsys.readouterr().err
+    found = Calibration.load(file)
+    assert (found.faces, found.left_out) == (12, 1)
+    assert found.scaling == pytest.approx(whole.scaling, rel=1e-5)
+    np.testing.assert_allclose(found.reference.mean, whole.reference.mean, atol=1e-4)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "suitability"])
+def test_a_photo_is_not_overwritten_by_a_measurement(folder, network, command, capsys):
+    photo = folder / "person0" / "00.png"
+    before = photo.read_bytes()
+    assert run(command, folder, "--aligned", "--model", network, "-o", photo) == 1
+    assert "name another file" in capsys.readouterr().err
+    assert photo.read_bytes() == before
 
 
 def test_faces_are_detected_and_aligned(tmp_path, network, capsys):
@@ -128,7 +164,7 @@ def test_faces_are_detected_and_aligned(tmp_path, network, capsys):
         image_module.fromarray(dimmed).save(photos / f"{i}.jpg")
     image_module.new("RGB", (300, 300)).save(photos / "wall.png")
     file = tmp_path / "mine.npz"
-    assert run("calibrate", photos, "--model", network, "-o", file, "--passes", "20") == 1
+    assert run("calibrate", photos, "--model", network, "-o", file, "--passes", "20") == 0
     assert "No face" in capsys.readouterr().err
     found = Calibration.load(file)
     assert (found.faces, found.left_out, found.conditions.passes) == (10, 1, 20)

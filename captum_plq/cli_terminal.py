@@ -1,0 +1,141 @@
+"""What every command needs of the terminal: lines that print whatever they hold, and an end.
+
+A run ends in order when it is asked to: by Ctrl-C, by a signal, or by whoever reads its output and
+stops. Then :class:`Stopped` is raised where the run stands. It is no ``Exception``, so that what
+takes one bad image for one bad image does not take it for that.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TextIO
+
+__all__ = ["LeftOut", "Stopped", "held", "printable", "stoppable", "tell"]
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_PATIENCE = 3.0  # seconds in which a second signal is not taken for another wish
+
+
+class Stopped(BaseException):
+    """A run was asked to end.
+
+    Args:
+
+        reason (str): By what, e.g. ``"SIGINT"``.
+        code (int): The exit code that says so.
+    """
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _State:
+    holding = False
+    pending: Stopped | None = None
+    asked = 0.0
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Signals that ask a run to end raise :class:`Stopped`; names in any encoding can be printed.
+
+    A signal that is ignored, as in the background, stays so. Outside the main thread, signals are
+    as they were.
+    """
+    before = {}
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
+    errors = [stream.errors for stream in streams]
+    if threading.current_thread() is threading.main_thread():
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, _stop)
+    try:
+        for stream in streams:
+            stream.reconfigure(errors="backslashreplace")
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _State.pending = None
+        for stream, error in zip(streams, errors, strict=True):
+            with suppress(ValueError):  # closed
+                stream.reconfigure(errors=error)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """What belongs together, and a signal must not come between: it is raised at the end."""
+    _State.holding = True
+    try:
+        yield
+    finally:
+        _State.holding = False
+        if _State.pending is not None:
+            raise _State.pending
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    now = time.monotonic()
+    if _State.pending is not None and now - _State.asked < _PATIENCE:
+        return  # the run is ending, and impatience shall not cost its record
+    _State.pending, _State.asked = Stopped(signal.Signals(number).name, 128 + number), now
+    if not _State.holding:
+        raise _State.pending
+
+
+def tell(text: str, *, error: bool = False, lines: bool = False) -> None:
+    """Prints a line at once.
+
+    Args:
+
+        text (str): What to print. What a terminal would act on is shown escaped.
+        error (bool): To standard error.
+        lines (bool): ``text`` may be of several lines.
+
+    Raises:
+        Stopped: if nobody reads it any more, or it cannot be written.
+    """
+    stream = sys.stderr if error else sys.stdout
+    if stream is None:
+        return
+    shown = "\n".join(map(printable, text.split("\n"))) if lines else printable(text)
+    try:
+        print(shown, file=stream, flush=True)
+    except (OSError, ValueError) as failure:
+        _silence(stream)
+        if isinstance(failure, BrokenPipeError):
+            raise Stopped("SIGPIPE", 141) from failure
+        raise Stopped(f"output that cannot be written ({failure})", 1) from failure
+
+
+class LeftOut(dict[str, str]):
+    """Images that could not be used, file → reason, each told when it is noted."""
+
+    def __setitem__(self, path: str, reason: str) -> None:
+        super().__setitem__(path, reason)
+        tell(f"{path}: left out: {reason}", error=True)
+
+
+def printable(text: str) -> str:
+    """Text with everything escaped that is no letter, sign or space, as Python escapes it."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def _silence(stream: TextIO) -> None:
+    """What is left in the buffer goes nowhere, so that Python does not fail on it as it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -83,7 +83,9 @@ def tensors(
     return x
 
 
-def grade(x: Tensor, dims: tuple[int, ...] = (), nonzero: bool = False) -> Tensor:
+def grade(
+    x: Tensor, dims: tuple[int, ...] = (), nonzero: bool = False, far: float | None = None
+) -> Tensor:
     """Whether numbers are ordinary (0), may leave the range of the type (1), or are none (2).
 
     Args:
@@ -91,8 +93,9 @@ def grade(x: Tensor, dims: tuple[int, ...] = (), nonzero: bool = False) -> Tenso
         x (Tensor): The numbers.
         dims (tuple[int, ...]): Over which the worst counts.
         nonzero (bool): All of them zero is 1, too.
+        far (float, optional): Factor from 1, up or down, beyond which they are not ordinary.
     """
-    far = _ORDINARY.get(x.dtype, 1e12)
+    far = far or _ORDINARY.get(x.dtype, 1e12)
     size = x.double().abs()
     found = ((size > far) | ((size < 1 / far) & (size > 0))).int()
     found = torch.where(torch.isfinite(x), found, 2)

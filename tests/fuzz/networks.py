@@ -30,7 +30,7 @@ _EMPTY = ("zero", "zero head", "bias only")
 class Networks(DrawnTarget):
     """Qualities in (0, 1] and finite gradients of ordinary networks; else an error, or NaN."""
 
-    documented = (ValueError, TypeError, AssertionError)
+    documented = (ValueError, TypeError, AssertionError, IndexError)  # the last two: a target's
 
     def strategy(self) -> st.SearchStrategy[Case]:
         return _case()
@@ -46,9 +46,9 @@ class Networks(DrawnTarget):
             warnings.simplefilter("always")
             try:
                 quality, others = _called(model, given)
-            except AssertionError as error:
+            except (AssertionError, IndexError) as error:  # as Saliency's, for a target
                 if given["target"] is None or given["call"] != "attribute":
-                    raise Finding(f"AssertionError without a target, {error}") from error
+                    raise Finding(f"{type(error).__name__} without a target, {error}") from error
                 raise
         return self._judged(quality, others, worst, bool(told), kind, model, given)
 

@@ -282,9 +282,13 @@ def _of_mask(given: Arguments) -> Tensor:
 
 
 def _of_noise(given: Arguments) -> Tensor:
-    rows = [grade(given[name], (1,), nonzero=True) for name in ("features", "mean")]
-    worst = torch.maximum(torch.maximum(*rows), grade(given["weight"], (0, 1), nonzero=True))
-    return worst
+    # Fourth powers of products are taken.
+    far = {
+        n: 1e20 if given[n].dtype == torch.float64 else 1e3 for n in ("features", "mean", "weight")
+    }
+    rows = [grade(given[n], (1,), nonzero=True, far=far[n]) for n in ("features", "mean")]
+    weight = grade(given["weight"], (0, 1), nonzero=True, far=far["weight"])
+    return torch.maximum(torch.maximum(*rows), weight)
 
 
 def _of_compared(given: Arguments) -> Tensor:

@@ -75,6 +75,10 @@ def load_image(
 
     name = os.fsdecode(path)
     data = read_regular_file(name, max_bytes)
+    if (
+        data[:2] in (b"II", b"MM") and b"+" in data[2:4]
+    ):  # its tags may be millions, read one by one
+        raise ImageError(f"{name} is BigTIFF, made for over 4 GB; save it as TIFF, JPEG or PNG.")
     formats = formats_here()
     with strict_pillow():
         try:

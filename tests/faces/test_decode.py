@@ -1,6 +1,7 @@
 import io
 import struct
 import sys
+import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -305,6 +306,18 @@ def test_only_photographs_formats_are_read(tmp_path):
         image.save(path, kind)
         with Image.open(path) as expected:
             np.testing.assert_array_equal(load_image(path), np.array(expected.convert("RGB")))
+
+
+def test_big_tiff_is_refused_before_its_tags_are_read(tmp_path):
+    path = tmp_path / "a.tif"
+    saved(path, Image.new("RGB", (SIDE, SIDE)), big_tiff=True)
+    with pytest.raises(ImageError, match=r"a\.tif is BigTIFF"):
+        load_image(path)
+    path.write_bytes(b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 10**6) + bytes(20 * 10**6))
+    start = time.monotonic()
+    with pytest.raises(ImageError, match=r"a\.tif is BigTIFF"):
+        load_image(path)
+    assert time.monotonic() - start < 5
 
 
 def test_heic_is_called_by_its_name(tmp_path):

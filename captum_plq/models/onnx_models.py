@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from captum_plq.models.onnx_graph import (
@@ -18,6 +19,10 @@ from captum_plq.models.onnx_graph import (
     lift_constants,
     shape_of,
 )
+from captum_plq.models.onnx_opsets import NEWEST, in_known_opset
+from captum_plq.models.onnx_unit import take_normalisation_off
+from captum_plq.models.onnx_values import refuse_unsound_values
+from captum_plq.models.regular_file import regular_file
 from captum_plq.models.spec import FaceModel, ModelSpec
 
 if TYPE_CHECKING:
@@ -48,6 +53,11 @@ The embedding layer is found by watching the converted graph run.
 _NARROWEST = 32
 _PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK", "Hardmax")
 _INSTALL = "Reading ONNX files needs onnx and onnx2torch: pip install 'captum-plq[onnx]'"
+_EXPORT = (
+    "Export the network up to its embedding, without what comes after, by "
+    "torch.onnx.export(..., opset_version=17, dynamo=False); opsets 11 to 17 are known best. Or "
+    "give the network itself, in a .py file."
+)
 _PACKS = (
     "InsightFace's packs hold detectors, landmarks, age and sex beside the recognition network, "
     "which is w600k_*.onnx or glintr100.onnx."
@@ -63,11 +73,14 @@ class OnnxNetwork(nn.Module):
     Args:
 
         graph (nn.Module): The converted graph.
+        unit_length (bool): Whether each embedding is then divided by its length, as the file
+            does at its end.
     """
 
-    def __init__(self, graph: nn.Module) -> None:
+    def __init__(self, graph: nn.Module, unit_length: bool = False) -> None:
         super().__init__()
         self.graph = graph
+        self.unit_length = unit_length
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -77,7 +90,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embeds a batch of images, (B, 3, H, W), as the file has it."""
         embedding: Tensor = self.graph(images)
-        return embedding
+        return F.normalize(embedding) if self.unit_length else embedding
 
 
 def load_onnx(
@@ -88,7 +101,9 @@ def load_onnx(
     The weights and operations are converted to torch modules with onnx2torch, so that
     gradients and hooks work. Where the graph itself normalises its pixels (leading Sub, Mul,
     Add or Div of constants, as in some of InsightFace's packs), the model passes them on as
-    they are, 0–255 or 0–1, whichever the graph takes.
+    they are, 0–255 or 0–1, whichever the graph takes. Where it ends by dividing the embedding by
+    its length, in whatever operations, that is done by torch instead. A graph of an opset after
+    17 is written in opset 17, which onnx2torch knows, where that can say the same.
 
     Args:
 
@@ -104,22 +119,24 @@ def load_onnx(
     Raises:
         ImportError: if onnx2torch is not installed.
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not an ONNX file, is damaged, cannot be converted, is not an
-            embedder of RGB images, or normalises what ``spec`` has normalised already.
+        ValueError: if it is not an ONNX file, is damaged, holds NaN or a layer of zeros, cannot
+            be converted, is not an embedder of RGB images, or normalises what ``spec`` has
+            normalised already.
 
     Examples::
 
         >>> model = load_onnx("w600k_r50.onnx")
         >>> embedding = model(images)  # images: (B, 3, 112, 112), 0–255, RGB
     """
-    path = Path(path).expanduser()
-    model = _read(path)
+    model = _read(path := Path(path).expanduser())
     lift_constants(model)
+    refuse_unsound_values(str(path), model)
     size = _image_size(path, model)
     _choose_output(path, model, output)
     spec = _completed(path, spec, size, leading_scale(model))
+    unit_length = take_normalisation_off(model)
     follow_the_batch(model)
-    network = OnnxNetwork(_converted(path, model))
+    network = OnnxNetwork(_converted(path, model), unit_length)
     _try(path, network, spec.input_size)
     return FaceModel(network, spec).eval()
 
@@ -131,9 +148,7 @@ def _read(path: Path) -> onnx.ModelProto:
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise ImportError(_INSTALL) from error
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         start = file.read(64)
     if start.startswith(b"version https://git-lfs"):
         raise ValueError(
@@ -237,10 +252,19 @@ def _converted(path: Path, model: onnx.ModelProto) -> fx.GraphModule:
     import onnx2torch
 
     try:
+        in_known_opset(model)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is of an opset after {NEWEST}, which onnx2torch does not know, and opset "
+            f"{NEWEST} cannot say the same: {error} {_EXPORT}"
+        ) from error
+    try:
         with torch.random.fork_rng(devices=[]):  # layers draw weights before they get these
             network: fx.GraphModule = onnx2torch.convert(model)
     except NotImplementedError as error:
-        raise ValueError(f"{path} has an operation that onnx2torch lacks: {error}") from error
+        raise ValueError(
+            f"{path} has an operation that onnx2torch lacks: {error}. {_EXPORT}"
+        ) from error
     except Exception as error:  # of whatever onnx and onnx2torch find inconsistent
         raise ValueError(f"{path} cannot be converted: {error}") from error
     dense_layers(network)

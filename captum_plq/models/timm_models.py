@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from captum_plq.models.sound_weights import refuse_unsound_network
 from captum_plq.models.spec import FaceModel, ModelSpec
 
 __all__ = ["HUB_FACE_MODELS", "TRAINED_PREFIXES", "timm_model"]
@@ -65,8 +66,8 @@ def timm_model(
         timm's configuration; for others, build another one around ``backbone``.
 
     Raises:
-        ValueError: if there is no such network, the folder does not hold one, or it is a
-            classifier.
+        ValueError: if there is no such network, the folder does not hold one, its weights are
+            NaN or a layer of zeros, or it is a classifier.
         FileNotFoundError: if the folder lacks a file.
         OSError: if it is not in the cache and the hub cannot be reached.
 
@@ -93,6 +94,7 @@ def timm_model(
                 network = _from_hub(name, embedding_size)
             else:
                 network = _from_folder(Path(folder), embedding_size)
+        _refuse_unsound(name, network, embedding_size)
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     if trained and embedding_size is None:
         _refuse_classifier(name, config)
@@ -164,6 +166,16 @@ def _from_folder(path: Path, embedding_size: int | None) -> nn.Module:
             f"{_WEIGHTS}): {_first_line(error)}"
         ) from error
     return network
+
+
+def _refuse_unsound(name: str, network: nn.Module, embedding_size: int | None) -> None:
+    """Refuses a trained network of NaN or zeros; a new head may begin with zeros."""
+    if embedding_size:
+        head = str(network.pretrained_cfg.get("classifier", ""))  # type: ignore[union-attr,operator]
+        weights = {k: v for k, v in network.state_dict().items() if not k.startswith(head)}
+        refuse_unsound_network(name, network, weights)
+    else:
+        refuse_unsound_network(name, network)
 
 
 def _head(embedding_size: int | None) -> dict[str, Any]:

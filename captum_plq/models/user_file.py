@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from captum_plq.models.regular_file import regular_file
+from captum_plq.models.sound_weights import refuse_unsound
 from captum_plq.models.spec import FaceModel, ModelSpec
 
 __all__ = ["load_user_file"]
@@ -23,7 +25,7 @@ def load_user_file(path: str | PathLike[str]) -> FaceModel:
     The file is code and may do anything: only load files you trust. While it runs, its own
     folder is first on the module search path, as with ``python file.py``, so it may import
     the file next to it in which the architecture is defined. The CPU's global random state
-    is put back afterwards.
+    is put back afterwards. What it prints goes to the standard error.
 
     Args:
 
@@ -36,8 +38,8 @@ def load_user_file(path: str | PathLike[str]) -> FaceModel:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it raises, lacks ``load_model``, or returns something else (the
-            cause is chained).
+        ValueError: if it raises or exits, lacks ``load_model``, or returns something else (the
+            cause is chained), or a network with NaN in its parameters.
 
     Examples::
 
@@ -56,15 +58,14 @@ def load_user_file(path: str | PathLike[str]) -> FaceModel:
         >>> # anywhere else
         >>> model = load_user_file("my_network.py")
     """
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+    path = regular_file(path).resolve()
     # A name of its own, so that it neither hides a module nor is hidden by one.
     name = f"_captum_plq_user_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     before = sys.modules.get(name)
     sys.path.insert(0, str(path.parent))
     try:
-        with torch.random.fork_rng(devices=[]):
+        # What it prints is no result of ours.
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
             model = _face_model(path, _run(path, name))
     except BaseException:
         sys.modules.pop(name, None)
@@ -85,14 +86,17 @@ def _run(path: Path, name: str) -> object:
     try:
         # Compiled here, as the import system would leave a __pycache__ next to the file.
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{path} could not be run: {_describe(error)}") from error
     load = getattr(module, "load_model", None)
     if not callable(load):
-        raise ValueError(f"{path} defines no function load_model().")
+        raise ValueError(
+            f"{path} defines no function load_model(): write one that takes nothing and returns "
+            "FaceModel(network, ModelSpec(...))."
+        )
     try:
         return load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"load_model() of {path} failed: {_describe(error)}") from error
 
 
@@ -114,8 +118,15 @@ def _face_model(path: Path, result: object) -> FaceModel:
             f"load_model() of {path} returned a TorchScript module, whose layers do not call "
             "the hooks that find the embedding: return the nn.Module it was scripted from."
         )
+    refuse_unsound(f"The network of {path}", dict(model.named_parameters()))
+    refuse_unsound(f"The network of {path}", _statistics(model))
     return model
 
 
-def _describe(error: Exception) -> str:
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Of its normalisations; other buffers may hold what they like."""
+    return {k: v for k, v in model.named_buffers() if k.endswith(("running_mean", "running_var"))}
+
+
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

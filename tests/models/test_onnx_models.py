@@ -1,10 +1,15 @@
 """ONNX files against the torch networks that they were written from, and broken files."""
 
+import contextlib
+import importlib
+import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution
@@ -301,6 +306,149 @@ def test_one_of_several_outputs(tmp_path, original):
         load_onnx(file, output="x")
 
 
+# --- opsets, and what a graph ends with -----------------------------------------------------
+
+
+class Modern(Original):
+    """With operations that are written otherwise since opset 18."""
+
+    def __init__(self, end=None):
+        super().__init__()
+        self.end = end
+
+    def forward(self, x):
+        x = self.prelu(self.bn1(self.conv1(x)))
+        a, b = (F.gelu(x) + x.mean((2, 3), keepdim=True)).chunk(2, 1)
+        x = F.gelu(torch.cat([a * b.sigmoid(), F.hardswish(b)], 1), approximate="tanh")
+        x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 1) + F.interpolate(
+            x[..., ::2, ::2], x.shape[2:]
+        )
+        y = self.bn3(self.fc(F.relu6(self.bn2(self.conv2(x))).flatten(1)))
+        return y if self.end is None else self.end(y)
+
+
+ENDS = {
+    "F.normalize": F.normalize,
+    "norm": lambda y: y / y.norm(dim=1, keepdim=True),
+    "sqrt": lambda y: y * torch.rsqrt(y.pow(2).sum(1, keepdim=True) + 1e-10),
+}
+
+
+def exported(path, net, opset, dynamo=False):
+    images = (torch.rand(2, 3, HEIGHT, WIDTH),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter itself
+        if dynamo:
+            batch = ({0: torch.export.Dim("batch")},)
+            torch.onnx.export(net, images, path, opset_version=opset, dynamic_shapes=batch)
+        else:
+            torch.onnx.export(
+                net,
+                images,
+                path,
+                opset_version=opset,
+                dynamo=False,
+                input_names=["images"],
+                dynamic_axes={"images": {0: "batch"}},
+            )
+    return path
+
+
+def assert_as_in_torch(model, net, path):
+    """And as in ONNX's own runtime, where that is installed."""
+    images = (pixels() - 127.5) / 127.5
+    with torch.no_grad():
+        found, expected = model(pixels()), net(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert (expected[0] - expected[1]).norm() > 1e-3 * expected[0].norm()
+    with contextlib.suppress(ImportError):
+        session = importlib.import_module("onnxruntime").InferenceSession(str(path))
+        (of_onnx,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(of_onnx), found, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("opset", [11, 17, 18, 20, 22])
+@pytest.mark.parametrize("end", [None, "F.normalize"])
+def test_opsets_and_exporters(tmp_path, opset, end, dynamo):
+    if dynamo and opset < 18:
+        pytest.skip("the new exporter starts at opset 18")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="the new exporter needs it")
+    torch.manual_seed(0)
+    net = Modern(ENDS.get(end)).eval()
+    path = exported(tmp_path / "face.onnx", net, opset, dynamo)
+    model = load_onnx(path)
+    assert model.backbone.unit_length == (end is not None)
+    assert_as_in_torch(model, net, path)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("opset", [13, 18])
+def test_a_normalisation_at_the_end(tmp_path, end, opset):
+    torch.manual_seed(0)
+    net = Original().eval()
+    net.end = ENDS[end]
+    net.forward = lambda x: net.end(Original.forward(net, x))
+    model = load_onnx(path := exported(tmp_path / "face.onnx", net, opset))
+    assert model.backbone.unit_length
+    assert_as_in_torch(model, net, path)
+    serfiq = SERFIQ(model, passes=4)
+    spec = ModelSpec("original", (HEIGHT, WIDTH), (127.5,) * 3, (127.5,) * 3)
+    of_torch = SERFIQ(FaceModel(net, spec), passes=4)
+    torch.testing.assert_close(serfiq(pixels()), of_torch(pixels()), rtol=1e-4, atol=1e-5)
+    layer = model.get_submodule(serfiq.tap.layer_name)
+    assert (layer.in_features, layer.out_features) == (240, FEATURES)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda y: y / y.abs().sum(1, keepdim=True),
+        lambda y: 64 * y / y.norm(dim=1, keepdim=True),
+        lambda y: y * y,
+    ],
+)
+def test_another_end_is_kept(tmp_path, other):
+    torch.manual_seed(0)
+    net = Modern(other).eval()
+    model = load_onnx(path := exported(tmp_path / "face.onnx", net, 17))
+    assert not model.backbone.unit_length
+    assert_as_in_torch(model, net, path)
+
+
+def test_what_opset_17_cannot_say(tmp_path, original):
+    model = with_gemm(original).add("Mish").model()
+    model.opset_import[0].version = 18
+    (tmp_path / "face.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ValueError, match=r"opset 17 cannot say the same: .*Mish.* opset_version=17"
+    ):
+        load_onnx(tmp_path / "face.onnx")
+
+
+# --- numbers that no trained network has
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "words"),
+    [
+        ("conv1.weight", float("nan"), "NaN or infinite"),
+        ("bn2.running_var", -1.0, "negative, but variances"),
+        ("fc.weight", 0.0, "zero throughout"),
+    ],
+)
+@pytest.mark.parametrize("constants_as_nodes", [False, True])
+def test_unsound_numbers_are_refused_by_name(tmp_path, index, value, words, constants_as_nodes):
+    torch.manual_seed(0)
+    net = Original()
+    with torch.no_grad():
+        net.state_dict()[index].fill_(value)
+    file = with_gemm(net, Graph(constants_as_nodes)).save(tmp_path / "face.onnx")
+    with pytest.raises(ValueError, match=rf"face\.onnx holds weights that are {words} \(1: 'w\."):
+        load_onnx(file)
+
+
 # --- files that are no face network ---------------------------------------------------------
 
 
@@ -388,6 +536,12 @@ def test_damaged_files(tmp_path, original, damage, problem):
     file.write_bytes(damage(with_gemm(original).model().SerializeToString()))
     with pytest.raises(ValueError, match=rf"damaged\.onnx {problem}"):
         load_onnx(file)
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "face.onnx")
+    with pytest.raises(ValueError, match="is a pipe"):
+        load_onnx(tmp_path / "face.onnx")
 
 
 def test_absent_file_and_absent_package(tmp_path, monkeypatch):

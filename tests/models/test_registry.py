@@ -231,6 +231,15 @@ def test_user_file_leaves_no_traces(user_file, tmp_path):
     assert "my_network" not in sys.modules
 
 
+def test_what_a_user_file_prints_is_no_output(user_file, capfd):
+    load_user_file(
+        user_file(
+            "print('at the top')\ndef load_model():\n    print('in it')\n    return build(), SPEC\n"
+        )
+    )
+    assert capfd.readouterr() == ("", "at the top\nin it\n")
+
+
 def test_an_edited_user_file_is_read_again(user_file):
     user_file("def load_model():\n    return build(), SPEC\n")
     assert (
@@ -265,6 +274,14 @@ def test_user_file_may_define_dataclasses_and_change_the_search_path(user_file):
         ("load = build\n", r"defines no function load_model\(\)", None),
         ("load_model = 3\n", r"defines no function load_model\(\)", None),
         ("def load_model():\n    return 1 / 0\n", "failed: ZeroDivisionError", ZeroDivisionError),
+        ("def load_model():\n    raise SystemExit(3)\n", "failed: SystemExit: 3", SystemExit),
+        ("raise SystemExit(3)\n", "could not be run: SystemExit: 3", SystemExit),
+        (
+            "def load_model():\n    net = build()\n    net[1].weight.data[0, 0] = float('nan')\n"
+            "    return net, SPEC\n",
+            r"NaN or infinite \(1: 'backbone\.1\.weight'\)",
+            None,
+        ),
         ("def load_model(path):\n    return build(), SPEC\n", "failed: TypeError", TypeError),
         ("def load_model():\n    build()\n", "but returned NoneType", None),
         ("def load_model():\n    return build()\n", "but returned Sequential", None),

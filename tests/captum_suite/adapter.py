@@ -38,10 +38,8 @@ FILES = (
 NOT_FOR_US = {
     "test_classification_infidelity_tpl_target": "expects that the attribution is the gradient of "
     "the network's own output; it is that of the quality node",
-    "LayerGradientXActivation_InputXGradient": "compares with InputXGradient, of the network's "
-    "own output",
 }
-"""Tests left out beforehand, by a part of their names, with the reason."""
+"""Tests left out beforehand, with the reason."""
 
 
 def load(checkout: Path) -> list[types.ModuleType]:

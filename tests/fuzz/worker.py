@@ -91,8 +91,23 @@ def serve(
                     told = replace(told, saved=str(path))
                 pipe.send(told)
 
-            target.cases(seed, first, count, do)
+            with _quiet():
+                target.cases(seed, first, count, do)
             pipe.send(None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what C libraries write of damaged files off the screen."""
+    errors = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
 
 
 def tell(target: Target, index: int, case: Case, growth: int | None = GROWTH) -> Told:

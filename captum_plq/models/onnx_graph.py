@@ -17,6 +17,7 @@ __all__ = [
     "dense_layers",
     "follow_the_batch",
     "last_operation",
+    "name_apart",
     "leading_scale",
     "lift_constants",
     "shape_of",
@@ -71,6 +72,29 @@ def follow_the_batch(model: onnx.ModelProto) -> None:
             name = f"{node.input[1]}_of_the_batch_{index}"
             model.graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
             node.input[1] = name
+
+
+def name_apart(model: onnx.ModelProto) -> None:
+    """Gives each node a name of its own, which onnx2torch takes for granted.
+
+    It names a node without a name by its operation and a number, and a node that is called so
+    already would then stand for both.
+
+    Args:
+
+        model (onnx.ModelProto): Changed in place.
+    """
+    names = [node.name.replace(".", "/").lstrip("/") for node in model.graph.node]
+    taken = set(names)
+    used: set[str] = set()
+    for node, name in zip(model.graph.node, names, strict=True):
+        base, count = name or node.op_type, 0
+        own = base
+        while own in used or (own in taken and own != name):
+            count += 1
+            own = f"{base}_{count}"
+        used.add(own)
+        node.name = own
 
 
 def leading_scale(model: onnx.ModelProto) -> tuple[NDArray[Any], NDArray[Any]] | None:

@@ -17,6 +17,7 @@ from captum_plq.models.onnx_graph import (
     last_operation,
     leading_scale,
     lift_constants,
+    name_apart,
     shape_of,
 )
 from captum_plq.models.onnx_opsets import NEWEST, in_known_opset
@@ -258,6 +259,7 @@ def _converted(path: Path, model: onnx.ModelProto) -> fx.GraphModule:
             f"{path} is of an opset after {NEWEST}, which onnx2torch does not know, and opset "
             f"{NEWEST} cannot say the same: {error} {_EXPORT}"
         ) from error
+    name_apart(model)
     try:
         with torch.random.fork_rng(devices=[]):  # layers draw weights before they get these
             network: fx.GraphModule = onnx2torch.convert(model)

@@ -417,6 +417,17 @@ def test_another_end_is_kept(tmp_path, other):
     assert_as_in_torch(model, net, path)
 
 
+def test_nodes_without_names_beside_nodes_that_are_called_so(tmp_path, original):
+    graph = Graph().add("Relu").add("Relu").add("Relu")
+    for node, name in zip(graph.nodes, ("", "/Relu_1", ""), strict=True):
+        node.name = name
+    graph.add("Relu").add("Identity")
+    path = with_gemm(original, graph).save(tmp_path / "face.onnx")
+    with torch.no_grad():
+        expected = original(((pixels() - 127.5) / 127.5).relu())
+        torch.testing.assert_close(load_onnx(path)(pixels()), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_opset_17_cannot_say(tmp_path, original):
     model = with_gemm(original).add("Mish").model()
     model.opset_import[0].version = 18

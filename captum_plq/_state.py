@@ -7,17 +7,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from captum_plq._borrowed import borrowed
+from captum_plq.errors import refuse_images
 
 __all__ = [
     "check_images",
     "differentiable_copies",
     "eager",
     "evaluation_mode",
-    "frozen_parameters",
     "never_compiled",
     "outside_inference",
     "undisturbed",
@@ -62,19 +65,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def frozen_parameters(model: nn.Module) -> Iterator[None]:
-    """Stops gradients to the parameters, so that nothing is kept in memory for them."""
-    trainable = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 _eager_lock = threading.Lock()
@@ -128,22 +118,50 @@ def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
         yield
 
 
+class _Draws(TorchDispatchMode):
+    """Notes whether this thread draws random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.drew = False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what it would be wrapped in imports the compiler
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.drew = self.drew or torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
-def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[None]:
-    """Lets a model be tried out unnoticed: by its modes, compiler, random state or tracer."""
-    with (
-        torch.inference_mode(False),
-        evaluation_mode(model),
-        eager(),
-        untouched_rng(inputs),
-        untraced(),
-    ):
-        yield
+def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
+    """As :func:`untouched_rng`, but never sets back what another thread drew in the meantime."""
+    devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
+    before = torch.get_rng_state(), {d: torch.cuda.get_rng_state(d) for d in devices}
+    draws = _Draws()
+    try:
+        with draws:
+            yield
+    finally:
+        if draws.drew:
+            torch.set_rng_state(before[0])
+            for device, state in before[1].items():
+                torch.cuda.set_rng_state(state, device)
+
+
+@contextmanager
+def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[nn.Module]:
+    """Lends a copy of a model to be tried out, unnoticed by random state, compiler or tracer."""
+    with torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
+        yield borrowed(model)
 
 
 @never_compiled
 def check_images(images: Sequence[object]) -> None:
-    """Refuses what no gradient can be taken of.
+    """Raises unless images are finite floating-point batches.
 
     Args:
 
@@ -151,27 +169,33 @@ def check_images(images: Sequence[object]) -> None:
 
     Raises:
         TypeError: if one is not a tensor, or not of floating point.
-        ValueError: if one has no rows, or holds NaN or infinite values.
+        ValueError: if one has no rows; as :class:`~captum_plq.errors.UnusableImagesError` if some
+            hold NaN or infinite values.
     """
     with untraced():
-        _check_images(images)
-
-
-def _check_images(images: Sequence[object]) -> None:
-    for x in images:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"Images must be tensors, but got {type(x).__name__}.")
-        if not x.is_floating_point():
-            raise TypeError(
-                f"Images must be floating point to have gradients, but got {x.dtype}. "
-                "Convert with .float(); the values may stay 0–255 if the model takes those."
-            )
-        if x.ndim == 0 or x.shape[0] == 0:
-            raise ValueError(
-                f"Images must come as a batch (B, ...) of at least one, but got {tuple(x.shape)}."
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("Images hold NaN or infinite values: clean or leave out such images.")
+        for x in images:
+            if not isinstance(x, Tensor):
+                raise TypeError(f"Images must be tensors, but got {type(x).__name__}.")
+            if not x.is_floating_point():
+                raise TypeError(
+                    f"Images must be floating point to have gradients, but got {x.dtype}. "
+                    "Convert with .float(); the values may stay 0–255 if the model takes those."
+                )
+            if x.layout != torch.strided or x.is_meta:
+                kind = "on the meta device" if x.is_meta else f"of layout {x.layout}"
+                raise TypeError(f"Images must be dense tensors with values, but got one {kind}.")
+            if x.ndim == 0 or x.shape[0] == 0:
+                raise ValueError(
+                    f"Images must come as a batch (B, ...) of at least one, but got "
+                    f"{tuple(x.shape)}."
+                )
+            finite = torch.isfinite(x)
+            if not bool(finite.all()):
+                refuse_images(
+                    ~finite.flatten(1).all(1) if x.ndim > 1 else ~finite,
+                    "An image holds NaN or infinite pixels",
+                    "Clean such images or leave them out.",
+                )
 
 
 def differentiable_copies(inputs: Sequence[object]) -> tuple[object, ...]:

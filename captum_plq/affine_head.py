@@ -12,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from captum_plq._borrowed import hooked, own_copy
 from captum_plq._precision import at_least_float32
 from captum_plq._state import differentiable_copies
-from captum_plq.embedding_output import OutputSelector, select_embedding
+from captum_plq.embedding_output import OutputSelector, embed
 
 __all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
 
@@ -32,10 +33,12 @@ class AffineHead:
         layer (nn.Module): The embedding layer.
         tail (tuple[nn.Module, ...]): The modules that follow it, in order, those included that
             change no value.
+        names (tuple[str, ...]): Qualified names of all of them.
     """
 
     layer: nn.Module
     tail: tuple[nn.Module, ...]
+    names: tuple[str, ...]
 
     def fold(self) -> tuple[Tensor, Tensor]:
         """Folds layer and tail into one matrix and one vector.
@@ -65,10 +68,21 @@ class AffineHead:
                 weight, bias = _followed_by(module, weight, bias)
         return weight, bias
 
-    def state(self) -> tuple[tuple[int, int], ...]:
-        """Changes when a weight does: to know how long a fold may be kept."""
-        tensors = [x for m in (self.layer, *self.tail) for x in (*m.parameters(), *m.buffers())]
-        return tuple((x.data_ptr(), x._version) for x in tensors)
+    def values(self) -> list[Tensor]:
+        """Tensors that tell whether weights are still what they were; all but W in full.
+
+        Of the layer's matrix W, which may be large, its product with a fixed random vector. (Data
+        pointers and versions do not tell: ``weight.data.normal_()`` changes neither.)
+        """
+        weight, bias = self.layer.weight, self.layer.bias
+        assert isinstance(weight, Tensor)
+        with torch.no_grad():
+            matrix = at_least_float32(weight).flatten(1)
+            generator = torch.Generator("cpu").manual_seed(0)
+            probe = torch.randn(len(matrix), generator=generator, device="cpu").to(matrix)
+            rest = [x for m in self.tail for x in (*m.parameters(), *m.buffers())]
+            own = [bias] if isinstance(bias, Tensor) else []
+            return [probe @ matrix, *(x.detach().clone() for x in (*own, *rest))]
 
 
 def find_affine_head(
@@ -95,22 +109,25 @@ def find_affine_head(
         NotAffineError: if one of them is not a linear layer, a BatchNorm with fixed
             statistics, or something that changes no value.
     """
+    model = own_copy(model)
     layer = model.get_submodule(name)
     inside = set(layer.modules()) - {layer}
-    ran: list[tuple[nn.Module, Tensor]] = []
+    seen: list[tuple[nn.Module, Tensor]] = []
 
     def record(module: nn.Module, _: object, y: object) -> None:
-        if isinstance(y, Tensor) and (ran or module is layer) and module not in inside:
-            ran.append((module, y))
+        if isinstance(y, Tensor) and (seen or module is layer) and module not in inside:
+            seen.append((module, y))
 
     with torch.enable_grad(), ExitStack() as hooks:
         for module in model.modules():
             if module is layer or next(module.children(), None) is None:
-                hooks.enter_context(module.register_forward_hook(record))
-        embedding = select_embedding(model(*differentiable_copies(inputs)), output)
+                hooks.enter_context(hooked(module, record))
+        embedding = embed(model, differentiable_copies(inputs), output)
+        ran = tuple(seen)  # a backward through a checkpointed block runs it again
         slopes = torch.autograd.grad(embedding.sum(), [y for _, y in ran], allow_unused=True)
     tail = [m for (m, _), slope in zip(ran[1:], slopes[1:], strict=True) if slope is not None]
-    head = AffineHead(layer, tuple(tail))
+    names = {module: name for name, module in model.named_modules()}
+    head = AffineHead(layer, tuple(tail), (name, *(names[module] for module in tail)))
     head.fold()
     return head
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,10 +15,10 @@ from captum_plq._choices import require_choice
 from captum_plq._state import (
     check_images,
     differentiable_copies,
-    frozen_parameters,
+    eager,
 )
 from captum_plq.functional import NodeWeights, QualityScaling
-from captum_plq.quality_model import QualityModel
+from captum_plq.quality_model import QualityModel, borrowed_quality_model
 from captum_plq.quality_scalar import QualityScalar, TargetScalar
 from captum_plq.random_directions import root_mean_square_gradients, sign_directions
 
@@ -40,7 +41,7 @@ def scaling_factor(
             Q̂/Q; ``"serfiq"``, by the chain rule: α Q̂ (1 - Q̂).
 
     Returns:
-        *Tensor*: the shape of ``quality``, > 0.
+        *Tensor*: the shape of ``quality``, > 0; NaN where that is not finite.
 
     Raises:
         ValueError: if ``target_scalar`` is unknown.
@@ -52,6 +53,7 @@ def scaling_factor(
         >>> maps = quality_map(attributions * factor.view(-1, 1, 1, 1), gamma=7.5)
     """
     require_choice("target_scalar", target_scalar, TargetScalar)
+    quality = quality.masked_fill(quality.isinf(), torch.nan)
     x = scaling.alpha * (quality - scaling.r)
     if target_scalar == "serfiq":
         return scaling.alpha * torch.exp(F.logsigmoid(x) + F.logsigmoid(-x))
@@ -75,8 +77,9 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
 
     Args:
 
-        model (nn.Module or SERFIQ): Embedding network, (B, C, H, W) → (B, d), or a
-            :class:`~captum_plq.SERFIQ` around it with other than the paper's parameters.
+        model (nn.Module, SERFIQ or Callable): Embedding network, (B, C, H, W) → (B, d), a
+            function around one, or a :class:`~captum_plq.SERFIQ` around it with other than the
+            paper's parameters.
         weights (str): Weights of the quality node: ``"l1"`` (the paper's, the default),
             ``"sum"`` (released code), ``"signed"`` or ``"l2"``; see
             :func:`~captum_plq.functional.node_weights`.
@@ -106,7 +109,7 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[..., object],
         *,
         weights: NodeWeights = "l1",
         target_scalar: TargetScalar = "node",
@@ -164,8 +167,14 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         Raises:
             AssertionError: for a ``target`` that does not fit the embedding.
             TypeError: for integer images.
-            ValueError: for NaN pixels, a node whose gradient vanishes by construction, or a
-                ``target`` where there are ``directions``.
+            ValueError: for a node whose gradient vanishes by construction, or a ``target`` where
+                there are ``directions``; as :class:`~captum_plq.errors.UnusableImagesError`,
+                which names the images, for NaN pixels and embeddings that tell nothing.
+
+        Warns:
+            UninformativeWarning: if an image's gradient is zero everywhere or not finite, or its
+                embedding is not moved by dropout at all.
+            PixelScaleWarning: for 0–1 pixels where the network takes 0–255.
         """
         is_tuple = isinstance(inputs, tuple)
         images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
@@ -176,12 +185,12 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
                 "the two."
             )
         scalar = QualityScalar(
-            self.quality_model,
+            borrowed_quality_model(self.quality_model),
             self.target_scalar,
             by_feature=target is not None or self.directions is not None,
             standard_error=return_standard_error,
         )
-        with torch.inference_mode(False), frozen_parameters(self.quality_model):
+        with torch.inference_mode(False), eager():  # also for what a checkpoint computes anew
             leaves = differentiable_copies(images)
             if self.directions is None:
                 gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_plq.affine_head import NotAffineError, find_affine_head
+from captum_plq.affine_head import AffineHead, NotAffineError, find_affine_head
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_tap import EmbeddingTap, first_images
 from captum_plq.expected_distance import NoiseMap, expected_pairwise_distance, noise_map
@@ -36,6 +36,9 @@ class _Folded(NamedTuple):
 class ClosedForm:
     """Folds a network's embedding layer and tail, and checks the result against sampling.
 
+    It holds for the weights that it was made of; :meth:`holds_for` tells whether they are still
+    the same.
+
     Args:
 
         model (nn.Module): The network.
@@ -54,11 +57,26 @@ class ClosedForm:
     ) -> None:
         self._dropout = dropout
         inputs = first_images(inputs, _CHECK_IMAGES)
-        self._head = tap.examine(model, inputs, find_affine_head)
-        self._folded: _Folded | None = None
-        self._state: object = None
+        head = tap.examine(model, inputs, find_affine_head)
+        self._names = head.names
         with torch.inference_mode(False), torch.no_grad():
-            self._check(model, tap, inputs)
+            self._values = head.values()
+            self._folded = _fold(head)
+            self._check(head, model, tap, inputs)
+
+    def holds_for(self, model: nn.Module) -> bool:
+        """Whether the modules and weights that were folded are still the model's."""
+        try:
+            layer, *tail = (model.get_submodule(name) for name in self._names)
+        except AttributeError:
+            return False
+        if not isinstance(getattr(layer, "weight", None), Tensor):
+            return False
+        now = AffineHead(layer, tuple(tail), self._names).values()
+        return len(now) == len(self._values) and all(
+            a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+            for a, b in zip(now, self._values, strict=True)
+        )
 
     def distance(self, features: Tensor, output: Tensor) -> Tensor:
         """Expected pairwise distance of the unit-length stochastic embeddings.
@@ -71,38 +89,19 @@ class ClosedForm:
         Returns:
             *Tensor*: (B,), differentiable with respect to ``features`` and ``output``.
         """
-        noise, tail, shift = self._fold(features.device)
+        noise, tail, shift = self._folded
         with torch.autocast(features.device.type, enabled=False):
             mean = output.flatten(1).to(shift.dtype)
             mean = mean * tail + shift if tail.ndim == 1 else torch.addmm(shift, mean, tail.T)
         return expected_pairwise_distance(features.flatten(1), mean, noise, self._dropout)
 
-    def _fold(self, device: torch.device) -> _Folded:
-        state = (self._head.state(), device)
-        if self._folded is None or state != self._state:
-            with torch.inference_mode(False), torch.no_grad():
-                weight = self._head.fold()[0].to(device)
-                tail, shift = (x.to(device) for x in self._head.fold_tail())
-                # Fixed draws: the estimate is the same on every call and every machine.
-                generator = torch.Generator("cpu").manual_seed(0)
-                coins = torch.randint(2, (len(weight), _PROBES), generator=generator, device="cpu")
-                sample = None
-                if weight.shape[1] > _COLUMNS:
-                    shuffled = torch.randperm(weight.shape[1], generator=generator, device="cpu")
-                    sample = shuffled[:_COLUMNS].sort().values.to(device)
-                noise = noise_map(weight, probes=2 * coins - 1, sample=sample)
-                diagonal = tail.diagonal()  # all there is to a BatchNorm, or to no tail
-                if torch.equal(tail, diagonal.diag()):
-                    tail = diagonal.clone()
-                self._folded = _Folded(noise, tail, shift)
-                self._state = state
-        return self._folded
-
-    def _check(self, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]) -> None:
+    def _check(
+        self, head: AffineHead, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]
+    ) -> None:
         masks = DropoutMasks(_CHECK_PASSES, self._dropout)
         _, features, output = tap.features(model, inputs)
         _, stochastic = tap.run(model, inputs, masks)
-        weight, bias = (x.to(features.device) for x in self._head.fold())
+        weight, bias = (x.to(features.device) for x in head.fold())
         flat = features.flatten(1)
         if weight.shape[1] != flat.shape[1]:
             raise NotAffineError("The embedding layer is a convolution that slides.")
@@ -124,3 +123,20 @@ class ClosedForm:
                 f"Closed form and {_CHECK_PASSES} sampled passes disagree by {worst:.1%}: the "
                 "noise has too few independent directions for a second-order expansion."
             )
+
+
+def _fold(head: AffineHead) -> _Folded:
+    weight = head.fold()[0]
+    tail, shift = head.fold_tail()
+    # Fixed draws: the estimate is the same on every call and every machine.
+    generator = torch.Generator("cpu").manual_seed(0)
+    coins = torch.randint(2, (len(weight), _PROBES), generator=generator, device="cpu")
+    sample = None
+    if weight.shape[1] > _COLUMNS:
+        shuffled = torch.randperm(weight.shape[1], generator=generator, device="cpu")
+        sample = shuffled[:_COLUMNS].sort().values.to(weight.device)
+    noise = noise_map(weight, probes=2 * coins - 1, sample=sample)
+    diagonal = tail.diagonal()  # all there is to a BatchNorm, or to no tail
+    if torch.equal(tail, diagonal.diag()):
+        tail = diagonal.clone()
+    return _Folded(noise, tail, shift)

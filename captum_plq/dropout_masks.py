@@ -28,7 +28,7 @@ class DropoutMasks:
     What is kept is multiplied by ``scale``, 1/(1 - p), as dropout does.
 
     Raises:
-        ValueError: if ``passes`` < 2, or ``dropout`` is not inside (0, 1).
+        ValueError: if ``passes`` < 2, ``dropout`` is not inside (0, 1), or ``seed`` no integer.
     """
 
     group_size = 1
@@ -42,6 +42,8 @@ class DropoutMasks:
             )
         if not 0.0 < dropout < 1.0:
             raise ValueError(f"dropout must lie strictly between 0 and 1, but got {dropout!r}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed must be an integer of at most 64 bits, but got {seed!r}.")
         self.passes = passes
         self.dropout = float(dropout)
         self.scale = 1 / (1 - self.dropout)
@@ -65,16 +67,18 @@ class DropoutMasks:
         """``count`` patterns, drawn at the first call for this shape and device."""
         with torch.inference_mode(False), untraced():
             key = (torch.Size(map(int, shape)), device)
-            if any(drawn != key[0] for drawn, _ in tuple(self._drawn)):
+            if any(shape != key[0] for shape, _ in tuple(self._drawn)):
                 self._drawn.clear()
-            if key not in self._drawn:
+            drawn = self._drawn.get(key)  # once: another thread may clear it
+            if drawn is None:
                 # On the CPU and in float32 whatever the defaults: a seed means one set of masks.
                 generator = torch.Generator("cpu").manual_seed(self.seed)
                 uniform = torch.rand(
                     (count, *key[0]), generator=generator, dtype=torch.float32, device="cpu"
                 )
-                self._drawn[key] = (uniform >= self.dropout).to(device)
-        return self._drawn[key]
+                drawn = (uniform >= self.dropout).to(device)
+                self._drawn[key] = drawn
+        return drawn
 
 
 class ProbeMasks(DropoutMasks):

@@ -104,11 +104,11 @@ def find_dropout_sites(
 def _watch_all(model: nn.Module, images: Tensor, last: str) -> list[Execution]:
     """One forward of two images, with every leaf module watched, and the one named ``last``."""
     executions: list[Execution] = []
-    with undisturbed(model, (images,)), torch.no_grad(), ExitStack() as hooks:
-        for name, layer in model.named_modules():
+    with undisturbed(model, (images,)) as network, torch.no_grad(), ExitStack() as hooks:
+        for name, layer in network.named_modules():
             if name == last or next(layer.children(), None) is None:
                 hooks.enter_context(watched(name, layer, executions))
-        model(images[:2])
+        network(images[:2])
     return executions
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from captum_plq.embedding_output import EmbeddingLayerError, OutputSelector, select_embedding
+from captum_plq._borrowed import hooked, own_copy
+from captum_plq.embedding_output import EmbeddingLayerError, OutputSelector, embed, select_embedding
 
 __all__ = [
     "EmbeddingLayerError",
@@ -63,7 +64,7 @@ def find_embedding_layer(
 
     Args:
 
-        model (nn.Module): The network, in evaluation mode.
+        model (nn.Module): The network; a copy of it is run, in evaluation mode.
         inputs (sequence): Its arguments; at least one floating-point tensor that requires
             grad. Autograd must be on.
         selector (int, str, Callable or None): see :func:`select_embedding`.
@@ -75,12 +76,13 @@ def find_embedding_layer(
         EmbeddingLayerError: if no linear layer was seen at work, or if the embedding
             depends on none of them.
     """
+    model = own_copy(model)
     executions: list[Execution] = []
     with ExitStack() as hooks:
         for name, layer in model.named_modules():
             if isinstance(layer, (nn.Linear, _ConvNd)):
                 hooks.enter_context(watched(name, layer, executions))
-        embedding = select_embedding(model(*inputs), selector)
+        embedding = embed(model, inputs, selector)
     if not executions:
         raise EmbeddingLayerError(
             "The model ran no Linear or convolution module, so there is no embedding layer to "
@@ -132,7 +134,7 @@ def check_embedding_layer(
 
     Args:
 
-        model (nn.Module): The network, in evaluation mode.
+        model (nn.Module): The network; a copy of it is run, in evaluation mode.
         name (str): Qualified name of the layer.
         inputs (sequence): As for :func:`find_embedding_layer`.
         selector (int, str, Callable or None): see :func:`select_embedding`.
@@ -142,6 +144,7 @@ def check_embedding_layer(
         EmbeddingLayerError: if the layer is unknown, ran not exactly once, returned no
             tensor, can be bypassed, or if two forwards differ.
     """
+    model = own_copy(model)
     layer = named_layer(model, name)
     calls: list[object] = []
 
@@ -149,12 +152,14 @@ def check_embedding_layer(
         calls.append(output)
         return output.detach() if isinstance(output, Tensor) else output
 
-    with layer.register_forward_hook(cut):
-        again = select_embedding(model(*inputs), selector)
+    with hooked(layer, cut):  # also while a checkpointed block is computed anew
+        again = embed(model, inputs, selector)
+        ran = len(calls)
+        bypassed = any(slope is not None for slope in _slopes(again, _images(inputs)))
     shown = f"{name!r} ({type(layer).__name__})"
-    if len(calls) != 1:
+    if ran != 1:
         raise EmbeddingLayerError(
-            f"{shown} ran {len(calls)} times in one forward, but must run exactly once. "
+            f"{shown} ran {ran} times in one forward, but must run exactly once. "
             "A model that embeds an image twice (flip augmentation) must be given without it."
         )
     if not isinstance(calls[0], Tensor):
@@ -165,7 +170,7 @@ def check_embedding_layer(
             "is random in evaluation mode (e.g. F.dropout without training=self.training). "
             "SER-FIQ brings its own dropout and needs a deterministic model."
         )
-    if any(slope is not None for slope in _slopes(again, _images(inputs))):
+    if bypassed:
         raise EmbeddingLayerError(
             f"Another path leads around {shown} to the embedding (a skip connection or a gate)."
         )
@@ -207,7 +212,7 @@ def watched(name: str, layer: nn.Module, executions: list[Execution]) -> Removab
         if isinstance(x, Tensor) and isinstance(y, Tensor):
             executions.append(Execution(name, module, x, y, y._version))
 
-    return layer.register_forward_hook(record, with_kwargs=True)
+    return hooked(layer, record, with_kwargs=True)
 
 
 def _usable_around(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["EmbeddingLayerError", "OutputSelector", "select_embedding"]
+__all__ = ["EmbeddingLayerError", "OutputSelector", "embed", "select_embedding"]
 
 OutputSelector = int | str | Callable[[Any], Tensor] | None
 """Which part of a model's output is the embedding: index, key or field, or a function."""
@@ -68,6 +68,28 @@ def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:
             f"output={selector!r} selects a {type(chosen).__name__}, not a batch of embeddings."
         )
     return chosen
+
+
+def embed(model: nn.Module, inputs: Sequence[object], selector: OutputSelector = None) -> Tensor:
+    """Runs a model and picks the embedding out; one image has one row even if squeezed.
+
+    Args:
+
+        model (nn.Module): The network.
+        inputs (sequence): Its arguments, images first, (B, ...).
+        selector (int, str, Callable or None): As for :func:`select_embedding`.
+
+    Returns:
+        *Tensor*: the embedding, (B, ...).
+
+    Raises:
+        EmbeddingLayerError: as :func:`select_embedding`.
+    """
+    embedding = select_embedding(model(*inputs), selector)
+    images = inputs[0] if inputs else None
+    if isinstance(images, Tensor) and images.ndim > 1 and len(images) == 1 and embedding.ndim == 1:
+        return embedding.unsqueeze(0)  # the model ends in .squeeze()
+    return embedding
 
 
 def _parts(output: object) -> dict[int | str, object]:

@@ -4,16 +4,24 @@ A forward hook on the embedding layer keeps its clean output under autograd, run
 itself on m randomly masked copies of its detached input, and returns all rows together,
 (B, m + 1, ...) flattened. Whatever follows (BatchNorm, normalisation) is then applied by
 the model's own code. The network in front of the layer runs once, without copies.
+
+Where what follows the layer insists on one row per image, it takes m full passes in place of that.
+
+Hooks are set on a copy of the network's modules that shares its weights (see
+:mod:`captum_plq._borrowed`), so no other call of the network ever meets them.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from captum_plq._borrowed import borrowed, hooked, original_of, own_copy
 from captum_plq._state import (
     differentiable_copies,
     eager,
@@ -27,16 +35,26 @@ from captum_plq.embedding_layer import (
     EmbeddingLayerError,
     OutputSelector,
     check_embedding_layer,
+    chosen_layer,
     close_rows,
     find_embedding_layer,
     named_layer,
-    select_embedding,
 )
-from captum_plq.stochastic_rows import layer_features, rows_appended
+from captum_plq.embedding_output import embed
+from captum_plq.independence import check_independence, refuse_not_finite
+from captum_plq.stochastic_rows import layer_features, masked_rows, rows_appended
 
-__all__ = ["EmbeddingTap", "first_images"]
+__all__ = ["EmbeddingTap", "first_images", "structure_of"]
 
 Answer = TypeVar("Answer")
+
+
+class _Found(NamedTuple):
+    """What was found out about a network, and of what network."""
+
+    structure: int
+    layer: str
+    takes_more_rows: bool
 
 
 class EmbeddingTap:
@@ -44,8 +62,10 @@ class EmbeddingTap:
 
     Args:
 
-        layer (str, optional): Qualified name of the embedding layer. ``None``: found at the
-            first call, see :func:`~captum_plq.embedding_layer.find_embedding_layer`.
+        layer (str, optional): Qualified name of the embedding layer. ``None``: the one that the
+            network states in an attribute ``embedding_layer``, or the one found at the first
+            call, and again when the modules of the network have changed; see
+            :func:`~captum_plq.embedding_layer.find_embedding_layer`.
         output (int, str, Callable or None): Which part of the model's output is the
             embedding, see :func:`~captum_plq.embedding_layer.select_embedding`.
     """
@@ -53,20 +73,21 @@ class EmbeddingTap:
     def __init__(self, layer: str | None = None, output: OutputSelector = None) -> None:
         self.layer = layer
         self.output = output
-        self._located: str | None = None
+        self._found: _Found | None = None
 
     @property
     def layer_name(self) -> str | None:
         """Name of the embedding layer, once it has been located."""
-        return self._located
+        return None if self._found is None else self._found.layer
 
     @never_compiled
     def locate(self, model: nn.Module, inputs: Sequence[object]) -> str:
         """Name of the embedding layer, found and checked at the first call.
 
-        The first call costs four forwards of a batch, cut to two images where it can be: two
-        to watch, one to look for a second path, one to see that appended rows come out as
-        they should and leave the clean rows as they were.
+        The first call costs some forwards of a batch, cut to two images where the network takes
+        that: two to watch, one to look for a second path, one or two to see that the images of a
+        batch do not depend on each other, and one to see that appended rows come out as they
+        should.
 
         Args:
 
@@ -78,32 +99,15 @@ class EmbeddingTap:
 
         Raises:
             EmbeddingLayerError: if there is no such layer, or it cannot be tapped.
+            UnusableImagesError: if the network gives NaN or infinite embeddings.
         """
-        if self._located is None:
-            if any(parameter.is_inference() for parameter in model.parameters()):
-                raise EmbeddingLayerError(
-                    "The model's parameters were made in inference mode, where autograd cannot "
-                    "use them: build or load the model outside torch.inference_mode()."
-                )
-            with undisturbed(model, inputs), torch.enable_grad():
-                example = differentiable_copies(first_images(inputs, 2))
-                embedding = self.embed(model, example)
-                if not bool(torch.isfinite(embedding).all()):
-                    raise EmbeddingLayerError("The model gives NaN or infinite embeddings.")
-                name = self.layer
-                if name is None:
-                    name = find_embedding_layer(model, example, self.output)
-                else:
-                    check_embedding_layer(model, name, example, self.output, embedding)
-                self._check_rows(model, name, example, embedding)
-            self._located = name
-        return self._located
+        return self._locate(model, inputs).layer
 
     @never_compiled
     def embed(self, model: nn.Module, inputs: Sequence[object]) -> Tensor:
         """The clean embedding alone, (B, ...), under the caller's autograd mode."""
-        with evaluation_mode(model):
-            return select_embedding(model(*inputs), self.output)
+        trains = any(module.training for module in model.modules())
+        return embed(borrowed(model) if trains else model, inputs, self.output)
 
     @never_compiled
     def run(
@@ -119,13 +123,14 @@ class EmbeddingTap:
 
         Args:
 
-            model (nn.Module): The network; its modes are restored, no hook stays behind.
+            model (nn.Module): The network, which is left as it is. A copy made by
+                :func:`~captum_plq._borrowed.borrowed` keeps the hooks.
             inputs (sequence): Its arguments, images first, (B, ...).
             masks (DropoutMasks): The m dropout patterns.
             differentiable (bool): Keep the stochastic embeddings under autograd as well.
                 Default: ``False``, only the clean one.
             chunk_size (int, optional): Rows (one image under one mask) that go through the
-                layer at a time; changes memory, not results. ``None``: 2²⁴ features' worth.
+                layer at a time; changes memory, not results. ``None``: 2²² features' worth.
 
         Returns:
             *tuple[Tensor, Tensor]*: clean embeddings (B, ...) and stochastic ones
@@ -134,9 +139,12 @@ class EmbeddingTap:
         Raises:
             EmbeddingLayerError: if the layer cannot be found or tapped.
         """
-        name = self.locate(model, inputs)
-        with evaluation_mode(model), eager():
-            return self._run(model, name, inputs, masks, differentiable, chunk_size)
+        found = self._locate(model, inputs)
+        network = own_copy(model)
+        with eager():
+            if found.takes_more_rows:
+                return self._run(network, found.layer, inputs, masks, differentiable, chunk_size)
+            return self._run_in_turn(network, found.layer, inputs, masks, differentiable)
 
     @never_compiled
     def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,7 +152,7 @@ class EmbeddingTap:
 
         Args:
 
-            model (nn.Module): The network.
+            model (nn.Module): As for :meth:`run`.
             inputs (sequence): Its arguments, images first, (B, ...).
 
         Returns:
@@ -155,24 +163,8 @@ class EmbeddingTap:
             EmbeddingLayerError: if the layer cannot be found, or does not run exactly once.
         """
         name = self.locate(model, inputs)
-        seen: list[tuple[Tensor, Tensor]] = []
-
-        def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
-            # a copy: what follows the layer may write into its output
-            seen.append((layer_features(layer, (*args, *kwargs.values())), y.clone()))
-
-        layer = named_layer(model, name)
-        with (
-            evaluation_mode(model),
-            eager(),
-            layer.register_forward_hook(see, with_kwargs=True),
-        ):
-            embedding = select_embedding(model(*inputs), self.output)
-        if len(seen) != 1 or seen[0][0].shape[0] != embedding.shape[0]:
-            raise EmbeddingLayerError(
-                f"The embedding layer {name!r} must run exactly once, on one row per image."
-            )
-        return embedding, *seen[0]
+        with eager():
+            return self._features(own_copy(model), name, inputs)
 
     @never_compiled
     def examine(
@@ -187,40 +179,128 @@ class EmbeddingTap:
 
             model (nn.Module): The network.
             inputs (sequence): Its arguments, images first, (B, ...).
-            question (Callable): Of the model in evaluation mode, the layer's name, the inputs
-                and the selector of the embedding.
+            question (Callable): Of a copy of the model in evaluation mode, the layer's name, the
+                inputs and the selector of the embedding.
 
         Returns:
             *Answer*: what ``question`` returned.
         """
         name = self.locate(model, inputs)
-        with undisturbed(model, inputs), torch.no_grad():
-            return question(model, name, outside_inference(inputs), self.output)
+        with undisturbed(model, inputs) as network, torch.no_grad():
+            return question(network, name, outside_inference(inputs), self.output)
+
+    def _locate(self, model: nn.Module, inputs: Sequence[object]) -> _Found:
+        structure = self._key(model)
+        found = self._found
+        if found is None or found.structure != structure:
+            if any(is_lazy(x) for x in (*model.parameters(), *model.buffers())):
+                _make_lazy_parameters(original_of(model), inputs)
+                structure = self._key(model)
+            if any(not is_lazy(p) and p.is_inference() for p in model.parameters()):
+                raise EmbeddingLayerError(
+                    "The model's parameters were made in inference mode, where autograd cannot "
+                    "use them: build or load the model outside torch.inference_mode()."
+                )
+            with undisturbed(model, inputs) as network, torch.enable_grad():
+                found = self._explore(network, structure, inputs)
+            self._found = found
+        return found
+
+    def _key(self, model: nn.Module) -> int:
+        return hash((structure_of(model), chosen_layer(model, self.layer)))
+
+    def _explore(self, network: nn.Module, structure: int, inputs: Sequence[object]) -> _Found:
+        example, embedding = self._example(network, inputs)
+        refuse_not_finite(embedding)
+        name = chosen_layer(network, self.layer)
+        if name is None:
+            name = find_embedding_layer(network, example, self.output)
+        else:
+            check_embedding_layer(network, name, example, self.output, embedding)
+        check_independence(network, example, embedding, self.output)
+        try:
+            self._check_rows(network, name, example, embedding, self._run)
+        except EmbeddingLayerError as error:
+            try:
+                self._check_rows(network, name, example, embedding, self._run_in_turn)
+            except EmbeddingLayerError:
+                raise error from None
+            warnings.warn(
+                f"What follows the layer {name!r} takes one row per image only, so each of the "
+                "stochastic passes runs through the whole network, which is slow. "
+                f"{error}",
+                stacklevel=6,
+            )
+            return _Found(structure, name, takes_more_rows=False)
+        return _Found(structure, name, takes_more_rows=True)
+
+    def _example(
+        self, network: nn.Module, inputs: Sequence[object]
+    ) -> tuple[tuple[object, ...], Tensor]:
+        """Two images and their embeddings, or as many as the caller has if it must be as many."""
+        few = _leaves(first_images(inputs, 2))
+        all_of_them = _leaves(inputs)
+        try:
+            embedding = embed(network, few, self.output)
+            if _one_each(few, embedding):
+                return few, embedding
+        except Exception:  # whatever the model's own code objects to
+            few = all_of_them
+        try:
+            embeddings = embed(network, all_of_them, self.output)
+        except Exception as error:
+            if few is not all_of_them:
+                return few, embedding
+            if isinstance(inputs[0], Tensor) and hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(
+                    f"The network raised this on images of shape {tuple(inputs[0].shape)}. It is "
+                    "run on batches, (B, C, H, W), of the size that it takes."
+                )
+            raise
+        return all_of_them, embeddings
+
+    def _features(
+        self, network: nn.Module, name: str, inputs: Sequence[object]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        seen: list[tuple[Tensor, Tensor]] = []
+
+        def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
+            # a copy: what follows the layer may write into its output
+            seen.append((layer_features(layer, (*args, *kwargs.values())), y.clone()))
+
+        with hooked(named_layer(network, name), see, with_kwargs=True, in_turn=True):
+            embedding = embed(network, inputs, self.output)
+        if len(seen) != 1 or seen[0][0].shape[0] != embedding.shape[0]:
+            raise EmbeddingLayerError(
+                f"The embedding layer {name!r} must run exactly once, on one row per image."
+            )
+        return embedding, *seen[0]
 
     def _run(
         self,
-        model: nn.Module,
+        network: nn.Module,
         name: str,
         inputs: Sequence[object],
         masks: DropoutMasks,
         differentiable: bool,
-        chunk_size: int | None,
+        chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        layer = named_layer(model, name)
-        with rows_appended(layer, masks, differentiable, chunk_size) as calls:
-            embeddings = select_embedding(model(*inputs), self.output)
-        if not calls:
+        """All rows in one forward."""
+        calls = rows_appended(named_layer(network, name), masks, differentiable, chunk_size)
+        embeddings = embed(network, inputs, self.output)
+        ran = calls()
+        if not ran:
             raise EmbeddingLayerError(
                 f"The embedding layer {name!r} was not run, or ran where hooks do not fire. "
                 "Pass the original nn.Module, not a scripted, exported or replaced one."
             )
-        if len({device for device, _ in calls}) < len(calls):  # once per DataParallel replica
+        if len({device for device, _ in ran}) < len(ran):  # once per DataParallel replica
             raise EmbeddingLayerError(
-                f"The embedding layer {name!r} ran {len(calls)} times in one forward, but "
+                f"The embedding layer {name!r} ran {len(ran)} times in one forward, but "
                 "must run exactly once."
             )
         per_image = masks.passes + 1
-        images = sum(size for _, size in calls)
+        images = sum(size for _, size in ran)
         first = inputs[0]
         if isinstance(first, Tensor) and first.shape[0] != images:
             raise EmbeddingLayerError(
@@ -236,12 +316,43 @@ class EmbeddingTap:
         by_image = embeddings.unflatten(0, (images, per_image))
         return by_image[:, 0], by_image[:, 1:]
 
+    def _run_in_turn(
+        self,
+        network: nn.Module,
+        name: str,
+        inputs: Sequence[object],
+        masks: DropoutMasks,
+        differentiable: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """The clean row in one forward, and each stochastic one in one more."""
+        clean, features, _ = self._features(network, name, inputs)
+        kept = masks.for_features(features.shape[1:], features.device)
+        detached = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+        rows = []
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+            for mask in kept:
+                passing = borrowed(original_of(network))  # a copy each, for the backward's sake
+                masked = features * masks.scale * mask
+                with masked_rows(named_layer(passing, name), masked):
+                    rows.append(embed(passing, detached, self.output))
+        if any(row.shape != clean.shape for row in rows):
+            raise EmbeddingLayerError(
+                f"Embeddings have shape {tuple(clean.shape)} without dropout before {name!r}, but "
+                "another one with it."
+            )
+        return clean, torch.stack(rows, dim=1)
+
     def _check_rows(
-        self, model: nn.Module, name: str, example: Sequence[object], embedding: Tensor
+        self,
+        network: nn.Module,
+        name: str,
+        example: Sequence[object],
+        embedding: Tensor,
+        run: Callable[..., tuple[Tensor, Tensor]],
     ) -> None:
-        """Checks that rows appended at the layer come out right and leave the others alone."""
+        """Checks that stochastic rows come out right and leave the clean ones alone."""
         try:
-            clean, appended = self._run(model, name, example, ProbeMasks(), False, None)
+            clean, appended = run(network, name, example, ProbeMasks(), False)
         except EmbeddingLayerError:
             raise
         except Exception as error:  # whatever the model's own code objects to
@@ -262,9 +373,49 @@ class EmbeddingTap:
             )
 
 
+def _leaves(inputs: Sequence[object]) -> tuple[object, ...]:
+    """Copies of which those require grad that do, or else the first: what is to be explained."""
+    explained = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
+    if not any(explained):
+        explained[0] = True
+    leaves = differentiable_copies(inputs)
+    return tuple(
+        leaf.detach() if isinstance(leaf, Tensor) and not wanted else leaf
+        for leaf, wanted in zip(leaves, explained, strict=True)
+    )
+
+
+def _one_each(inputs: Sequence[object], embedding: Tensor) -> bool:
+    images = inputs[0]
+    return not isinstance(images, Tensor) or len(images) == len(embedding)
+
+
+def structure_of(model: nn.Module) -> int:
+    """A number that changes when modules of a network are put in, taken out or made anew.
+
+    Not when weights change, nor when a network is loaded again.
+    """
+    return hash(
+        tuple(
+            (name, type(module), *(_shape(p) for p in module._parameters.values()))
+            for name, module in model.named_modules()
+        )
+    )
+
+
+def _shape(parameter: Tensor | None) -> torch.Size | None:
+    return None if parameter is None or is_lazy(parameter) else parameter.shape
+
+
 def first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:
     """The first images of a batch; all of them if other tensors may come per image too."""
     images, *others = inputs
     if isinstance(images, Tensor) and not any(isinstance(x, Tensor) for x in others):
         return (images[:count], *others)
     return tuple(inputs)
+
+
+def _make_lazy_parameters(model: nn.Module, inputs: Sequence[object]) -> None:
+    """Runs a network whose lazy modules have not run yet, which gives them their parameters."""
+    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(model), eager():
+        model(*outside_inference(inputs))

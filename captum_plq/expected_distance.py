@@ -99,7 +99,8 @@ def expected_pairwise_distance(
         dropout (float): p in (0, 1).
 
     Returns:
-        *Tensor*: (B,), in [0, 2]. Differentiable with respect to ``features`` and ``mean``.
+        *Tensor*: (B,), in [0, 2]; NaN where ``features`` or ``mean`` are not finite, or the
+        embedding is all zero. Differentiable with respect to ``features`` and ``mean``.
 
     Examples::
 
@@ -126,13 +127,15 @@ def expected_pairwise_distance(
         q, skew = c * each * a.square().sum(1), kappa_3 * each * (a * h_k).sum(1)
         length, trace, kurtosis = mu.square().sum(1), c * h.sum(1), kappa_4 * h.square().sum(1)
     s = length + trace
-    s = torch.where(s > 0, s, 1.0)
+    # A length of 0 has no direction, and fourth powers must stay within the range of the type.
+    limits = torch.finfo(s.dtype)
+    s = torch.where((s > limits.tiny**0.4) & (s < limits.max**0.4), s, torch.nan)
     v_a, cov = 2 * q + t_2, 2 * q + skew
     v_b = 4 * q + 4 * skew + 2 * t_2 + kurtosis
     r_0 = length / s
     gap = trace / s + (cov - 0.75 * r_0 * v_b) / s.square()  # 1 - E R, without cancellation
     variance = (v_a + 0.5 * r_0.square() * v_b - 2 * r_0 * cov) / s.square()
-    moves = gap > 0
+    moves = ~(gap <= 0)  # NaN stays NaN
     d_0 = torch.where(moves, 2 * gap, 1.0).sqrt()
     distance = d_0 - variance.clamp_min(0) / (2 * d_0**3)
     return torch.where(moves, distance, 0.0).clamp(0.0, 2.0)

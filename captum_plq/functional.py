@@ -58,6 +58,7 @@ __all__ = [
     "rescale_gamma",
     "saliency",
     "scale_quality",
+    "unit_length",
 ]
 
 PairAverage = Literal["paper", "pairs"]
@@ -141,7 +142,7 @@ def quality_from_embeddings(
 
     Returns:
         *Tensor*: (...,), in (0, 1]; 1 when dropout does not move the embedding. On unit
-        vectors never below 2σ(−2) ≈ 0.238.
+        vectors never below 2σ(−2) ≈ 0.238. NaN where embeddings are not finite, or all zero.
 
     Raises:
         ValueError: as :func:`mean_pairwise_distance`.
@@ -151,7 +152,7 @@ def quality_from_embeddings(
         >>> quality_from_embeddings(torch.ones(8, 100, 512))
         tensor([1., 1., 1., 1., 1., 1., 1., 1.])
     """
-    x = _unit_length(embeddings) if normalize else embeddings
+    x = _informative(embeddings, normalize)
     return quality_from_distance(mean_pairwise_distance(x, average, group_size=group_size))
 
 
@@ -163,9 +164,9 @@ def quality_from_distance(distance: Tensor) -> Tensor:
         distance (Tensor): Mean pairwise distance, any shape, ≥ 0.
 
     Returns:
-        *Tensor*: the shape of ``distance``, in (0, 1].
+        *Tensor*: the shape of ``distance``, in (0, 1]; NaN where it is not finite.
     """
-    return 2 * torch.sigmoid(-distance)
+    return 2 * torch.sigmoid(-_finite_or_nan(distance))
 
 
 def quality_with_standard_error(
@@ -193,7 +194,8 @@ def quality_with_standard_error(
             certain the standard error itself: ± 1/√(2(n−1)), 7 % for 100 and 24 % for 10.
 
     Returns:
-        *tuple[Tensor, Tensor]*: Q and its standard error, each (...,), in units of Q, ≥ 0.
+        *tuple[Tensor, Tensor]*: Q and its standard error, each (...,), in units of Q, ≥ 0; NaN
+        where embeddings are not finite, or all zero.
 
     Raises:
         ValueError: if there are fewer than 3 passes or groups.
@@ -205,7 +207,7 @@ def quality_with_standard_error(
             f"A standard error needs at least 3 independent stochastic embeddings, or groups of "
             f"them, but got {count}."
         )
-    x = _unit_length(embeddings) if normalize else embeddings
+    x = _informative(embeddings, normalize)
     to_others = factor * mean_distance_to_others(x, group_size)
     of_groups = to_others.unflatten(-1, (count, group_size)).mean(-1)
     q = quality_from_distance(of_groups.mean(-1))
@@ -228,8 +230,11 @@ def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
             ``None`` returns ``quality`` as it is.
 
     Returns:
-        *Tensor*: Q̂, the shape of ``quality``, in (0, 1). Strictly increasing in Q for
-        α > 0, so no ranking changes.
+        *Tensor*: Q̂, the shape of ``quality``, in (0, 1); NaN where that is not finite. Strictly
+        increasing in Q for α > 0, so no ranking changes.
+
+    Raises:
+        ValueError: if α or r is not finite.
 
     Examples::
 
@@ -238,7 +243,9 @@ def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
     """
     if scaling is None:
         return quality
-    return torch.sigmoid(scaling.alpha * (quality - scaling.r))
+    _require_finite("α", scaling.alpha)
+    _require_finite("r", scaling.r)
+    return torch.sigmoid(scaling.alpha * (_finite_or_nan(quality) - scaling.r))
 
 
 # --- Eq. 3: the regression node -------------------------------------------------------
@@ -261,7 +268,7 @@ def node_direction(embedding: Tensor, weights: NodeWeights = "l1") -> Tensor:
     """
     require_choice("weights", weights, NodeWeights)
     if weights == "signed":
-        return embedding.sign()
+        return torch.where(embedding.isnan(), embedding, embedding.sign())  # sign(NaN) is 0
     return embedding if weights == "l2" else torch.ones_like(embedding)
 
 
@@ -280,7 +287,7 @@ def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") 
 
     Returns:
         *Tensor*: (B,): Q̂/‖e‖₁ for ``"l1"`` and ``"signed"``, Q̂/Σe for ``"sum"``, Q̂/‖e‖²
-        for ``"l2"``. An embedding that is all zero has scale 0.
+        for ``"l2"``. NaN where the divisor is 0 or not finite.
 
     Raises:
         ValueError: if ``weights`` is unknown.
@@ -293,8 +300,8 @@ def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") 
         divisor = e.sum(1)
     else:
         divisor = e.square().sum(1)
-    empty = divisor == 0
-    return (quality / divisor.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
+    usable = torch.isfinite(divisor) & (divisor != 0)
+    return quality / divisor.masked_fill(~usable, torch.nan)
 
 
 def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") -> Tensor:
@@ -426,14 +433,19 @@ def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
             :func:`rescale_gamma`.
 
     Returns:
-        *Tensor*: p, the shape of ``merged``, in [0, 1].
+        *Tensor*: p, the shape of ``merged``, in [0, 1]; NaN where that is not finite.
+
+    Raises:
+        ValueError: if ``gamma`` is not finite.
 
     Examples::
 
         >>> pixel_quality(torch.tensor([0.0, 1e-3, 1.0]), gamma=6.0)
         tensor([0.0000, 0.5000, 1.0000])
     """
-    return torch.sigmoid(gamma * math.log(10) + 2 * at_least_float32(merged).log())
+    _require_finite("gamma", gamma)
+    g = _finite_or_nan(at_least_float32(merged))
+    return torch.sigmoid(gamma * math.log(10) + 2 * g.log())
 
 
 def quality_map(gradient: Tensor, gamma: float) -> Tensor:
@@ -467,14 +479,15 @@ def half_quality_gamma(merged: Tensor) -> float:
         *float*: γ = -2 log₁₀ of the median ĝ.
 
     Raises:
-        ValueError: if the median is 0 or not finite, so that no γ exists.
+        ValueError: if the median is 0, so that no γ exists, or a gradient is not finite.
 
     Examples::
 
         >>> half_quality_gamma(torch.tensor([1e-4, 1e-3, 1e-2]))
         6.0
     """
-    median = float(at_least_float32(merged).median())
+    g = at_least_float32(merged)
+    median = float(g.median()) if bool(torch.isfinite(g).all()) else math.nan
     if not 0 < median < math.inf:
         raise ValueError(f"No γ fits gradients whose median is {median}.")
     return round(-2 * math.log10(median), 6)
@@ -495,11 +508,17 @@ def rescale_gamma(gamma: float, pixel_scale: float) -> float:
     Returns:
         *float*: γ for gradients with respect to x'.
 
+    Raises:
+        ValueError: if ``gamma`` is not finite, or ``pixel_scale`` not a finite number above 0.
+
     Examples::
 
         >>> round(rescale_gamma(7.5, 1 / 255), 2)
         2.69
     """
+    _require_finite("gamma", gamma)
+    if not 0 < pixel_scale < math.inf:
+        raise ValueError(f"pixel_scale must be a finite number above 0, but got {pixel_scale}.")
     return gamma + 2 * math.log10(pixel_scale)
 
 
@@ -550,8 +569,39 @@ def pixel_quality_change(original: Tensor, disturbed: Tensor, mask: Tensor) -> T
 # --- shared ---------------------------------------------------------------------------
 
 
-def _unit_length(embeddings: Tensor) -> Tensor:
-    return F.normalize(at_least_float32(embeddings), dim=-1)
+def unit_length(embeddings: Tensor) -> Tensor:
+    """Embeddings scaled to L2 length 1.
+
+    Args:
+
+        embeddings (Tensor): (..., d).
+
+    Returns:
+        *Tensor*: (..., d), float32 or float64; 0 where a row is all zero, NaN where one is not
+        finite.
+    """
+    x = at_least_float32(embeddings)
+    with torch.no_grad():  # lengths whose squares leave the range of the type
+        largest, limits = x.abs().amax(-1, keepdim=True), torch.finfo(x.dtype)
+        odd = ((largest < limits.tiny**0.25) & (largest > 0)) | (largest > limits.max**0.25)
+        divisor = torch.where(odd & torch.isfinite(largest), largest, 1.0)
+    return F.normalize(x / divisor, dim=-1)
+
+
+def _informative(embeddings: Tensor, normalize: bool) -> Tensor:
+    """Stochastic embeddings (..., m, d), of unit length if asked for; NaN where all are zero."""
+    x = unit_length(embeddings) if normalize else embeddings
+    empty = (embeddings == 0).flatten(-2).all(-1)
+    return x.masked_fill(empty[..., None, None], torch.nan)
+
+
+def _finite_or_nan(x: Tensor) -> Tensor:
+    return x.masked_fill(torch.isinf(x), torch.nan)
+
+
+def _require_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, but got {value}.")
 
 
 def _average_factor(m: int, average: PairAverage) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -9,12 +10,13 @@ from captum.attr import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_plq._state import check_images, frozen_parameters, outside_inference
+from captum_plq._borrowed import original_of
+from captum_plq._state import check_images, eager, outside_inference
 from captum_plq.attribution import Inputs, TargetScalar
 from captum_plq.embedding_layer import named_layer
 from captum_plq.functional import NodeWeights, QualityScaling
-from captum_plq.layer_leaves import LayerLeaves
-from captum_plq.quality_model import QualityModel
+from captum_plq.layer_leaves import LayerError, LayerLeaves
+from captum_plq.quality_model import QualityModel, borrowed_quality_model
 from captum_plq.quality_scalar import QualityScalar
 
 __all__ = ["LayerPixelQuality"]
@@ -30,9 +32,12 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
 
     Args:
 
-        model (nn.Module or SERFIQ): Embedding network, (B, C, H, W) → (B, d), or a
-            :class:`~captum_plq.SERFIQ` around it.
+        model (nn.Module, SERFIQ or Callable): Embedding network, (B, C, H, W) → (B, d), a
+            function around one, or a :class:`~captum_plq.SERFIQ` around it.
         layer (nn.Module): A module of ``model`` that runs once in a forward.
+        device_ids (list[int], optional): As for Captum's layer methods: the devices of a
+            ``DataParallel`` model, in the order in which it gives them their share of the batch.
+            ``None``: in the order of their numbers.
         weights (str): As for :class:`~captum_plq.PixelQualityAttribution`.
         target_scalar (str): As there. ``"serfiq"`` has gradients only in front of the
             embedding layer, up to its input.
@@ -55,8 +60,9 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[..., object],
         layer: nn.Module,
+        device_ids: list[int] | None = None,
         *,
         weights: NodeWeights = "l1",
         target_scalar: TargetScalar = "node",
@@ -73,7 +79,7 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
         )
         QualityScalar(self.quality_model, target_scalar)  # refuses an unknown word here and now
         self.target_scalar: TargetScalar = target_scalar
-        LayerAttribution.__init__(self, self.quality_model, layer)
+        LayerAttribution.__init__(self, self.quality_model, layer, device_ids)
         GradientAttribution.__init__(self, self.quality_model)
 
     @log_usage()  # type: ignore[untyped-decorator]
@@ -125,25 +131,23 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
         if additional_forward_args is not None:
             extra = additional_forward_args
             extras = extra if isinstance(extra, tuple) else (extra,)
+        quality_model = borrowed_quality_model(self.quality_model)
         scalar = QualityScalar(
-            self.quality_model,
+            quality_model,
             self.target_scalar,
             by_feature=target is not None,
             standard_error=return_standard_error,
         )
-        serfiq = self.quality_model.serfiq
-        with (
-            torch.inference_mode(False),
-            frozen_parameters(self.quality_model),
-            torch.enable_grad(),
-        ):
+        serfiq = quality_model.serfiq
+        with torch.inference_mode(False), eager(), torch.enable_grad():
             given = outside_inference((*images, *extras))
-            name = serfiq.prepare(*given)
+            name = self.quality_model.serfiq.prepare(*given)
             leaves = LayerLeaves(
-                self.layer,
+                _copy_of(self.layer, serfiq.model),
                 named_layer(serfiq.model, name),
                 of_input=attribute_to_layer_input,
                 in_front=self.target_scalar == "serfiq",
+                device_ids=self.device_ids,
             )
             with leaves.planted():
                 scalars = scalar(*given)
@@ -173,3 +177,14 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
         leaf = scalars.detach().requires_grad_()
         (selection,) = self.gradient_func(lambda x: x, (leaf,), target)
         return cast(Tensor, selection)
+
+
+def _copy_of(layer: nn.Module, model: nn.Module) -> nn.Module:
+    """The module of a copied model that stands for a layer of the original."""
+    for module in model.modules():
+        if original_of(module) is layer:
+            return module
+    raise LayerError(
+        f"The layer {type(layer).__name__} was not found among the modules of the model: "
+        "model.get_submodule(name) gives a module by its name."
+    )

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_plq._borrowed import hooked
+
 __all__ = ["LayerError", "LayerLeaves"]
 
 
@@ -41,6 +43,7 @@ class LayerLeaves:
         embedding_layer (nn.Module): From which on, stochastic rows may follow each image's.
         of_input (bool): Its input in place of its output.
         in_front (bool): Refuse a layer whose values come after the dropout.
+        device_ids (sequence of int, optional): Order of the devices of a ``DataParallel`` model.
     """
 
     def __init__(
@@ -50,24 +53,35 @@ class LayerLeaves:
         *,
         of_input: bool = False,
         in_front: bool = False,
+        device_ids: Sequence[int] | None = None,
     ) -> None:
         self._layer = layer
         self._embedding_layer = embedding_layer
         self._of_input = of_input
         self._in_front = in_front
+        self._device_ids = device_ids
+        self._planting = False
         self._runs: list[_Run] = []
         self._embedded: dict[torch.device, int] = {}
 
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """Puts leaves at the layer for one forward; calls under ``no_grad`` do not count."""
+        """Puts leaves at the layer for one forward; calls under ``no_grad`` do not count.
+
+        The hooks stay, on modules that are nobody else's: a backward through a checkpointed block
+        runs it again, and must meet the same operations.
+        """
         if self._of_input:
-            hook = self._layer.register_forward_pre_hook(self._enter, with_kwargs=True)
+            hooked(self._layer, self._enter, pre=True, with_kwargs=True)
         else:
-            hook = self._layer.register_forward_hook(self._leave)
-        # The second hook comes after: the embedding layer's own output is not behind it.
-        with hook, self._embedding_layer.register_forward_hook(self._note):
+            hooked(self._layer, self._leave)
+        # This hook comes after: the embedding layer's own output is not behind it.
+        hooked(self._embedding_layer, self._note)
+        self._planting = True
+        try:
             yield
+        finally:
+            self._planting = False
 
     def gradients(
         self, scalars: Tensor, selection: Tensor, passes: int, images: int
@@ -131,7 +145,7 @@ class LayerLeaves:
         return self._replace([output], in_tuple=False)[0]
 
     def _note(self, _: nn.Module, __: object, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and self._planting:
             self._embedded[output.device] = output.shape[0]
 
     def _replace(self, values: Sequence[object], in_tuple: bool | None) -> list[object]:
@@ -150,6 +164,8 @@ class LayerLeaves:
                 f"{self._shown()} {'takes' if self._of_input else 'returns'} {kinds}, not "
                 "floating-point tensors: name a layer that does."
             )
+        if not self._planting:
+            return replaced
         is_tuple = len(leaves) > 1 if in_tuple is None else in_tuple
         embedded = self._embedded.get(leaves[0].device)
         is_last = self._layer is self._embedding_layer and not self._of_input
@@ -173,7 +189,13 @@ class LayerLeaves:
                 f"{self._shown()} ran {len(self._runs)} times in one forward, so there is no one "
                 "value to attribute to: name a layer that runs once."
             )
-        return sorted(self._runs, key=lambda run: run.device.index or 0)
+        order = list(self._device_ids or [])
+
+        def place(run: _Run) -> tuple[int, int]:
+            index = run.device.index or 0
+            return (order.index(index) if index in order else len(order), index)
+
+        return sorted(self._runs, key=place)
 
     def _own_rows(self, gradient: Tensor, run: _Run, passes: int) -> Tensor:
         if run.embedded is None or gradient.shape[0] != run.embedded * (passes + 1):

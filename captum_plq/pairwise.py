@@ -28,7 +28,8 @@ def mean_distance_to_others(embeddings: Tensor, group_size: int = 1) -> Tensor:
             each other; pairs within a group are left out. Default: 1.
 
     Returns:
-        *Tensor*: (..., m), ≥ 0; its mean is that over all pairs of rows of different groups.
+        *Tensor*: (..., m), ≥ 0; its mean is that over all pairs of rows of different groups. NaN
+        where rows are not finite.
 
     Raises:
         ValueError: if m is not a multiple of ``group_size``, at least two of them.
@@ -69,6 +70,8 @@ def _sums(
     sums = x_norms.unsqueeze(-1) + y_norms.unsqueeze(-2)
     squares = sums - 2 * (x @ y.transpose(-2, -1))
     # What rounding leaves between two equal rows is no distance, and has no direction.
-    apart = (x_group.unsqueeze(1) != y_group) & (squares > 16 * torch.finfo(x.dtype).eps * sums)
+    # (NaN is not equal: it is kept, and makes the sum NaN.)
+    equal = squares <= 16 * torch.finfo(x.dtype).eps * sums
+    apart = (x_group.unsqueeze(1) != y_group) & ~equal
     # The inner `where` keeps the infinite slope of the root at 0 out of the gradient.
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0).sum(-1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_plq._borrowed import borrowed
 from captum_plq._choices import require_choice
 from captum_plq._precision import at_least_float32
 from captum_plq._state import check_images
@@ -18,10 +18,11 @@ from captum_plq.functional import (
     node_direction,
     node_scale,
     scale_quality,
+    unit_length,
 )
 from captum_plq.serfiq import SERFIQ
 
-__all__ = ["QualityModel", "QualityNode"]
+__all__ = ["QualityModel", "QualityNode", "borrowed_quality_model"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class QualityModel(nn.Module):
 
     Args:
 
-        model (nn.Module or SERFIQ): Embedding network, or a :class:`SERFIQ` around it with
-            other than the paper's parameters.
+        model (nn.Module, SERFIQ or Callable): Embedding network, a function around one (see
+            :func:`~captum_plq.forward_function.as_module`), or a :class:`SERFIQ` with other than
+            the paper's parameters.
         weights (str): ``"l1"`` (the paper's, the default), ``"sum"`` (released code),
             ``"signed"`` or ``"l2"``.
         scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
@@ -85,7 +87,7 @@ class QualityModel(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[..., object],
         *,
         weights: NodeWeights = "l1",
         scaling: QualityScaling | None = None,
@@ -175,11 +177,18 @@ class QualityModel(nn.Module):
         embedding = at_least_float32(clean)
         if not self.normalize:
             return embedding
-        return F.normalize(embedding.flatten(1), dim=1).view_as(embedding)
+        return unit_length(embedding.flatten(1)).view_as(embedding)
 
     def extra_repr(self) -> str:
         """The parameters, for ``print``."""
         return f"weights={self.weights!r}, scaling={self.scaling}, normalize={self.normalize}"
+
+
+def borrowed_quality_model(model: QualityModel) -> QualityModel:
+    """A copy for one call, whose parameters require no grad; see :mod:`captum_plq._borrowed`."""
+    copy = borrowed(model, frozen=True)
+    assert isinstance(copy, QualityModel)
+    return copy
 
 
 def _dot(weights: Tensor, embedding: Tensor) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from captum_plq._choices import require_choice
-from captum_plq._state import outside_inference
+from captum_plq._state import never_compiled, outside_inference, untraced
+from captum_plq.errors import UninformativeWarning, places
 from captum_plq.functional import clip_gradient, scale_quality
 from captum_plq.quality_model import QualityModel
 
@@ -82,7 +85,12 @@ class QualityScalar:
 
             gradients (sequence of Tensor): Each (k B, ...), k rows for each image in turn.
             max_gradient_norm (float, optional): Clip each image's gradient to this L2 norm.
+
+        Warns:
+            UninformativeWarning: if those of an image are zero everywhere, or not finite.
         """
+        assert self._told is not None
+        _warn_of_gradients(gradients, len(self._told[0]))
         return tuple(self._finished(gradient, max_gradient_norm) for gradient in gradients)
 
     def answer(self, attributions: object, quality: bool, standard_error: bool) -> Any:
@@ -122,4 +130,33 @@ class QualityScalar:
                 "weights='l2' on an embedding of unit length has gradient zero everywhere: the "
                 "node looks along the embedding, which can only move across it. Use an "
                 "embedding that is not normalised, or another weighting."
+            )
+
+
+@never_compiled
+def _warn_of_gradients(gradients: Sequence[Tensor], images: int) -> None:
+    """Warns of images whose gradients, over all that is attributed to, mean nothing."""
+    with torch.no_grad(), untraced():
+        by_image = [x.detach().unflatten(0, (images, -1)).flatten(1) for x in gradients]
+        largest = torch.stack([x.abs().amax(1).double().to(by_image[0].device) for x in by_image])
+        largest = largest.amax(0)  # NaN and infinity stay what they are
+        usable = (largest > 0) & (largest < torch.inf)
+        if bool(usable.all()):
+            return
+        zero = torch.nonzero(largest == 0).flatten().tolist()
+        broken = torch.nonzero(~usable & (largest != 0)).flatten().tolist()
+    for indices, what, why in (
+        (zero, "zero everywhere", "does a step of the network, such as rounding, have no slope?"),
+        (
+            broken,
+            "NaN or infinite in places",
+            "does the network divide by 0, or take a root of it?",
+        ),
+    ):
+        if indices:
+            warnings.warn(
+                f"The gradient of an image is {what}{places(indices, images)}, so its map means "
+                f"nothing there: {why}",
+                UninformativeWarning,
+                stacklevel=4,
             )

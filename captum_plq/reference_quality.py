@@ -98,8 +98,9 @@ def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> 
         *GradientReference*: float32.
 
     Raises:
-        ValueError: if there are fewer than two faces, ``pool`` or ``smoothed`` is not odd, or no
-            two faces have gradients, or different ones, at any one place.
+        ValueError: if there are fewer than two faces, gradients are NaN or infinite, ``pool`` or
+            ``smoothed`` is not odd, or no two faces have gradients, or different ones, at any one
+            place.
 
     Examples::
 
@@ -112,6 +113,8 @@ def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> 
             "A reference needs the gradients (n, H, W) of at least two faces, but got "
             f"{tuple(log_merged.shape)}."
         )
+    if bool((log_merged.isnan() | (log_merged == torch.inf)).any()):
+        raise ValueError("A face has NaN or infinite gradients: leave it out of the reference.")
     logs = _smoothed(log_merged.double().exp(), smoothed).log() if smoothed > 1 else log_merged
     count = torch.isfinite(logs).sum(0)
     known = (count >= 2) & (2 * count >= len(logs))
@@ -149,7 +152,7 @@ def gradient_deviation(
 
     Returns:
         *Tensor*: (..., H, W), z or z̄, in spreads of good faces, within ±20 (the value of a zero
-        gradient is -20); 0 at places without a reference.
+        gradient is -20); 0 at places without a reference, NaN where gradients are not finite.
 
     Raises:
         ValueError: if the size of the images is not that of the reference.
@@ -159,7 +162,8 @@ def gradient_deviation(
             f"The reference is of images of size {tuple(reference.mean.shape)}, but these "
             f"gradients are of size {tuple(merged.shape[-2:])}."
         )
-    g = _smoothed(at_least_float32(merged), reference.smoothed)
+    finite = merged.masked_fill(merged.isinf(), torch.nan)
+    g = _smoothed(at_least_float32(finite), reference.smoothed)
     mean, spread = reference.mean.to(g), reference.spread.to(g)
     known = mean.isfinite()
     smallest = torch.finfo(g.dtype).tiny

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,24 +16,22 @@ from captum_plq.affine_head import NotAffineError
 from captum_plq.balanced_masks import BalancedMasks
 from captum_plq.closed_form import ClosedForm
 from captum_plq.dropout_masks import DropoutMasks
-from captum_plq.embedding_layer import OutputSelector, chosen_layer
-from captum_plq.embedding_tap import EmbeddingTap
+from captum_plq.embedding_layer import OutputSelector
+from captum_plq.embedding_tap import EmbeddingTap, structure_of
+from captum_plq.errors import PixelScaleWarning
+from captum_plq.forward_function import as_module
 from captum_plq.functional import (
     PairAverage,
     quality_from_distance,
     quality_from_embeddings,
     quality_with_standard_error,
 )
-from captum_plq.own_head import OwnHead
-from captum_plq.stochastic_rows import rows_through
+from captum_plq.independence import refuse_uninformative
 
 __all__ = ["SERFIQ", "Assessment", "Estimator"]
 
 Estimator = Literal["sampling", "balanced", "closed-form"]
 """How the mean pairwise distance of Eq. 1 is estimated."""
-
-_ROW_ELEMENTS_AT_A_TIME = 2**20
-"""Stochastic embeddings held at once, where they can be made a few images at a time: 4 MiB."""
 
 
 class Assessment(NamedTuple):
@@ -62,8 +62,10 @@ class SERFIQ(nn.Module):
 
     Args:
 
-        model (nn.Module): Embedding network, (B, C, H, W) → (B, d). Not scripted or
-            exported: hooks do not fire there. A compiled model is run eagerly.
+        model (nn.Module or Callable): Embedding network, (B, C, H, W) → (B, d). Not scripted or
+            exported: hooks do not fire there. A compiled model is run eagerly. A function is
+            taken too, if it is bound to its network or closes over it, see
+            :func:`~captum_plq.forward_function.as_module`.
         passes (int): m, the number of stochastic embeddings. Default: 100, the paper's.
         dropout (float): p, the probability that a feature is dropped. Default: 0.5, the
             paper's.
@@ -97,10 +99,15 @@ class SERFIQ(nn.Module):
           images.
 
     Raises:
-        ValueError: for ``passes`` < 2, ``dropout`` outside (0, 1), NaN pixels, or a scripted
-            model; as :class:`~captum_plq.embedding_layer.EmbeddingLayerError` if the
-            embedding layer cannot be found or used.
-        TypeError: for a model that is no ``nn.Module``, or integer images.
+        ValueError: for ``passes`` < 2, ``dropout`` outside (0, 1), or a scripted model; as
+            :class:`~captum_plq.embedding_layer.EmbeddingLayerError` if the embedding layer
+            cannot be found or used; as :class:`~captum_plq.errors.UnusableImagesError`, which
+            names the images, for NaN pixels and for embeddings that are not finite or all zero.
+        TypeError: for a model that is neither, or integer images.
+
+    Warns:
+        UninformativeWarning: for an image whose embedding dropout does not move at all.
+        PixelScaleWarning: for 0–1 pixels where the network takes 0–255.
 
     Examples::
 
@@ -112,7 +119,7 @@ class SERFIQ(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[..., object],
         *,
         passes: int = 100,
         dropout: float = 0.5,
@@ -125,8 +132,7 @@ class SERFIQ(nn.Module):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be an nn.Module, but got {type(model).__name__}.")
+        model = as_module(model)
         if _is_scripted(model):
             raise ValueError(
                 "model is a scripted or traced program, where hooks do not fire: pass the "
@@ -140,16 +146,13 @@ class SERFIQ(nn.Module):
             raise ValueError("The closed form is that of unit-length embeddings: normalize=True.")
         self.model = model
         self.estimator: Estimator = estimator
-        self.fallback_reason: str | None = None
-        self._closed_form: ClosedForm | None = None
-        self._head: OwnHead | None = None
-        self._head_sought = False
+        self._closed_form = _ClosedFormKept()
         make_masks = BalancedMasks if estimator == "balanced" else DropoutMasks
         self.masks = make_masks(passes, dropout, seed)
         self.average: PairAverage = average
         self.normalize = normalize
         self.chunk_size = chunk_size
-        self.tap = EmbeddingTap(chosen_layer(model, embedding_layer), output)
+        self.tap = EmbeddingTap(embedding_layer, output)
 
     def forward(self, *inputs: object) -> Tensor:
         """Quality Q of each image (Eq. 1).
@@ -187,22 +190,22 @@ class SERFIQ(nn.Module):
 
             >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
+        self._warn_of_pixels(inputs)
         closed_form = self._usable_closed_form(inputs)
-        layers = None if closed_form or differentiable else self._usable_layers(inputs)
-        if closed_form is None and layers is None:
-            clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
-            return Assessment(clean, *self._estimate(stochastic, standard_error))
-        clean, features, output = self.tap.features(self.model, inputs)
-        if not differentiable:
-            features, output = features.detach(), output.detach()
         if closed_form is None:
-            assert layers is not None
-            return Assessment(clean, *self._streamed(layers, features, output, standard_error))
-        distance = closed_form.distance(features, output)
-        if self.average == "paper":  # what m passes would be expected to give
-            distance = distance * (self.masks.passes - 1) / self.masks.passes
-        quality = quality_from_distance(distance)
-        return Assessment(clean, quality, torch.zeros_like(quality) if standard_error else None)
+            clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
+            quality, error = self._estimate(stochastic, standard_error)
+        else:
+            clean, features, output = self.tap.features(self.model, inputs)
+            if not differentiable:
+                features, output = features.detach(), output.detach()
+            distance = closed_form.distance(features, output)
+            if self.average == "paper":  # what m passes would be expected to give
+                distance = distance * (self.masks.passes - 1) / self.masks.passes
+            quality = quality_from_distance(distance)
+            error = torch.zeros_like(quality) if standard_error else None
+        refuse_uninformative(inputs[0], clean, quality)
+        return Assessment(clean, quality, error)
 
     def prepare(self, *inputs: object) -> str:
         """Does now what the first call does once: finds the embedding layer, checks the head.
@@ -215,9 +218,13 @@ class SERFIQ(nn.Module):
             *str*: the embedding layer's name, for ``model.get_submodule``.
         """
         name = self.tap.locate(self.model, inputs)
-        if self._usable_closed_form(inputs) is None:
-            self._usable_layers(inputs)
+        self._usable_closed_form(inputs)
         return name
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why there is no closed form on this network; ``None``: there is, or it was not tried."""
+        return self._closed_form.reason
 
     def _estimate(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
         """Q (B,) of stochastic embeddings (B, m, ...), and its standard error if wanted."""
@@ -229,23 +236,6 @@ class SERFIQ(nn.Module):
             group_size=self.masks.group_size,
         )
         return (found[0], found[1].detach()) if isinstance(found, tuple) else (found, None)
-
-    @never_compiled
-    def _streamed(
-        self, layers: list[nn.Module], features: Tensor, output: Tensor, standard_error: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`_estimate`, a few images at a time: memory does not grow with B m."""
-        images = max(1, _ROW_ELEMENTS_AT_A_TIME // (self.masks.passes * output[0].numel()))
-        with torch.no_grad():
-            parts = [
-                self._estimate(
-                    rows_through(layers, x, y, self.masks, self.chunk_size), standard_error
-                )
-                for x, y in zip(features.split(images), output.split(images), strict=True)
-            ]
-            errors = [error for _, error in parts if error is not None]
-            quality = torch.cat([q for q, _ in parts])
-            return quality, torch.cat(errors) if errors else None
 
     def embeddings(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Clean and stochastic embeddings, in one forward of the network.
@@ -267,31 +257,43 @@ class SERFIQ(nn.Module):
         )
 
     @never_compiled
-    def _usable_layers(self, inputs: tuple[object, ...]) -> list[nn.Module] | None:
-        if not self._head_sought:
+    def _usable_closed_form(self, inputs: tuple[object, ...]) -> ClosedForm | None:
+        """The closed form of the model as it is now; ``None``: sampling is to be used."""
+        if self.estimator != "closed-form":
+            return None
+        kept = self._closed_form
+        if kept.form is not None and kept.form.holds_for(self.model):
+            return kept.form
+        if kept.reason is not None and kept.failed_on == _state_of(self.model):
+            return None
+        try:
             with torch.inference_mode(False), untraced():
-                self._head = OwnHead.of(
-                    self.model, self.tap, outside_inference(inputs), self.normalize
+                kept.form = ClosedForm(
+                    self.model, self.tap, outside_inference(inputs), self.masks.dropout
                 )
-            self._head_sought = True
-        return None if self._head is None else self._head.layers(self.model)
+                kept.reason = None
+        except NotAffineError as error:
+            kept.form, kept.reason, kept.failed_on = None, str(error), _state_of(self.model)
+            warnings.warn(
+                f"No closed form on this network, sampling instead: {error}", stacklevel=3
+            )
+        return kept.form
 
     @never_compiled
-    def _usable_closed_form(self, inputs: tuple[object, ...]) -> ClosedForm | None:
-        if self.estimator != "closed-form" or self.fallback_reason is not None:
-            return None
-        if self._closed_form is None:
-            try:
-                with torch.inference_mode(False), untraced():
-                    self._closed_form = ClosedForm(
-                        self.model, self.tap, outside_inference(inputs), self.masks.dropout
-                    )
-            except NotAffineError as error:
-                self.fallback_reason = str(error)
-                warnings.warn(
-                    f"No closed form on this network, sampling instead: {error}", stacklevel=3
-                )
-        return self._closed_form
+    def _warn_of_pixels(self, inputs: tuple[object, ...]) -> None:
+        """Warns where a network that takes 0–255 pixels is given 0–1."""
+        model, images = getattr(self.model, "module", self.model), inputs[0]
+        if getattr(model, "pixel_range", None) != (0, 255) or not isinstance(images, Tensor):
+            return
+        with untraced():
+            low, high = (float(x) for x in images.detach().aminmax())
+        if low >= 0.0 and 0.0 < high <= 1.0:
+            warnings.warn(
+                f"The pixels lie between {low:.3g} and {high:.3g}, but the network takes 0–255: "
+                "multiply by 255. As they are, the image is all but black to it.",
+                PixelScaleWarning,
+                stacklevel=3,
+            )
 
     def extra_repr(self) -> str:
         """The parameters, for ``print``."""
@@ -300,6 +302,20 @@ class SERFIQ(nn.Module):
             f"passes={masks.passes}, dropout={masks.dropout}, seed={masks.seed}, "
             f"estimator={self.estimator!r}"
         )
+
+
+@dataclass
+class _ClosedFormKept:
+    """The closed form of the weights that were last seen, or why they have none."""
+
+    form: ClosedForm | None = None
+    reason: str | None = None
+    failed_on: object = None
+
+
+def _state_of(model: nn.Module) -> object:
+    """Changes when modules or weights do, as far as versions tell."""
+    return structure_of(model), tuple((p.data_ptr(), p._version) for p in model.parameters())
 
 
 def _is_scripted(model: nn.Module) -> bool:

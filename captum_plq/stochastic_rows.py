@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 
+from captum_plq._borrowed import hooked
 from captum_plq._precision import at_least_float32
-from captum_plq._state import eager, evaluation_mode
+from captum_plq._state import eager
 from captum_plq.balanced_masks import BLOCKS, BalancedMasks
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import EmbeddingLayerError
 
-__all__ = ["layer_features", "rows_appended", "rows_through"]
+__all__ = ["layer_features", "masked_rows", "rows_appended"]
 
 _ELEMENTS_AT_A_TIME = 2**22
 """Masked features held at once when no chunk size is given: 16 MiB in float32."""
 
 
-@contextmanager
 def rows_appended(
     layer: nn.Module, masks: DropoutMasks, differentiable: bool, chunk_size: int | None
-) -> Iterator[list[tuple[torch.device, int]]]:
-    """Hooks ``layer`` to append stochastic rows; yields the device and rows of each call."""
+) -> Callable[[], list[tuple[torch.device, int]]]:
+    """Hooks ``layer``, a module of a copy, to append stochastic rows to its output.
+
+    The hook stays: a backward through a checkpointed block runs the layer again.
+
+    Returns:
+        *Callable*: tells device and rows of each call until now.
+    """
     calls: list[tuple[torch.device, int]] = []
 
     def append(
@@ -35,44 +40,48 @@ def rows_appended(
     ) -> Tensor:
         features = layer_features(module, (*args, *kwargs.values()))
         calls.append((features.device, features.shape[0]))
-
-        def layer_on(masked: Tensor) -> Tensor:
-            positional = [masked if x is features else x for x in args]
-            keyword = {k: masked if x is features else x for k, x in kwargs.items()}
-            return _run(module, *positional, **keyword)
-
+        layer_on = _layer_on(module, features, args, kwargs)
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
             centre = clean if differentiable else clean.detach()
             stochastic = _outputs(module, layer_on, features, centre, masks, chunk_size)
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
-    with layer.register_forward_hook(append, with_kwargs=True):
-        yield calls
+    hooked(layer, append, with_kwargs=True, in_turn=True)
+    return calls.copy
 
 
-def rows_through(
-    layers: Sequence[nn.Module],
-    features: Tensor,
-    clean: Tensor,
-    masks: DropoutMasks,
-    chunk_size: int | None,
-) -> Tensor:
-    """Stochastic rows (B, m, ...) of an embedding layer and the layers that follow it, in turn.
+def masked_rows(layer: nn.Module, masked: Tensor) -> RemovableHandle:
+    """Hooks ``layer``, a module of a copy, to give what it gives for other features.
 
     Args:
 
-        layers (sequence of nn.Module): The embedding layer, then what its output runs through.
-        features (Tensor): (B, ...), its input.
-        clean (Tensor): (B, ...), its output.
-        masks (DropoutMasks): The m dropout patterns.
-        chunk_size (int, optional): As for :func:`rows_appended`.
+        layer (nn.Module): Runs once.
+        masked (Tensor): (B, ...), to be put in the place of its input.
+
+    Returns:
+        *RemovableHandle*: to be entered as a context.
     """
-    layer, *following = layers
-    rows = _outputs(layer, partial(_run, layer), features, clean, masks, chunk_size)
-    y = rows.to(clean.dtype).flatten(0, 1)
-    for module in following:
-        y = _run(module, y)
-    return y.unflatten(0, rows.shape[:2])  # type: ignore[no-any-return]
+
+    def replace(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: object
+    ) -> Tensor:
+        features = layer_features(module, (*args, *kwargs.values()))
+        return _layer_on(module, features, args, kwargs)(masked)
+
+    return hooked(layer, replace, with_kwargs=True)
+
+
+def _layer_on(
+    module: nn.Module, features: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[Tensor], Tensor]:
+    """The layer as a function of its features alone, other arguments as they were."""
+
+    def layer_on(masked: Tensor) -> Tensor:
+        positional = [masked if x is features else x for x in args]
+        keyword = {k: masked if x is features else x for k, x in kwargs.items()}
+        return _run(module, *positional, **keyword)
+
+    return layer_on
 
 
 def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
@@ -84,10 +93,8 @@ def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
 
 
 def _run(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-    """The module's own forward, in evaluation mode."""
-    # A backward may run it again when the model is no longer in our hands.
-    with evaluation_mode(module), eager():
-        # .forward, so that neither our hook nor anyone else's fires
+    """The module's own forward, without hooks; a backward may run it again."""
+    with eager():
         y: Tensor = module.forward(*args, **kwargs)
     return y
 

@@ -309,8 +309,8 @@ def test_another_head_beside_the_embedding_is_left_out(images):
     with torch.no_grad():
         sampled = SERFIQ(net, output=0)
         np.testing.assert_allclose(quality.detach(), sampled(images), rtol=0.01)
-        sampled.assess(images)
-    assert sampled._head.names == ("fc", "bn")
+        head = sampled.tap.examine(net, (images,), find_affine_head)
+    assert head.names == ("fc", "bn")
 
 
 class Bent(WideFaceNet):

@@ -695,7 +695,8 @@ def test_data_parallel_on_the_cpu_changes_nothing():
     expected = EmbeddingTap().run(net, (images,), masks)
     tap = EmbeddingTap()
     actual = tap.run(nn.DataParallel(net), (images,), masks)
-    assert tap.locate(net, (images,)) == "module.fc"
+    assert tap.layer_name == "module.fc"
+    assert tap.locate(net, (images,)) == "fc"  # another network: found anew
     for a, b in zip(actual, expected, strict=True):
         assert torch.equal(a, b)
 
@@ -788,7 +789,7 @@ def test_a_compiled_embedding_layer_named_by_its_wrapper_gives_the_same():
         (arch.FlipTwice, "ran 2 times"),
         (arch.FlipInBatch, "saw 4 rows for 2 images"),
         (arch.MixesRows, "mixes the rows"),
-        (lambda: arch.AveragesFrames(2), "treat rows one by one"),
+        (lambda: arch.AveragesFrames(2), "other images of its batch"),
         (arch.AlwaysRandom, "random in evaluation mode"),
     ],
     ids=["twice", "twice in one batch", "mixes rows", "frames", "random"],
@@ -814,7 +815,7 @@ def test_a_model_that_mixes_rows_is_refused_with_one_image_too():
 
 
 @pytest.mark.parametrize("error", [AssertionError, RuntimeError, ValueError, IndexError])
-def test_a_tail_that_insists_on_the_number_of_rows_is_refused(error):
+def test_a_tail_that_insists_on_the_number_of_rows_gets_a_full_pass_for_each(error):
     class Insists(arch.Head):
         def forward(self, x):
             embedding = super().forward(x)
@@ -822,11 +823,18 @@ def test_a_tail_that_insists_on_the_number_of_rows_is_refused(error):
                 raise error("rows")
             return embedding
 
-    net = build(Insists)
+    net, masks, images = build(Insists), DropoutMasks(3), faces(3).requires_grad_()
+    expected = EmbeddingTap().run(build(arch.Head), (images,), masks, differentiable=True)
     before = snapshot(net)
-    with pytest.raises(EmbeddingLayerError):
-        EmbeddingTap().run(net, (faces(3),), DropoutMasks(3))
+    tap = EmbeddingTap()
+    with pytest.warns(UserWarning, match="one row per image"):
+        actual = tap.run(net, (images,), masks, differentiable=True)
+    tap.run(net, (images[:1],), masks)  # said once: a second warning would be an error here
     assert_untouched(before, net)
+    for a, b in zip(actual, expected, strict=True):
+        close(a, b, rtol=1e-9)
+    slopes = [torch.autograd.grad(x[1].square().sum(), images)[0] for x in (actual, expected)]
+    close(*slopes, rtol=1e-9)
 
 
 def test_a_layer_that_comes_to_run_twice_is_refused():

@@ -103,6 +103,7 @@ def test_tokens_of_a_transformer(kind, pictures):
     assert LayerPixelQuality.interpolate(grid, (56, 56)).shape == (3, 1, 56, 56)
 
 
+@pytest.mark.filterwarnings("ignore::captum_plq.errors.UninformativeWarning")
 def test_a_layer_norm_at_the_end_leaves_a_plain_sum_nothing_to_say(pictures):
     """The paper's node is the embedding's sum, and an untrained LayerNorm makes that 0."""
     net = MADE["dinov2"](0)

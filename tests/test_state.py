@@ -100,29 +100,6 @@ def test_evaluation_mode_may_be_nested():
     assert_untouched(before, net)
 
 
-# --- frozen_parameters ---------------------------------------------------------------------
-
-
-@endings
-def test_frozen_parameters_restores_every_flag_and_gradient(fails):
-    net = mixed()
-    before, grad = snapshot(net), net[1].weight.grad
-    with suppress(Interrupted), _state.frozen_parameters(net):
-        assert not any(parameter.requires_grad for parameter in net.parameters())
-        end(fails)
-    assert_untouched(before, net)
-    assert net[1].weight.grad is grad
-    assert torch.equal(grad, torch.full((4,), 3.0))
-
-
-def test_frozen_parameters_still_lets_gradients_through_to_the_images():
-    net, x = mixed().eval(), torch.rand(3, 4, requires_grad=True)
-    with _state.frozen_parameters(net):
-        net(x).sum().backward()
-    assert x.grad.abs().sum() > 0
-    assert net[3][0].weight.grad is None
-
-
 # --- eager, never_compiled -----------------------------------------------------------------
 
 

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_plq._borrowed import borrowed
 from captum_plq._precision import at_least_float32
-from captum_plq._state import check_images, differentiable_copies, frozen_parameters
+from captum_plq._state import check_images, differentiable_copies
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.functional import merge_channels, pixel_quality
 from captum_plq.quality_model import QualityModel
@@ -225,10 +226,11 @@ class PLQCam:
     def _of(self, images: Tensor, targets: Sequence[Target]) -> Tensor:
         """Gradient of each image's target with respect to its pixels."""
         serfiq = self.plq.quality_model.serfiq
-        with torch.inference_mode(False), torch.enable_grad(), frozen_parameters(serfiq):
+        model = borrowed(serfiq.model, frozen=True)
+        with torch.inference_mode(False), torch.enable_grad():
             (leaf,) = differentiable_copies((images,))
             assert isinstance(leaf, Tensor)
-            embeddings = serfiq.tap.embed(serfiq.model, (leaf,))
+            embeddings = serfiq.tap.embed(model, (leaf,))
             values = [target(e) for target, e in zip(targets, embeddings, strict=True)]
             for value in values:
                 if not isinstance(value, Tensor) or value.numel() != 1:

@@ -89,6 +89,8 @@ class FaceModel(nn.Module):
 
     mean: Tensor
     std: Tensor
+    pixel_range = (0, 255)
+    """What the network takes; :class:`~captum_plq.SERFIQ` warns of 0–1 pixels."""
 
     def __init__(
         self, backbone: nn.Module, spec: ModelSpec, unused_weights: Sequence[str] = ()

@@ -1,0 +1,67 @@
+"""What is raised, or warned of, where a number would mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "PixelScaleWarning",
+    "UninformativeWarning",
+    "UnusableImagesError",
+    "places",
+    "refuse_images",
+]
+
+
+class UnusableImagesError(ValueError):
+    """Some images of a batch cannot be assessed.
+
+    Args:
+
+        indices (sequence of int): Their places in the batch, from 0.
+        count (int): How many images the batch has.
+        problem (str): What is wrong, a sentence without its full stop.
+        advice (str): What to do, a whole sentence.
+    """
+
+    def __init__(self, indices: Sequence[int], count: int, problem: str, advice: str) -> None:
+        self.indices, self.count = tuple(indices), count
+        self.problem, self.advice = problem, advice
+        super().__init__(f"{problem}{places(self.indices, count)}. {advice}")
+
+    def __reduce__(self) -> tuple[type[UnusableImagesError], tuple[object, ...]]:
+        return UnusableImagesError, (self.indices, self.count, self.problem, self.advice)
+
+
+class UninformativeWarning(UserWarning):
+    """The quality or the map of some images tells nothing of them; the message says which."""
+
+
+class PixelScaleWarning(UserWarning):
+    """Pixels look as if they were 0–1, but the network takes 0–255."""
+
+
+def places(indices: Sequence[int], count: int) -> str:
+    """Where some images stand in a batch, in brackets; nothing for a batch of one."""
+    shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
+    return "" if count == 1 else f" (images {shown} of a batch of {count}, counted from 0)"
+
+
+def refuse_images(bad: Tensor, problem: str, advice: str) -> None:
+    """Raises for the images that a condition holds for.
+
+    Args:
+
+        bad (Tensor): (B,), bool.
+        problem (str): As of :class:`UnusableImagesError`.
+        advice (str): Likewise.
+
+    Raises:
+        UnusableImagesError: if any is true.
+    """
+    indices = torch.nonzero(bad).flatten().tolist()
+    if indices:
+        raise UnusableImagesError(indices, bad.numel(), problem, advice)

@@ -1,0 +1,169 @@
+"""Copies of a network for one call: what they share, what they do not, what is found in them."""
+
+import functools
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from captum_plq._borrowed import borrowed, hooked, modules_behind, original_of, own_copy
+from captum_plq.forward_function import as_module
+from tests.conftest import assert_untouched, snapshot
+
+
+class Net(nn.Module):
+    """Reaches its modules in the ways that networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 8))
+        self.shared = nn.Linear(8, 8)
+        self.again = self.shared
+        self.again.bias = self.shared.bias
+        self.steps = [self.conv, (self.bn, {"relu": nn.functional.relu})]
+        self.embed = self.last
+        self.tail = functools.partial(lambda net, x: net.shared(x), self)
+
+    def last(self, x):
+        return self.again(self.tail(self.head(x)))
+
+    def forward(self, x):
+        for step in (self.steps[0], self.steps[1][0], self.steps[1][1]["relu"]):
+            x = step(x)
+        return self.embed(x)
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net().train()
+
+
+X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_copy_computes_the_same_and_leaves_the_network_as_it_was(net, frozen):
+    before = snapshot(net)
+    copy = borrowed(net, frozen=frozen)
+    assert not any(module.training for module in copy.modules())
+    y = copy(X)
+    assert y.requires_grad is not frozen
+    assert_untouched(before, net)
+    assert torch.equal(y, net.eval()(X))
+    for a, b in zip(net.parameters(), copy.parameters(), strict=True):
+        assert a.data_ptr() == b.data_ptr()
+    assert [n for n, _ in copy.named_modules()] == [n for n, _ in net.named_modules()]
+    assert copy.shared is copy.again
+    assert own_copy(copy) is copy
+    assert original_of(copy.head[2]) is net.head[2]
+
+
+def test_a_hook_on_a_copy_is_met_by_that_copy_alone(net):
+    seen = []
+    net.conv.register_forward_hook(lambda *_: seen.append("own"))
+    copy, other = borrowed(net), borrowed(net)
+    for name in ("conv", "bn", "shared", "head.2"):
+        hooked(copy.get_submodule(name), lambda *_, name=name: seen.append(name))
+    copy(X)
+    assert seen == ["own", "conv", "bn", "head.2", "shared", "shared"]
+    seen.clear()
+    net(X)
+    other(X)
+    assert seen == ["own", "own"]
+    assert len(net.conv._forward_hooks) == 1
+
+
+def test_a_frozen_copy_still_lets_gradients_through_to_the_images(net):
+    x = X.clone().requires_grad_()
+    borrowed(net, frozen=True)(x).sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_compiled_module_is_run_as_it_was_written(net):
+    net.head = torch.compile(net.head, backend="eager")
+    net.conv.compile(backend="eager")
+    copy, seen = borrowed(net), []
+    hooked(copy.head._orig_mod[2], lambda *_: seen.append(1))
+    assert torch.equal(copy(X), net.eval()(X))
+    assert seen == [1]
+    assert len(copy.head) == 3
+
+
+def test_a_graph_module():
+    net = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    copy, seen = borrowed(net), []
+    hooked(copy.get_submodule("0"), lambda *_: seen.append(1))
+    assert torch.equal(copy(X), net(X))
+    assert seen == [1]
+
+
+# --- functions around a network ------------------------------------------------------------
+
+NET = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+
+
+class Service:
+    def __init__(self, network):
+        self.network = network
+
+    def embed(self, x):
+        return self.network(x)
+
+
+def functions():
+    local = NET
+    yield "method", NET.forward
+    yield "global", lambda x: NET(x)
+    yield "closure", lambda x: local(x)
+    yield "default", lambda x, network=local: network(x)
+    yield "partial", functools.partial(lambda a, b: a(b), NET)
+    yield "inner", lambda x: (lambda: NET(x))()
+    yield "object's method", Service(NET).embed
+
+
+@pytest.mark.parametrize(("kind", "function"), list(functions()), ids=[k for k, _ in functions()])
+def test_the_network_of_a_function_is_found_and_hooked(kind, function):
+    assert modules_behind(function) == [NET]
+    model, seen = as_module(function), []
+    copy = borrowed(model)
+    hooked(copy.networks[0][1], lambda *_: seen.append(1))
+    assert torch.equal(copy(X), NET(X))
+    assert seen == [1]
+    assert torch.equal(model(X), NET(X))
+    assert seen == [1]
+
+
+def test_a_deep_copy_of_a_function_has_a_network_of_its_own():
+    import copy
+
+    own = copy.deepcopy(as_module(lambda x: NET(x)))
+    nn.init.zeros_(own.networks[0][1].weight)
+    assert not torch.equal(own(X), NET(X))
+
+
+@pytest.mark.parametrize("wrong", [torch.relu, lambda x: x, "net", None, len])
+def test_a_function_without_a_network_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"nn\.Module"):
+        as_module(wrong)
+
+
+def test_copies_in_threads_do_not_meet(net):
+    wrong = []
+
+    def work(tag):
+        for _ in range(50):
+            copy = borrowed(net)
+            hooked(copy.shared, lambda *_: torch.full((2, 8), float(tag)))
+            if not (copy.shared(torch.ones(2, 8)) == tag).all():
+                wrong.append(tag)
+
+    threads = [threading.Thread(target=work, args=(tag,)) for tag in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -81,7 +81,7 @@ def _replay(what: str, seed: int) -> int:
         told: list[Told] = []
 
         def do(index: int, case: Case, target: Target = target) -> None:
-            told.append(tell(target, index, case, None))
+            told.append(tell(target, index, case))
             print(f"{name}:{index} [{case.kind}] {told[-1].outcome} {told[-1].finding}")
 
         if case.isdigit():

@@ -110,7 +110,7 @@ def _quiet() -> Iterator[None]:
         os.close(errors)
 
 
-def tell(target: Target, index: int, case: Case, growth: int | None = GROWTH) -> Told:
+def tell(target: Target, index: int, case: Case) -> Told:
     """Tries one case, and says how it went.
 
     Args:
@@ -118,12 +118,11 @@ def tell(target: Target, index: int, case: Case, growth: int | None = GROWTH) ->
         target (Target): Where it goes.
         index (int): Of the case.
         case (Case): What is tried.
-        growth (int, optional): Bytes by which the address space may grow; ``None``: no limit.
     """
     started = time.monotonic()
     finding = ""
     try:
-        with contextlib.nullcontext() if growth is None else _address_space(growth):
+        with _address_space(GROWTH):
             outcome = target.attempt(case)
     except Exception as error:  # whatever it is, it is what is looked for
         outcome, finding = type(error).__name__, _wrong(error, target.documented)

@@ -17,9 +17,9 @@ __all__ = [
     "dense_layers",
     "follow_the_batch",
     "last_operation",
-    "name_apart",
     "leading_scale",
     "lift_constants",
+    "name_apart",
     "shape_of",
 ]
 

@@ -237,3 +237,12 @@ def test_wrong_names(tmp_path):
     (tmp_path / "other.safetensors").touch()
     with pytest.raises(ValueError, match=r"other\.safetensors is not called model\.safetensors"):
         timm_model("hf_hub:someone/something", weights=tmp_path / "other.safetensors")
+
+
+def test_unsound_weights_of_a_folder_are_refused_by_name(tmp_path):
+    network = timm.create_model("convnext_atto", num_classes=32)
+    with torch.no_grad():
+        network.stages[0].blocks[0].conv_dw.weight[0, 0, 0, 0] = float("nan")
+    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
+    with pytest.raises(ValueError, match=r"NaN or infinite \(1: 'stages\.0\.blocks\.0\.conv_dw\.w"):
+        timm_model(f"local-dir:{tmp_path}")

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["borrowed", "hooked", "modules_behind", "original_of", "own_copy", "rebound"]
+__all__ = [
+    "borrowed",
+    "hooked",
+    "modules_behind",
+    "modules_of",
+    "original_of",
+    "own_copy",
+    "rebound",
+]
 
 _MARK = "_borrowed_by_captum_plq"
 _OWN = frozenset(vars(nn.Module()))
@@ -47,7 +55,7 @@ def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
     """
     copies = {
         id(module): module if isinstance(module, torch.jit.ScriptModule) else _copy(module)
-        for module in model.modules()
+        for module in modules_of(model)
     }
     for module in copies.values():
         if isinstance(module, torch.jit.ScriptModule):
@@ -57,6 +65,8 @@ def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
         for name, child in children.items():
             if child is not None:
                 children[name] = copies[id(child)]
+        if type(module).__module__.startswith("torch.nn.") and "forward" not in state:
+            continue  # PyTorch's own modules hold no others but as children
         for name, value in state.items():
             if type(value) not in _PLAIN and name not in _OWN:
                 new = _rebound(value, copies, _DEPTH)
@@ -76,6 +86,18 @@ def original_of(model: nn.Module) -> nn.Module:
 def own_copy(model: nn.Module) -> nn.Module:
     """The model if it already is a copy that :func:`borrowed` made, or else a copy of it."""
     return model if _MARK in vars(model) else borrowed(model)
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """All modules of a network, itself first, each once; faster than ``modules()``."""
+    found = {id(model): model}
+    waiting = [model]
+    while waiting:
+        for child in waiting.pop()._modules.values():
+            if child is not None and id(child) not in found:
+                found[id(child)] = child
+                waiting.append(child)
+    return list(found.values())
 
 
 def hooked(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_plq._borrowed import borrowed, hooked, original_of, own_copy
+from captum_plq._borrowed import borrowed, hooked, modules_of, original_of, own_copy
 from captum_plq._state import (
     differentiable_copies,
     eager,
@@ -106,7 +106,7 @@ class EmbeddingTap:
     @never_compiled
     def embed(self, model: nn.Module, inputs: Sequence[object]) -> Tensor:
         """The clean embedding alone, (B, ...), under the caller's autograd mode."""
-        trains = any(module.training for module in model.modules())
+        trains = any(module.training for module in modules_of(model))
         return embed(borrowed(model) if trains else model, inputs, self.output)
 
     @never_compiled
@@ -397,8 +397,8 @@ def structure_of(model: nn.Module) -> int:
     """
     return hash(
         tuple(
-            (name, type(module), *(_shape(p) for p in module._parameters.values()))
-            for name, module in model.named_modules()
+            (type(module), *module._modules, *map(_shape, module._parameters.values()))
+            for module in modules_of(model)
         )
     )
 

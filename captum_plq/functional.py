@@ -245,7 +245,8 @@ def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
         return quality
     _require_finite("α", scaling.alpha)
     _require_finite("r", scaling.r)
-    return torch.sigmoid(scaling.alpha * (_finite_or_nan(quality) - scaling.r))
+    q = _finite_or_nan(at_least_float32(quality))
+    return torch.sigmoid(scaling.alpha * (q - scaling.r))
 
 
 # --- Eq. 3: the regression node -------------------------------------------------------

@@ -67,13 +67,18 @@ def check_independence(
             return
         for other in _others(first):
             apart = embed(network, (torch.cat([first, other]), *others), output)
-            if not torch.equal(apart[0], apart[1]):
+            if bool(torch.isfinite(apart).all()) and not torch.equal(apart[0], apart[1]):
                 return
     raise EmbeddingLayerError(_CONSTANT.format("different"))
 
 
 def refuse_not_finite(embedding: Tensor) -> None:
     """Raises for embeddings (B, ...) that are not finite, as :func:`refuse_uninformative`."""
+    if embedding.ndim < 2:
+        raise EmbeddingLayerError(
+            f"The network returns a tensor of shape {tuple(embedding.shape)}, but embeddings come "
+            "as (B, d): one row for each image of a batch (B, C, H, W)."
+        )
     finite = torch.isfinite(embedding.detach()).flatten(1).all(1)
     refuse_images(~finite, "The network gives a NaN or infinite embedding", _LOOK)
 
@@ -146,4 +151,4 @@ def _others(image: Tensor) -> list[Tensor]:
     ramp = torch.linspace(0, 1, image[0].numel(), device=image.device, dtype=torch.float32)
     scale = image.abs().max().float().clamp_min(1.0)
     step = (ramp * scale).view(image.shape).to(image.dtype)
-    return [image + step, image - step, -image - step]
+    return [image + step, image - step, -image - step, step / scale, -step / scale]

@@ -138,6 +138,8 @@ def _require_whole(image: Image, data: bytes) -> None:
     if image.format == "PNG":  # the checksums that no pixel depends on, and those of the pixels
         with PillowImage.open(BytesIO(data), formats=["PNG"]) as again:
             again.verify()
+    if image.format == "JPEG2000" and b"\xff\xd9" not in data:  # the marker at its end
+        raise ValueError("its codestream has no end")
     for jpeg in _jpegs(image, data):
         damage = jpeg_damage(jpeg)
         if damage is not None:

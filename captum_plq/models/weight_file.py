@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import pickletools
 import re
@@ -21,6 +22,8 @@ from captum_plq.models.sound_weights import refuse_unsound
 from captum_plq.models.weight_sets import find_weights
 
 __all__ = ["read_weights"]
+
+_INTEGERS = frozenset(["BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4"])
 
 # Other files that end up under such a name: how they begin, what they are, what to do.
 _OTHERS = (
@@ -110,6 +113,8 @@ def read_weights(path: str | PathLike[str], *, averaged: bool | None = None) -> 
         else:
             if head.startswith(b"PK"):
                 _refuse_other_archives(path)
+            else:
+                _refuse_vast_storages(path)
             weights = find_weights(path, _read_torch(path), averaged)
     refuse_unsound(str(path), weights)
     return weights
@@ -193,12 +198,33 @@ def _compare_checksums(path: Path) -> None:
         raise _damaged(path, "torch", wrong)
 
 
+def _refuse_vast_storages(path: Path) -> None:
+    """Refuses a file of torch before 1.6 that would have more numbers in memory than bytes on disk.
+
+    The number of elements is the last one before each ``BINPERSID``, which names a storage.
+    """
+    last, most = 0, 0
+    with contextlib.suppress(Exception):
+        stream = io.BytesIO(path.read_bytes())
+        while True:  # several pickles, and then the numbers, which are none: that ends it
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in _INTEGERS:
+                    last = int(argument or 0)
+                elif opcode.name == "BINPERSID":
+                    most = max(most, last)
+    if most > path.stat().st_size:
+        raise _damaged(path, "torch", ValueError(f"it asks for {most:,} numbers"))
+
+
 def _read_torch(path: Path) -> object:
     inert: list[Any] = [(_NotNeeded, name) for name in _NOT_NEEDED]
     try:
         with torch.serialization.safe_globals(inert), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the protocol of a file that is refused anyway
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
+            # What is not a zip is read from memory: a length of gigabytes that a damaged pickle
+            # states is then cut to what there is, where a file would make room for it first.
+            source = path if _is_archive(path) else io.BytesIO(path.read_bytes())
+            content: object = torch.load(source, map_location="cpu", weights_only=True)
             return content
     except pickle.UnpicklingError as error:
         reason = str(error)
@@ -227,12 +253,18 @@ def _read_torch(path: Path) -> object:
     )
 
 
+def _is_archive(path: Path) -> bool:
+    """Whether torch takes a file for a zip archive: by its beginning, as torch does."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def _wanted(path: Path) -> list[str]:
     """Names of the classes and functions in the pickles of a file, which are only looked at."""
     names: list[str] = []
     with contextlib.suppress(Exception), contextlib.ExitStack() as opened:
-        stream: IO[bytes] = opened.enter_context(path.open("rb"))
-        if zipfile.is_zipfile(path):
+        stream: IO[bytes] = io.BytesIO(path.read_bytes())
+        if _is_archive(path):
             archive = opened.enter_context(zipfile.ZipFile(path))
             part = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             stream = opened.enter_context(archive.open(part))

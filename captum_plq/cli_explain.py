@@ -53,8 +53,8 @@ def _explain(arguments: argparse.Namespace) -> int:
                 reason = str(error) if expected else f"{type(error).__name__}: {error}"
                 reason = reason.removeprefix(f"{path} ")
                 record.failed(str(path), reason)
+                record.reached += 1
                 tell(f"{path}: failed: {reason}", error=True)
-            record.reached += 1
     tell(f"{record.summary}{', in place of that of an earlier run' if record.replaces else ''}")
     if record.failures:
         tell(f"{record.failures} of {len(images)} images failed", error=True)
@@ -88,7 +88,8 @@ def _explain_file(
     from captum_plq.faces import load_image
 
     image = load_image(path)
-    for ending, chip, found in _chips(explainer, image, path, arguments):
+    chips = _chips(explainer, image, path, arguments)
+    for number, (ending, chip, found) in enumerate(chips, start=1):
         explanation = explainer(chip[None])
         extra: dict[str, Any] = {"source": str(path)}
         if arguments.checkpoint is not None:
@@ -99,6 +100,7 @@ def _explain_file(
             paths = explanation.save(arguments.output, f"{name}{ending}", extra=extra)
             quality = explanation.quality[0]
             record.explained({"image": str(path), "quality": quality, "record": paths[-1].name})
+            record.reached += number == len(chips)
         tell(f"{path}: {explanation.titles()[0]}")
         for written in paths:
             tell(f"  {written}")

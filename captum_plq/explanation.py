@@ -14,6 +14,7 @@ from captum_plq._device import device_name, usable_device
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
 from captum_plq.calibration_file import Calibration
+from captum_plq.conditions import weights_state
 from captum_plq.explanation_result import Explanation
 from captum_plq.functional import (
     NodeWeights,
@@ -113,6 +114,7 @@ class Explainer:
         )
         if calibration is not None:
             calibration.check(self.plq)
+        self._weights = weights_state(self.serfiq.model)
 
     def __call__(self, chips: NDArray[np.uint8]) -> Explanation:
         """Explains a batch of aligned faces.
@@ -125,8 +127,10 @@ class Explainer:
             *Explanation*: of the n faces.
 
         Raises:
-            ValueError: if the network takes images of another size.
+            ValueError: if the network takes images of another size, or has other weights than
+                the calibration was measured with.
         """
+        self._heed_new_weights()
         gamma = self.gamma
         pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2)
         attributions, quality, error = self.plq.attribute(
@@ -148,6 +152,17 @@ class Explainer:
             record=self._record(),
             relative_maps=None if relative is None else relative.cpu().numpy(),
         )
+
+    def _heed_new_weights(self) -> None:
+        """What was found of the network holds no longer when it was trained further."""
+        weights = weights_state(self.serfiq.model)
+        if weights == self._weights:
+            return
+        if self.calibration is not None:
+            self.calibration.check(self.plq)
+        if self.gamma_source == GAMMA_RULE:
+            self._gamma = None
+        self._weights = weights
 
     @property
     def gamma(self) -> float:

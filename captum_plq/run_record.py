@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from captum_plq.whole_file import json_bytes, require_folder, whole_file
+from captum_plq.whole_file import json_bytes, remove_unfinished, require_folder, whole_file
 
 __all__ = ["RunRecord", "folder_lock"]
 
@@ -187,6 +187,7 @@ def folder_lock(directory: Path) -> Iterator[None]:
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
+        remove_unfinished(directory)
         yield
     finally:
         with suppress(OSError):

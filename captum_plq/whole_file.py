@@ -10,7 +10,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
 
-__all__ = ["json_bytes", "require_folder", "require_writable", "whole_file", "write_json"]
+__all__ = [
+    "json_bytes",
+    "remove_unfinished",
+    "require_folder",
+    "require_writable",
+    "whole_file",
+    "write_json",
+]
 
 
 @contextmanager
@@ -39,7 +46,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{path} is no regular file: name another to write.")
-    temporary = target.with_name(f".captum-plq-{os.getpid()}-{token_hex(4)}.tmp")
+    temporary = _temporary(target.parent)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -91,7 +98,7 @@ def require_folder(directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".captum-plq-{os.getpid()}-{token_hex(4)}.tmp"
+        probe = _temporary(directory)
         try:
             probe.write_bytes(b"?")
         finally:
@@ -128,6 +135,36 @@ def require_writable(path: Path, begins: bytes) -> None:
         start = file.read(len(begins))
     if start not in (begins, b""):
         raise ValueError(f"{path} is there and of another kind: name another file to write.")
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what processes that were killed had begun to write into a folder.
+
+    Args:
+
+        directory (Path): Where no other process of another machine writes.
+    """
+    for path in directory.glob(".captum-plq-*.tmp"):
+        with suppress(OSError, ValueError):
+            process = int(path.name.split("-")[2])
+            if process != os.getpid() and not _alive(process):
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # where os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _temporary(directory: Path) -> Path:
+    return directory / f".captum-plq-{os.getpid()}-{token_hex(4)}.tmp"
 
 
 def _sync_folder(directory: Path) -> None:

@@ -17,6 +17,8 @@ from captum_plq.reference_quality import relative_pixel_quality
 from captum_plq.sample_gamma import sample_chip
 from tests.conftest import assert_untouched, snapshot
 
+SIGNED = Settings(weights="signed")  # a node that the toy knows no γ for
+
 
 @pytest.fixture
 def model():
@@ -220,3 +222,15 @@ def test_a_calibration_for_something_else_is_refused(model, calibration):
         Explainer(model, calibration=calibration)
     with pytest.raises(ValueError, match="known as 'iresnet100'"):
         Explainer(model, calibration=PRESETS["arcface"])
+
+
+def test_what_was_found_of_a_network_ends_with_its_weights(model, chips, calibration):
+    calibrated, free = Explainer(model, calibration=calibration), Explainer(model, SIGNED)
+    calibrated(chips)
+    free(chips)
+    with torch.no_grad():
+        model.backbone[0].weight.mul_(3)
+    with pytest.raises(ValueError, match="the network 'toy'"):
+        calibrated(chips)
+    again = free(chips)
+    np.testing.assert_array_equal(again.maps, Explainer(model, SIGNED)(chips).maps)

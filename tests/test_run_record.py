@@ -86,6 +86,7 @@ def test_a_summary_that_cannot_be_written_leaves_the_old_one_and_the_rows(tmp_pa
 def die(folder):
     with RunRecord(folder, 2) as record:
         record.explained({"image": "done"})
+        os.open(folder / f".captum-plq-{os.getpid()}-0.tmp", os.O_CREAT)  # half a figure
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -101,6 +102,7 @@ def test_a_killed_run_leaves_its_rows_and_does_not_block(tmp_path):
         kept = tmp_path / "summary-2.jsonl"
         assert record.left_by_another == (kept if number == 2 else None)
         assert json.loads(kept.read_text()) == {"explained": {"image": "done"}}
+        assert {path.name for path in tmp_path.iterdir()} == {"summary.json", kept.name}
 
 
 def test_one_run_at_a_time(tmp_path):

@@ -314,7 +314,8 @@ class EmbeddingTap:
                 "treat rows one by one."
             )
         by_image = embeddings.unflatten(0, (images, per_image))
-        return by_image[:, 0], by_image[:, 1:]
+        stochastic = by_image[:, 1:]
+        return by_image[:, 0], stochastic if differentiable else stochastic.detach()
 
     def _run_in_turn(
         self,

@@ -34,6 +34,10 @@ Estimator = Literal["sampling", "balanced", "closed-form"]
 """How the mean pairwise distance of Eq. 1 is estimated."""
 
 
+_ROW_ELEMENTS_AT_A_TIME = 2**20
+"""Numbers of stochastic embeddings that distances are taken of at once: 4 MiB in float32."""
+
+
 class Assessment(NamedTuple):
     """What one forward of a network tells of a batch of images.
 
@@ -228,6 +232,13 @@ class SERFIQ(nn.Module):
 
     def _estimate(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
         """Q (B,) of stochastic embeddings (B, m, ...), and its standard error if wanted."""
+        if not stochastic.requires_grad:  # a few images at a time: copies on the way stay small
+            images = max(1, _ROW_ELEMENTS_AT_A_TIME // max(1, stochastic[0].numel()))
+            if images < len(stochastic):
+                parts = [self._estimate(x, standard_error) for x in stochastic.split(images)]
+                errors = [error for _, error in parts if error is not None]
+                quality = torch.cat([q for q, _ in parts])
+                return quality, torch.cat(errors) if errors else None
         estimate = quality_with_standard_error if standard_error else quality_from_embeddings
         found = estimate(
             stochastic.flatten(2),

@@ -15,6 +15,7 @@ from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
 from captum_plq.calibration_file import Calibration
 from captum_plq.conditions import weights_state
+from captum_plq.errors import refuse_images
 from captum_plq.explanation_result import Explanation
 from captum_plq.functional import (
     NodeWeights,
@@ -128,7 +129,9 @@ class Explainer:
 
         Raises:
             ValueError: if the network takes images of another size, or has other weights than
-                the calibration was measured with.
+                the calibration was measured with; as
+                :class:`~captum_plq.errors.UnusableImagesError`, for faces whose quality or map
+                tells nothing, also where ``attribute`` only warns.
         """
         self._heed_new_weights()
         gamma = self.gamma
@@ -136,10 +139,10 @@ class Explainer:
         attributions, quality, error = self.plq.attribute(
             pixels.float().to(self.device), return_quality=True, return_standard_error=True
         )
+        merged = merge_channels(attributions)
+        _refuse_uninformative(merged, quality)
         reference = None if self.calibration is None else self.calibration.reference
-        relative = None
-        if reference is not None:
-            relative = relative_pixel_quality(merge_channels(attributions), reference)
+        relative = None if reference is None else relative_pixel_quality(merged, reference)
         attributions = self._scaled(attributions, quality)
         scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
         return Explanation(
@@ -236,6 +239,21 @@ def calibration_that_holds(
     except ValueError:
         return None
     return found
+
+
+def _refuse_uninformative(merged: Tensor, quality: Tensor) -> None:
+    """Raises for faces whose gradients (n, H, W) or quality (n,) tell nothing."""
+    gradients = merged.flatten(1)
+    refuse_images(
+        ~gradients.isfinite().all(1) | (gradients.amax(1) == 0),
+        "The gradient of the quality is zero everywhere, or not finite, so there is no map",
+        "Does the network divide by 0, or has a step of it, such as rounding, no slope?",
+    )
+    refuse_images(
+        quality >= 1,
+        "Dropout does not move the embedding at all, so its quality tells nothing",
+        "Look at the image (is it blank?) and at the network's weights.",
+    )
 
 
 def _selector_name(spec: ModelSpec) -> int | str | None:

@@ -70,7 +70,9 @@ def check(call, given, path, poison, *, parts=False):
         result = call(**poisoned(given, path, poison))
     except ValueError as error:
         said = str(error).lower()
-        assert any(word in said for word in ("nan", "finite", "inf", "above", "from", "between")), said
+        assert any(word in said for word in ("nan", "finite", "inf", "above", "from", "between")), (
+            said
+        )
         return
     found = [x for x in numbers(result) if math.isfinite(x)]
     assert (len(found) < len(numbers(result))) if parts else not found, result

@@ -9,6 +9,7 @@ from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling, quality_map
 from captum_plq.calibration import PRESETS, calibrate
+from captum_plq.errors import UnusableImagesError
 from captum_plq.explanation import Explainer, Settings
 from captum_plq.faces import Face, align_face, sample_face
 from captum_plq.functional import merge_channels
@@ -151,6 +152,27 @@ def test_a_given_gamma_wins(model, chips):
 def test_images_of_another_size_are_refused(model, chips):
     with pytest.raises(ValueError, match=r"toy takes images of shape \(B, 3, 24, 24\)"):
         Explainer(model)(chips[:, :20])
+
+
+@pytest.mark.filterwarnings("ignore::captum_plq.errors.UninformativeWarning")
+@pytest.mark.parametrize("kind", ["no slope", "dead features"])
+def test_a_face_that_nothing_is_told_of_is_refused_by_name(model, chips, kind):
+    class Step(nn.Module):
+        def forward(self, x):
+            return x.round()
+
+    if kind == "no slope":
+        model.backbone.insert(0, Step())
+        places = (0, 1, 2)
+    else:
+        model.backbone[1] = nn.ReLU()
+        with torch.no_grad():
+            model.backbone[0].bias.fill_(-1e-3)
+            model.backbone[0].weight.abs_()
+        chips[1], places = 0, (1,)
+    with pytest.raises(UnusableImagesError) as raised:
+        Explainer(model)(chips)
+    assert raised.value.indices == places
 
 
 def test_the_records_json_holds_only_plain_values(model, chips):

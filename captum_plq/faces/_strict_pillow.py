@@ -49,8 +49,9 @@ def strict_pillow() -> Iterator[None]:
 
     Examples::
 
-        >>> with strict_pillow(), Image.open(path) as image:
-        ...     image.load()
+        >>> from PIL import Image
+        >>> with strict_pillow(), Image.open("photo.jpg") as image:
+        ...     pixels = image.convert("RGB")
     """
     global _users
     with _lock:

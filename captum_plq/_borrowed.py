@@ -59,7 +59,7 @@ def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
     }
     for module in copies.values():
         if isinstance(module, torch.jit.ScriptModule):
-            continue  # a program: it has no hooks
+            continue  # a program, in which hooks do not fire
         state = vars(module)
         children = state["_modules"]
         for name, child in children.items():
@@ -93,7 +93,9 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     found = {id(model): model}
     waiting = [model]
     while waiting:
-        for child in waiting.pop()._modules.values():
+        module = waiting.pop()
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        for child in module.children() if scripted else module._modules.values():
             if child is not None and id(child) not in found:
                 found[id(child)] = child
                 waiting.append(child)

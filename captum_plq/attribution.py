@@ -15,7 +15,6 @@ from captum_plq._choices import require_choice
 from captum_plq._state import (
     check_images,
     differentiable_copies,
-    eager,
 )
 from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.quality_model import QualityModel, borrowed_quality_model
@@ -190,7 +189,7 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
             by_feature=target is not None or self.directions is not None,
             standard_error=return_standard_error,
         )
-        with torch.inference_mode(False), eager():  # also for what a checkpoint computes anew
+        with torch.inference_mode(False):
             leaves = differentiable_copies(images)
             if self.directions is None:
                 gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)

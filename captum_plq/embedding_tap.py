@@ -398,7 +398,7 @@ def structure_of(model: nn.Module) -> int:
     """
     return hash(
         tuple(
-            (type(module), *module._modules, *map(_shape, module._parameters.values()))
+            (type(module), *module._modules.keys(), *map(_shape, module._parameters.values()))
             for module in modules_of(model)
         )
     )

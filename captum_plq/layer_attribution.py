@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_plq._borrowed import original_of
-from captum_plq._state import check_images, eager, outside_inference
+from captum_plq._state import check_images, outside_inference
 from captum_plq.attribution import Inputs, TargetScalar
 from captum_plq.embedding_layer import named_layer
 from captum_plq.functional import NodeWeights, QualityScaling
@@ -139,7 +139,7 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
             standard_error=return_standard_error,
         )
         serfiq = quality_model.serfiq
-        with torch.inference_mode(False), eager(), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             given = outside_inference((*images, *extras))
             name = self.quality_model.serfiq.prepare(*given)
             leaves = LayerLeaves(

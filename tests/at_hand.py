@@ -206,9 +206,14 @@ def checkpoint(shapes, prefix=""):
     """Weights of these names and shapes, which share their numbers so that the file is small."""
 
     def write(path):
-        drawn = torch.rand(
-            max(map(math.prod, shapes.values())), generator=torch.Generator().manual_seed(0)
-        ).mul(0.01).add(0.001).half()
+        drawn = (
+            torch.rand(
+                max(map(math.prod, shapes.values())), generator=torch.Generator().manual_seed(0)
+            )
+            .mul(0.01)
+            .add(0.001)
+            .half()
+        )
         counter = torch.tensor(1)
         state = {
             prefix + key: counter

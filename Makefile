@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/captum-plq demo -o demo-output
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

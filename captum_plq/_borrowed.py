@@ -4,46 +4,48 @@ PyTorch's hooks and the flags ``training`` and ``requires_grad`` act on every ca
 whatever thread it runs. So nothing here sets them on a caller's network: they are set on a copy of
 its tree of modules, made for one call as ``nn.DataParallel`` makes its replicas, that no other call
 knows. The copy's parameters and buffers are the caller's own memory; the copy is always in
-evaluation mode, runs eagerly, and carries whatever hooks the caller has set.
+evaluation mode and runs eagerly.
+
+The caller's hooks are the copy's too, and are called with the caller's modules; those that are
+methods of the network itself, or close over its ``self``, are bound to the copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType
-from typing import Any, TypeVar
+from types import FunctionType, MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
+
+from captum_plq._rebinding import Rebinder
 
 __all__ = [
     "borrowed",
     "hooked",
-    "modules_behind",
     "modules_of",
     "original_of",
+    "originals_that_run",
     "own_copy",
-    "rebound",
 ]
 
 _MARK = "_borrowed_by_captum_plq"
 _OWN = frozenset(vars(nn.Module()))
-_PLAIN = frozenset([bool, bytes, float, int, str, Tensor, type(None)])
-_HOLDERS = (FunctionType, MethodType, partial, list, tuple, dict)
-_DEPTH = 3
-"""How many holders of modules may lie within each other."""
-
-T = TypeVar("T")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_FUNCTIONS = (FunctionType, MethodType)
 
 
 def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
     """A copy of the network for one call, in evaluation mode.
 
-    Modules that a module holds in a list, tuple or dictionary, as a bound method, or in the closure
-    of a function, become those of the copy as well. Copies are made without their ``__init__``.
+    Modules that a module holds in a container, an object, a bound method or the closure of a
+    function become those of the copy as well. Copies are made without their ``__init__``.
 
     Args:
 
@@ -53,25 +55,38 @@ def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
     Returns:
         *nn.Module*: of the same class, with the same names.
     """
-    copies = {
-        id(module): module if isinstance(module, torch.jit.ScriptModule) else _copy(module)
-        for module in modules_of(model)
-    }
-    for module in copies.values():
-        if isinstance(module, torch.jit.ScriptModule):
+    copies = {id(module): _copy(module) for module in modules_of(model)}
+    waiting = list(copies.values())
+
+    def copy_of(module: nn.Module) -> nn.Module:
+        if id(module) not in copies:  # not a child of any: it keeps its mode
+            for inner in modules_of(module):
+                if id(inner) not in copies:
+                    copies[id(inner)] = _copy(inner, training=inner.training)
+                    waiting.append(copies[id(inner)])
+        return copies[id(module)]
+
+    rebind = Rebinder(copy_of)
+    while waiting:
+        copy = waiting.pop()
+        if isinstance(copy, torch.jit.ScriptModule):
             continue  # a program, in which hooks do not fire
-        state = vars(module)
+        state = vars(copy)
         children = state["_modules"]
         for name, child in children.items():
             if child is not None:
                 children[name] = copies[id(child)]
-        if type(module).__module__.startswith("torch.nn.") and "forward" not in state:
-            continue  # PyTorch's own modules hold no others but as children
+        pytorch = type(copy).__module__.startswith("torch.nn.") and "forward" not in state
         for name, value in state.items():
-            if type(value) not in _PLAIN and name not in _OWN:
-                new = _rebound(value, copies, _DEPTH)
-                if new is not None:
-                    state[name] = new
+            # PyTorch's own modules hold no others but as children, and in functions given to them
+            if name not in _OWN and name != _MARK and (not pytorch or type(value) in _FUNCTIONS):
+                state[name] = rebind(value)
+        for name in _HOOKS:
+            if state[name]:
+                _own_hooks(copy)
+                hooks = state[name]
+                for key, hook in hooks.items():
+                    hooks[key] = _hook_on_copy(hook, original_of(copy), copies, rebind)
     if frozen:
         _freeze(copies.values())
     return copies[id(model)]
@@ -123,12 +138,7 @@ def hooked(
     Returns:
         *RemovableHandle*: to take it off again.
     """
-    loan: _Loan = vars(module)[_MARK]
-    if not loan.has_own_hooks:  # until now they were kept in the original's dictionaries
-        for name, value in vars(module).items():
-            if "_hooks" in name and isinstance(value, dict):
-                vars(module)[name] = value.copy()
-        loan.has_own_hooks = True
+    loan = _own_hooks(module)
     if in_turn and loan.in_turn is not None:
         loan.in_turn.remove()
     register = module.register_forward_pre_hook if pre else module.register_forward_hook
@@ -138,37 +148,38 @@ def hooked(
     return handle
 
 
-def rebound(value: T, copies: Mapping[int, nn.Module], depth: int = _DEPTH) -> T:
-    """The value with modules replaced by their copies; itself where it holds none.
+@contextmanager
+def originals_that_run(
+    model: nn.Module, complain: Callable[[str], Exception]
+) -> Iterator[list[str]]:
+    """Notes which modules run in this thread themselves, in the place of their copies.
 
     Args:
 
-        value (object): A module, a bound method, a function, a ``partial``, a list, tuple or
-            dictionary, or anything else, which is returned as it is.
-        copies (Mapping[int, nn.Module]): By the ``id`` of the module.
-        depth (int): How many of these may lie within each other.
+        model (nn.Module): The network that copies are made of.
+        complain (Callable): Makes an exception of a module's name.
+
+    Yields:
+        *list[str]*: their names so far.
+
+    Raises:
+        Exception: what ``complain`` makes, before a module in training mode runs.
     """
-    new = _rebound(value, copies, depth)
-    return value if new is None else new
+    names = {
+        id(module): name
+        for name, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    }
+    thread, ran = threading.get_ident(), list[str]()
 
+    def look(module: nn.Module, _: object) -> None:
+        if id(module) in names and threading.get_ident() == thread and _MARK not in vars(module):
+            if module.training:
+                raise complain(names[id(module)])
+            ran.append(names[id(module)])
 
-def modules_behind(function: object, depth: int = _DEPTH) -> list[nn.Module]:
-    """The modules that a callable is bound to, closes over, or names as globals.
-
-    Args:
-
-        function (object): Of the kinds that :func:`rebound` knows.
-        depth (int): How many of these may lie within each other.
-
-    Returns:
-        *list[nn.Module]*: each once, those found first in front.
-    """
-    if isinstance(function, nn.Module):
-        return [function]
-    found = [
-        module for part in _parts(function) if depth for module in modules_behind(part, depth - 1)
-    ]
-    return list(dict.fromkeys(found))
+    with register_module_forward_pre_hook(look):
+        yield ran
 
 
 @dataclass
@@ -204,8 +215,10 @@ class _Eager(nn.Module):
             return getattr(super().__getattr__("_orig_mod"), name)
 
 
-def _copy(module: nn.Module) -> nn.Module:
+def _copy(module: nn.Module, *, training: bool = False) -> nn.Module:
     """The module alone: its children are still the original's."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
     kind = type(module)
     copy: nn.Module
     if kind.__name__ == "OptimizedModule":
@@ -215,12 +228,44 @@ def _copy(module: nn.Module) -> nn.Module:
         copy, state = object.__new__(kind), vars(module).copy()
     if state["_modules"]:
         state["_modules"] = state["_modules"].copy()
-    state["training"] = False
+    state["training"] = training
     state[_MARK] = _Loan(module)
     if state.get("_compiled_call_impl") is not None:  # of module.compile()
         state["_compiled_call_impl"] = None
     object.__setattr__(copy, "__dict__", state)
+    for base in kind.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(module, slot):
+                object.__setattr__(copy, slot, getattr(module, slot))
     return copy
+
+
+def _own_hooks(module: nn.Module) -> _Loan:
+    """Gives a module of a copy hooks of its own; until then they are the original's."""
+    loan: _Loan = vars(module)[_MARK]
+    if not loan.has_own_hooks:
+        for name, value in vars(module).items():
+            if "_hooks" in name and isinstance(value, dict):
+                vars(module)[name] = value.copy()
+        loan.has_own_hooks = True
+    return loan
+
+
+def _hook_on_copy(
+    hook: Callable[..., Any], original: nn.Module, copies: dict[int, nn.Module], rebind: Rebinder
+) -> Callable[..., Any]:
+    """A caller's hook: of the network itself on the copy, any other on the caller's module."""
+    own = isinstance(hook, MethodType) and id(hook.__self__) in copies
+    closes = isinstance(hook, FunctionType) and "self" in hook.__code__.co_freevars
+    if own or closes:
+        bound: Callable[..., Any] = rebind(hook)
+        return bound
+
+    def call(_: nn.Module, *args: Any) -> Any:
+        return hook(original, *args)
+
+    return call
 
 
 def _freeze(modules: Iterable[nn.Module]) -> None:
@@ -237,105 +282,3 @@ def _freeze(modules: Iterable[nn.Module]) -> None:
             if id(parameter) not in frozen:
                 frozen[id(parameter)] = parameter.detach()  # a tensor: cheaper than a Parameter
             module._parameters[name] = frozen[id(parameter)]  # type: ignore[assignment]
-
-
-def _parts(value: object) -> list[object]:
-    """What lies directly within a value of the kinds that can be rebound."""
-    if isinstance(value, MethodType):
-        inside = value.__self__
-        own = [] if isinstance(inside, (nn.Module, type)) else list(vars_of(inside).values())
-        return [inside, *own]
-    if isinstance(value, partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, FunctionType):
-        cells = [c.cell_contents for c in value.__closure__ or () if _is_filled(c)]
-        named = [value.__globals__[n] for n in _global_names(value.__code__, value.__globals__)]
-        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *named]
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return list(value.values()) if isinstance(value, dict) else []
-
-
-def _rebound(value: object, copies: Mapping[int, nn.Module], depth: int) -> Any:
-    """As :func:`rebound`; ``None`` where nothing is to be replaced."""
-    if type(value) in _PLAIN:
-        return None
-    if isinstance(value, nn.Module):
-        return copies.get(id(value))
-    if depth == 0 or not isinstance(value, _HOLDERS):
-        return None
-
-    def anew(part: object) -> Any:
-        return _rebound(part, copies, depth - 1)
-
-    if isinstance(value, (list, tuple, dict)):
-        return _rebound_container(value, anew)
-    if not any(anew(part) is not None for part in _parts(value)):
-        return None
-
-    def put(part: Any) -> Any:
-        new = anew(part)
-        return part if new is None else new
-
-    if isinstance(value, MethodType):
-        return MethodType(value.__func__, _owner(value.__self__, put))
-    if isinstance(value, partial):
-        keywords = {k: put(v) for k, v in value.keywords.items()}
-        return partial(put(value.func), *map(put, value.args), **keywords)
-    assert isinstance(value, FunctionType)
-    cells = tuple(
-        CellType(put(c.cell_contents)) if _is_filled(c) else c for c in value.__closure__ or ()
-    )
-    names = _global_names(value.__code__, value.__globals__)
-    replaced = {n: new for n in names if (new := anew(value.__globals__[n])) is not None}
-    known = {**value.__globals__, **replaced} if replaced else value.__globals__
-    defaults = None if value.__defaults__ is None else tuple(map(put, value.__defaults__))
-    function = FunctionType(value.__code__, known, value.__name__, defaults, cells or None)
-    if value.__kwdefaults__:
-        function.__kwdefaults__ = {k: put(v) for k, v in value.__kwdefaults__.items()}
-    return function
-
-
-def _rebound_container(value: Any, anew: Any) -> Any:
-    """A plain list, tuple or dictionary with what is in it replaced; others are left alone."""
-    kind = type(value)
-    if kind not in (list, tuple, dict):
-        return None
-    items = value.items() if kind is dict else enumerate(value)
-    new = {key: part for key, old in items if (part := anew(old)) is not None}
-    if not new:
-        return None
-    if kind is dict:
-        return {**value, **new}
-    return kind(new.get(i, old) for i, old in enumerate(value))
-
-
-def _owner(owner: Any, put: Any) -> Any:
-    """What a method is bound to: a module's copy, or a copy of any other object around it."""
-    if isinstance(owner, nn.Module):
-        return put(owner)
-    copy = object.__new__(type(owner))
-    copy.__dict__.update({name: put(part) for name, part in vars(owner).items()})
-    return copy
-
-
-def vars_of(value: object) -> dict[str, object]:
-    """The attributes of an object that has a dictionary of them."""
-    return getattr(value, "__dict__", {})
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - raises where the variable is not yet set
-    except ValueError:
-        return False
-    return True
-
-
-def _global_names(code: CodeType, known: Mapping[str, object]) -> list[str]:
-    """Globals that a function, or one defined inside it, refers to and that can be rebound."""
-    names = [n for n in code.co_names if isinstance(known.get(n), (nn.Module, partial, MethodType))]
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names += _global_names(constant, known)
-    return names

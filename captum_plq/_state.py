@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from captum_plq._borrowed import borrowed
+from captum_plq._borrowed import borrowed, original_of
 from captum_plq.errors import refuse_images
 
 __all__ = [
@@ -156,7 +156,7 @@ def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
 def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[nn.Module]:
     """Lends a copy of a model to be tried out, unnoticed by random state, compiler or tracer."""
     with torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
-        yield borrowed(model)
+        yield borrowed(original_of(model))
 
 
 @never_compiled

@@ -78,6 +78,29 @@ class ClosedForm:
             for a, b in zip(now, self._values, strict=True)
         )
 
+    def agrees(self, embedding: Tensor, output: Tensor) -> bool:
+        """Whether the folded tail still gives the embeddings that the network itself gives.
+
+        It does not if something changed that is no tensor: a method, a hook, an ``eps``.
+
+        Args:
+
+            embedding (Tensor): (B, ...), clean.
+            output (Tensor): (B, ...), the embedding layer's output.
+        """
+        with torch.no_grad():
+            e, mean = embedding.flatten(1), self._mean(output)
+            usable = torch.isfinite(e).all(1) & (e != 0).any(1)
+            apart = F.normalize(mean, dim=1) - F.normalize(e.to(mean.dtype), dim=1)
+            tolerance = 3e-2 if embedding.dtype.itemsize < 4 else 1e-3
+            return not bool((apart[usable].abs() > tolerance).any())
+
+    def _mean(self, output: Tensor) -> Tensor:
+        _, tail, shift = self._folded
+        with torch.autocast(output.device.type, enabled=False):
+            mean = output.flatten(1).to(shift.dtype)
+            return mean * tail + shift if tail.ndim == 1 else torch.addmm(shift, mean, tail.T)
+
     def distance(self, features: Tensor, output: Tensor) -> Tensor:
         """Expected pairwise distance of the unit-length stochastic embeddings.
 
@@ -89,11 +112,10 @@ class ClosedForm:
         Returns:
             *Tensor*: (B,), differentiable with respect to ``features`` and ``output``.
         """
-        noise, tail, shift = self._folded
-        with torch.autocast(features.device.type, enabled=False):
-            mean = output.flatten(1).to(shift.dtype)
-            mean = mean * tail + shift if tail.ndim == 1 else torch.addmm(shift, mean, tail.T)
-        return expected_pairwise_distance(features.flatten(1), mean, noise, self._dropout)
+        mean = self._mean(output)
+        return expected_pairwise_distance(
+            features.flatten(1), mean, self._folded.noise, self._dropout
+        )
 
     def _check(
         self, head: AffineHead, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]

@@ -116,6 +116,7 @@ def find_embedding_layer(
             + (f"{_LATER.format(_listed(later))} " if later else "")
             + f"Linear layers that ran last: {_listed(used)}."
         ) from error
+    _refuse_functional_layers(model, last.layer, executions, inputs, selector)
     return last.name
 
 
@@ -173,6 +174,40 @@ def check_embedding_layer(
     if bypassed:
         raise EmbeddingLayerError(
             f"Another path leads around {shown} to the embedding (a skip connection or a gate)."
+        )
+
+
+def _refuse_functional_layers(
+    model: nn.Module,
+    layer: nn.Module,
+    executions: Sequence[Execution],
+    inputs: Sequence[object],
+    selector: OutputSelector,
+) -> None:
+    """Raises if a matrix is applied behind the layer by something that is no linear module."""
+    seen = {id(p) for x in executions for p in x.layer.parameters()}
+    matrices = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.ndim > 1 and id(p) not in seen
+    }
+    if not matrices:
+        return
+
+    def cut(_: nn.Module, __: object, output: Any) -> Any:
+        return output.detach().requires_grad_()
+
+    with hooked(layer, cut):
+        embedding = embed(model, inputs, selector)
+        slopes = torch.autograd.grad(
+            embedding.sum(), list(matrices.values()), allow_unused=True, retain_graph=False
+        )
+    behind = [name for name, slope in zip(matrices, slopes, strict=True) if slope is not None]
+    if behind:
+        raise EmbeddingLayerError(
+            f"Behind the last linear layer that ran as a module, the model applies {behind[-1]!r} "
+            "by a functional call (F.linear, attention), before which no dropout can be put. Make "
+            "that a module, or name the module before which to drop out, embedding_layer=."
         )
 
 

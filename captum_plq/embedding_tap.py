@@ -21,7 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_plq._borrowed import borrowed, hooked, modules_of, original_of, own_copy
+from captum_plq._borrowed import (
+    borrowed,
+    hooked,
+    modules_of,
+    original_of,
+    originals_that_run,
+    own_copy,
+)
 from captum_plq._state import (
     differentiable_copies,
     eager,
@@ -55,6 +62,8 @@ class _Found(NamedTuple):
     structure: int
     layer: str
     takes_more_rows: bool
+    hooks: tuple[int, ...]
+    """Of the caller's, on the layer: they decide whether it can be run anew."""
 
 
 class EmbeddingTap:
@@ -192,7 +201,11 @@ class EmbeddingTap:
     def _locate(self, model: nn.Module, inputs: Sequence[object]) -> _Found:
         structure = self._key(model)
         found = self._found
-        if found is None or found.structure != structure:
+        if (
+            found is None
+            or found.structure != structure
+            or found.hooks != _hooks_on(original_of(model).get_submodule(found.layer))
+        ):
             if any(is_lazy(x) for x in (*model.parameters(), *model.buffers())):
                 _make_lazy_parameters(original_of(model), inputs)
                 structure = self._key(model)
@@ -201,16 +214,61 @@ class EmbeddingTap:
                     "The model's parameters were made in inference mode, where autograd cannot "
                     "use them: build or load the model outside torch.inference_mode()."
                 )
-            with undisturbed(model, inputs) as network, torch.enable_grad():
-                found = self._explore(network, structure, inputs)
-            self._found = found
+            original = original_of(model)
+            with (
+                undisturbed(model, inputs) as network,
+                torch.enable_grad(),
+                originals_that_run(original, _hidden) as ran,
+            ):
+                example, embedding = self._example(network, inputs)
+                try:
+                    name, takes_more_rows = self._explore(network, example, embedding)
+                except EmbeddingLayerError as error:
+                    if ran:
+                        raise _hidden(ran[-1]) from error
+                    raise
+                self._refuse_hidden_tail(network, name, example, ran)
+            self._compare(original, example, embedding)
+            hooks = _hooks_on(original.get_submodule(name))
+            found = self._found = _Found(structure, name, takes_more_rows, hooks)
         return found
 
     def _key(self, model: nn.Module) -> int:
         return hash((structure_of(model), chosen_layer(model, self.layer)))
 
-    def _explore(self, network: nn.Module, structure: int, inputs: Sequence[object]) -> _Found:
-        example, embedding = self._example(network, inputs)
+    def _refuse_hidden_tail(
+        self, network: nn.Module, name: str, example: Sequence[object], ran: list[str]
+    ) -> None:
+        """Raises if a module that is run in the place of its copy runs behind the layer.
+
+        In front of the layer, or within it, it does no harm.
+        """
+        if not ran:
+            return
+        ran.clear()
+        until: list[int] = []
+        with hooked(named_layer(network, name), lambda *_: until.append(len(ran))):
+            embed(network, example, self.output)
+        if ran[until[-1] :]:
+            raise _hidden(ran[-1])
+
+    def _compare(self, model: nn.Module, example: Sequence[object], embedding: Tensor) -> None:
+        """Checks that the network gives what its copy gave, if it can be run without a trace."""
+        if any(module.training for module in modules_of(model)):
+            return
+        with undisturbed(model, example), torch.no_grad():
+            same = close_rows(embed(model, example, self.output), embedding)
+        if not same:
+            raise EmbeddingLayerError(
+                "The network gives another embedding than a copy of its modules: a hook or a "
+                "function of its own writes to, or reads from, an object that cannot be seen in "
+                "its attributes. Keep such state in attributes of its modules."
+            )
+
+    def _explore(
+        self, network: nn.Module, example: Sequence[object], embedding: Tensor
+    ) -> tuple[str, bool]:
+        """The layer's name, and whether what follows takes more rows than images."""
         refuse_not_finite(embedding)
         name = chosen_layer(network, self.layer)
         if name is None:
@@ -231,8 +289,8 @@ class EmbeddingTap:
                 f"{error}",
                 stacklevel=6,
             )
-            return _Found(structure, name, takes_more_rows=False)
-        return _Found(structure, name, takes_more_rows=True)
+            return name, False
+        return name, True
 
     def _example(
         self, network: nn.Module, inputs: Sequence[object]
@@ -314,8 +372,7 @@ class EmbeddingTap:
                 "treat rows one by one."
             )
         by_image = embeddings.unflatten(0, (images, per_image))
-        stochastic = by_image[:, 1:]
-        return by_image[:, 0], stochastic if differentiable else stochastic.detach()
+        return by_image[:, 0], by_image[:, 1:]
 
     def _run_in_turn(
         self,
@@ -394,13 +451,31 @@ def _one_each(inputs: Sequence[object], embedding: Tensor) -> bool:
 def structure_of(model: nn.Module) -> int:
     """A number that changes when modules of a network are put in, taken out or made anew.
 
-    Not when weights change, nor when a network is loaded again.
+    Or given another ``forward``; not when weights change.
     """
     return hash(
         tuple(
-            (type(module), *module._modules.keys(), *map(_shape, module._parameters.values()))
-            for module in modules_of(model)
+            (
+                type(module),
+                id(vars(module).get("forward")),
+                *module._modules.keys(),
+                *map(_shape, module._parameters.values()),
+            )
+            for module in modules_of(original_of(model))
         )
+    )
+
+
+def _hooks_on(layer: nn.Module) -> tuple[int, ...]:
+    return tuple(map(id, (*layer._forward_hooks.values(), *layer._forward_pre_hooks.values())))
+
+
+def _hidden(module: str) -> EmbeddingLayerError:
+    return EmbeddingLayerError(
+        f"The module {module!r} is run by something that does not show in the attributes of the "
+        "network's modules (a weak reference, a registry, a function elsewhere), so dropout cannot "
+        "be put before a layer without touching other users of the network. Hold the module in an "
+        "attribute, a list or a dictionary of the module that runs it."
     )
 
 

@@ -47,7 +47,8 @@ class PixelScaleWarning(UserWarning):
 def places(indices: Sequence[int], count: int) -> str:
     """Where some images stand in a batch, in brackets; nothing for a batch of one."""
     shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
-    return "" if count == 1 else f" (images {shown} of a batch of {count}, counted from 0)"
+    word = "image" if len(indices) == 1 else "images"
+    return "" if count == 1 else f" ({word} {shown} of a batch of {count}, counted from 0)"
 
 
 def refuse_images(bad: Tensor, problem: str, advice: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from captum_plq._borrowed import modules_behind, rebound
+from captum_plq._rebinding import Rebinder, modules_behind
 
 __all__ = ["ForwardFunction", "as_module"]
 
@@ -34,7 +34,8 @@ class ForwardFunction(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> ForwardFunction:
         networks = [copy.deepcopy(network, memo) for network in self.networks]
         copies = {id(a): b for a, b in zip(self.networks, networks, strict=True)}
-        return ForwardFunction(rebound(self.function, copies), networks)
+        rebind = Rebinder(lambda network: copies.get(id(network)))
+        return ForwardFunction(rebind(self.function), networks)
 
 
 def as_module(forward_func: object) -> nn.Module:

@@ -196,11 +196,18 @@ class SERFIQ(nn.Module):
         """
         self._warn_of_pixels(inputs)
         closed_form = self._usable_closed_form(inputs)
+        if closed_form is not None:
+            clean, features, output = self.tap.features(self.model, inputs)
+            if not closed_form.agrees(clean, output):
+                self._closed_form.form = None
+                closed_form = self._usable_closed_form(inputs)
         if closed_form is None:
             clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
-            quality, error = self._estimate(stochastic, standard_error)
+            if differentiable:
+                quality, error = self._estimate(stochastic, standard_error)
+            else:
+                quality, error = self._estimate_in_parts(stochastic.detach(), standard_error)
         else:
-            clean, features, output = self.tap.features(self.model, inputs)
             if not differentiable:
                 features, output = features.detach(), output.detach()
             distance = closed_form.distance(features, output)
@@ -230,15 +237,17 @@ class SERFIQ(nn.Module):
         """Why there is no closed form on this network; ``None``: there is, or it was not tried."""
         return self._closed_form.reason
 
+    def _estimate_in_parts(
+        self, stochastic: Tensor, standard_error: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`_estimate`, a few images at a time: copies on the way stay small."""
+        images = max(1, _ROW_ELEMENTS_AT_A_TIME // max(1, stochastic[0].numel()))
+        parts = [self._estimate(x, standard_error) for x in stochastic.split(images)]
+        errors = [error for _, error in parts if error is not None]
+        return torch.cat([q for q, _ in parts]), torch.cat(errors) if errors else None
+
     def _estimate(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
         """Q (B,) of stochastic embeddings (B, m, ...), and its standard error if wanted."""
-        if not stochastic.requires_grad:  # a few images at a time: copies on the way stay small
-            images = max(1, _ROW_ELEMENTS_AT_A_TIME // max(1, stochastic[0].numel()))
-            if images < len(stochastic):
-                parts = [self._estimate(x, standard_error) for x in stochastic.split(images)]
-                errors = [error for _, error in parts if error is not None]
-                quality = torch.cat([q for q, _ in parts])
-                return quality, torch.cat(errors) if errors else None
         estimate = quality_with_standard_error if standard_error else quality_from_embeddings
         found = estimate(
             stochastic.flatten(2),

@@ -93,7 +93,7 @@ def test_an_image_whose_features_are_all_zero_is_told(images):
     with torch.no_grad():
         net.conv.bias.fill_(-0.1)
     images[1] = 0
-    with pytest.warns(UninformativeWarning, match="images 1 of a batch of 4"):
+    with pytest.warns(UninformativeWarning, match="image 1 of a batch of 4"):
         quality = SERFIQ(net)(images)
     assert quality[1] == 1
 

@@ -154,7 +154,7 @@ def _draw(
                 f"{p.min():g} to {p.max():g}, as attributions do."
             )
     panels[0].imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-    panels[0].set_title(title, fontsize=10)
+    panels[0].set_title(title, fontsize=10, parse_math=False)  # a name may hold a $
     for axis, p in zip(panels[1:], maps, strict=True):
         axis.imshow(p, cmap="RdYlGn", vmin=0.0, vmax=1.0, interpolation="nearest")
     for axis in panels:
@@ -169,4 +169,4 @@ def _colour_bar(figure: Any, axes: Any) -> None:
 
 def _caption(figure: Any, text: str) -> None:
     if text:
-        figure.supxlabel(text, fontsize=7)
+        figure.supxlabel(text, fontsize=7).set_parse_math(False)

@@ -40,6 +40,11 @@ def test_figure_has_title_caption_and_colour_bar():
     assert bar.get_ylim() == (0.0, 1.0)
 
 
+def test_a_name_may_hold_what_would_be_mathematics(tmp_path):
+    figure, _ = plot_quality_map(IMAGE, DIM, title="a$_{x$", caption="my$net_{$")
+    figure.savefig(tmp_path / "map.png")
+
+
 def test_draws_into_given_axes():
     mine = Figure()
     axes = mine.subplots(1, 2)

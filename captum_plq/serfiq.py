@@ -168,7 +168,6 @@ class SERFIQ(nn.Module):
         Returns:
             *Tensor*: (B,), in (0, 1].
         """
-        check_images(inputs[:1])
         return self.assess(*inputs, differentiable=True).quality
 
     def assess(
@@ -194,6 +193,7 @@ class SERFIQ(nn.Module):
 
             >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
+        check_images(inputs[:1])
         self._warn_of_pixels(inputs)
         closed_form = self._usable_closed_form(inputs)
         if closed_form is not None:

@@ -48,7 +48,8 @@ class Conditions:
 
     def __post_init__(self) -> None:
         require_field_types(self)
-        if self.passes < 2 or not 0 < self.dropout < 1 or not (self.directions or 1) > 0:
+        directions = 1 if self.directions is None else self.directions
+        if self.passes < 2 or not 0 < self.dropout < 1 or directions < 1:
             raise ValueError(
                 f"there are no {self.passes} passes at dropout {self.dropout:g} along "
                 f"{self.directions} directions"

@@ -142,6 +142,7 @@ def rewritten(calibration, path, *, header=None, **arrays):
         ({"conditions": {"speed": 3}}, {}, "speed"),
         ({"conditions": {"average": "\0"}}, {}, "average must be 'paper' or 'pairs'"),
         ({"conditions": {"passes": 1}}, {}, "1 passes"),
+        ({"conditions": {"directions": 0}}, {}, "0 directions"),
         ({"conditions": 7}, {}, "conditions"),
         ({"input_size": [8, 6]}, {}, "not 8×6 pixels"),
         ({"input_size": 6}, {}, "input_size"),

@@ -24,8 +24,10 @@ __all__ = [
     "never_compiled",
     "outside_inference",
     "undisturbed",
+    "unnoticed",
     "untouched_rng",
     "untraced",
+    "weights_state",
 ]
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -153,10 +155,33 @@ def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[nn.Module]:
-    """Lends a copy of a model to be tried out, unnoticed by random state, compiler or tracer."""
+def unnoticed(inputs: Sequence[object]) -> Iterator[None]:
+    """Lets a model be tried out unnoticed by random state, compiler or tracer."""
     with torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
+        yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[nn.Module]:
+    """Lends a copy of a model to be tried out, :func:`unnoticed`."""
+    with unnoticed(inputs):
         yield borrowed(original_of(model))
+
+
+def weights_state(model: nn.Module) -> object:
+    """What tells, at once, whether a network may have other weights than before.
+
+    Args:
+
+        model (nn.Module): The network.
+
+    Returns:
+        *object*: equal as long as the parameters are the same, and not changed but through
+        ``.data``.
+    """
+    return tuple(
+        (p.data_ptr(), None if p.is_inference() else p._version) for p in model.parameters()
+    )
 
 
 @never_compiled

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_plq.regular import open_checked
+
 __all__ = ["LARGEST_HEADER", "LARGEST_MAP", "read_archive"]
 
 LARGEST_HEADER = 2**16
@@ -72,16 +74,15 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float
 
 def _bytes_of(path: Path) -> bytes:
     """The whole file, if it is a regular one and not too large."""
-    if not path.is_file():  # looked at before it is opened, as opening alone acts on some devices
-        raise ValueError("it is no regular file")
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
+
+    def check(status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
         if status.st_size > _LARGEST_FILE:
             raise ValueError(f"it is longer than {_LARGEST_FILE:,} bytes")
-        return file.read(status.st_size)
+
+    with open_checked(path, check) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

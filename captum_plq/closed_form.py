@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from captum_plq.affine_head import AffineHead, NotAffineError, find_affine_head
 from captum_plq.dropout_masks import DropoutMasks
-from captum_plq.embedding_tap import EmbeddingTap, first_images
+from captum_plq.embedding_tap import EmbeddingTap
 from captum_plq.expected_distance import NoiseMap, expected_pairwise_distance, noise_map
+from captum_plq.exploration import first_images
 from captum_plq.functional import mean_pairwise_distance
 
 __all__ = ["ClosedForm"]

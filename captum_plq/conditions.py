@@ -13,7 +13,7 @@ from captum_plq.attribution import PixelQualityAttribution, TargetScalar
 from captum_plq.functional import NodeWeights, PairAverage
 from captum_plq.models import FaceModel
 
-__all__ = ["Conditions", "network_digest", "weights_state"]
+__all__ = ["Conditions", "network_digest"]
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,3 @@ def network_digest(model: nn.Module) -> str:
         fed = (s.input_size, s.mean, s.std, s.channel_order, s.alignment, s.embedding_layer)
         digest.update(repr(fed).encode())
     return digest.hexdigest()[:16]
-
-
-def weights_state(model: nn.Module) -> object:
-    """What tells, at once, whether a network may have other weights than before.
-
-    Args:
-
-        model (nn.Module): The network.
-
-    Returns:
-        *object*: equal as long as the parameters are the same, and not changed but through
-        ``.data``.
-    """
-    return tuple(
-        (p.data_ptr(), None if p.is_inference() else p._version) for p in model.parameters()
-    )

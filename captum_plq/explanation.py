@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_plq._device import device_name, usable_device
+from captum_plq._state import weights_state
 from captum_plq._versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar, scaling_factor
 from captum_plq.calibration_file import Calibration
-from captum_plq.conditions import weights_state
 from captum_plq.errors import refuse_images
 from captum_plq.explanation_result import Explanation
 from captum_plq.functional import (

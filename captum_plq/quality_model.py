@@ -121,10 +121,10 @@ class QualityModel(nn.Module):
                 the number of images is no multiple of the number of nodes.
         """
         inputs = (images, *additional_inputs)
-        check_images(inputs[:1])
         if node is None:
             built = self.build(inputs)
             return built.scale * _dot(built.direction, built.embedding)
+        check_images(inputs[:1])
         embedding = self._embedding(self.serfiq.tap.embed(self.serfiq.model, inputs))
         nodes = torch.atleast_2d(node).flatten(1)  # Captum's Lime unpacks a bare (1, d) tensor
         features = embedding.flatten(1).shape[1]
@@ -146,7 +146,6 @@ class QualityModel(nn.Module):
         Returns:
             *Tensor*: (B, d), detached.
         """
-        check_images(inputs[:1])
         built = self.build(inputs)
         return built.scale.unsqueeze(1) * built.direction.flatten(1)
 

@@ -11,14 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._choices import require_choice
-from captum_plq._state import check_images, never_compiled, outside_inference, untraced
+from captum_plq._state import (
+    check_images,
+    never_compiled,
+    outside_inference,
+    untraced,
+    weights_state,
+)
 from captum_plq.affine_head import NotAffineError
 from captum_plq.balanced_masks import BalancedMasks
 from captum_plq.closed_form import ClosedForm
 from captum_plq.dropout_masks import DropoutMasks
 from captum_plq.embedding_layer import OutputSelector
-from captum_plq.embedding_tap import EmbeddingTap, structure_of
+from captum_plq.embedding_tap import EmbeddingTap
 from captum_plq.errors import PixelScaleWarning
+from captum_plq.exploration import structure_of
 from captum_plq.forward_function import as_module
 from captum_plq.functional import (
     PairAverage,
@@ -335,7 +342,7 @@ class _ClosedFormKept:
 
 def _state_of(model: nn.Module) -> object:
     """Changes when modules or weights do, as far as versions tell."""
-    return structure_of(model), tuple((p.data_ptr(), p._version) for p in model.parameters())
+    return structure_of(model), weights_state(model)
 
 
 def _is_scripted(model: nn.Module) -> bool:

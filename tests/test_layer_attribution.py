@@ -301,7 +301,6 @@ def test_the_backward_ends_at_the_layer(images):
 
     net = small_face_net()
     plq = SERFIQ(Guarded(net), embedding_layer="net.fc")
-    plq.tap._located = "net.fc"  # finding it differentiates
     LayerPixelQuality(plq, net.trunk[0]).attribute(images)
     with pytest.raises(RuntimeError, match="differentiated"):
         PixelQualityAttribution(plq).attribute(images)

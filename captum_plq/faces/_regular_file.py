@@ -6,6 +6,7 @@ import os
 import stat
 
 from captum_plq.faces._checks import ImageError
+from captum_plq.regular import open_checked
 
 __all__ = ["read_regular_file"]
 
@@ -33,12 +34,7 @@ def read_regular_file(name: str, max_bytes: int) -> bytes:
         ImageError: if it is missing, empty, longer, unreadable, or no regular file.
     """
     try:
-        # Looked at before it is opened, as opening alone acts on pipes and some devices, and
-        # again when it is open, as the name may stand for something else by then.
-        _require_regular(name, os.stat(name), max_bytes)
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(name, flags), "rb") as file:
-            _require_regular(name, os.fstat(file.fileno()), max_bytes)
+        with open_checked(name, lambda status: _require_regular(name, status, max_bytes)) as file:
             data = file.read(max_bytes + 1)
     except ImageError:
         raise

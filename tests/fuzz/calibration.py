@@ -6,6 +6,7 @@ import io
 import json
 import math
 import struct
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -106,9 +107,9 @@ class CalibrationFiles(FileTarget):
             if rng.random() < 0.15:
                 header.pop(key, None)
             elif isinstance(header.get(key), dict) and header[key] and rng.random() < 0.6:
-                header[key][rng.choice(tuple(header[key]))] = rng.choice(_VALUES)
+                header[key][rng.choice(tuple(header[key]))] = deepcopy(rng.choice(_VALUES))
             else:
-                header[key] = rng.choice(_VALUES)
+                header[key] = deepcopy(rng.choice(_VALUES))  # a dictionary may be changed next
         text = json.dumps(header)
         if rng.random() < 0.05:
             text = "[" * 100_000 + text

@@ -30,6 +30,7 @@ lint: $(READY)
 	$(BIN)/ruff check captum_plq benchmarks tests
 	$(BIN)/ruff format --check captum_plq benchmarks tests
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -22,7 +22,6 @@ from benchmarks.maps import RANDOM_WEIGHTS, MapMethod
 from benchmarks.methods import METHODS as ATTRIBUTIONS
 from benchmarks.study import Row
 from benchmarks.study_context import StudyContext
-from captum_plq.embedding_output import select_embedding
 from captum_plq.metrics import (
     GaussianNoise,
     RemovedSquare,
@@ -32,6 +31,7 @@ from captum_plq.metrics import (
     sensitivity_max,
 )
 from captum_plq.metrics.captum_own import Perturbation
+from captum_plq.network.output import select_embedding
 
 __all__ = ["METRICS", "PERTURBATIONS", "SIGNED", "CaptumMetrics", "Signed"]
 

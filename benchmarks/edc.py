@@ -18,7 +18,7 @@ from benchmarks.discard_areas import discarded
 from benchmarks.faces import face_batches, unit_length
 from benchmarks.verification import Pair, read_pairs
 from captum_plq import SERFIQ
-from captum_plq.conditions import network_digest
+from captum_plq.calibration.settings import network_digest
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.metrics import threshold_at_fmr
 from captum_plq.models import FaceModel

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from benchmarks.conditions import Conditions, conditions_set, current_conditions
 from benchmarks.faces import FaceSet
 from captum_plq import SERFIQ
-from captum_plq.affine_head import find_affine_head
 from captum_plq.models import FaceModel
-from captum_plq.serfiq import Estimator
+from captum_plq.network.tail import find_affine_head
+from captum_plq.quality.serfiq import Estimator
 
 __all__ = ["EstimatorScore", "EstimatorSettings", "EstimatorStudy", "study_estimators"]
 

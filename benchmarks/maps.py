@@ -22,10 +22,10 @@ from benchmarks.map_checks import check_maps
 from benchmarks.map_subject import MapSubject
 from benchmarks.methods import METHODS
 from captum_plq import PixelQualityAttribution
-from captum_plq.embedding_output import select_embedding
 from captum_plq.functional import NodeWeights, merge_channels
+from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
 from captum_plq.metrics.controls import centre_gaussian, random_map
-from captum_plq.reference_quality import gradient_reference, relative_pixel_quality
+from captum_plq.network.output import select_embedding
 
 __all__ = [
     "MAPS",

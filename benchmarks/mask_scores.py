@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_finite
+from captum_plq.metrics.checks import require_finite
 
 __all__ = ["auroc", "log_contrast", "mass_accuracy", "pointing_game", "rank_accuracy"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.chips import as_chip, as_image
 from captum_plq.faces import Disturbed, hand, headgear, square, sunglasses, surgical_mask
-from captum_plq.faces.occlude import HandPlace, Place
+from captum_plq.faces.disturb.occlude import HandPlace, Place
 
 __all__ = ["OCCLUDERS", "occlude"]
 

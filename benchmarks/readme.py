@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.data_flow import data_flow_figure
 from benchmarks.tables import table
-from captum_plq.demo import run_demo
+from captum_plq.cli.demo import run_demo
 
 __all__ = ["FIGURES", "PAGES", "TABLES", "refresh_figures", "refreshed"]
 

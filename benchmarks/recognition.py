@@ -24,7 +24,6 @@ from benchmarks.map_subject import MapSubject
 from benchmarks.maps import ExplainMap, MapMethod
 from benchmarks.study import Row
 from benchmarks.study_context import StudyContext
-from captum_plq.embedding_output import select_embedding
 from captum_plq.metrics import (
     Curve,
     Imputer,
@@ -36,6 +35,7 @@ from captum_plq.metrics import (
 )
 from captum_plq.metrics.controls import random_map
 from captum_plq.metrics.removal import Order
+from captum_plq.network.output import select_embedding
 
 __all__ = [
     "METRICS",

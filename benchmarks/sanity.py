@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from benchmarks.maps import ExplainMap, MapMethod
 from benchmarks.study import Row
 from benchmarks.study_context import StudyContext
-from captum_plq._state import untouched_rng
 from captum_plq.metrics import centre_similarity, efficient_mprt, smooth_mprt, spearman
+from captum_plq.network.state import untouched_rng
 
 __all__ = ["METRICS", "RULE", "Sanity", "verdicts"]
 

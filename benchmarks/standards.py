@@ -13,7 +13,7 @@ from benchmarks.chips import as_chip, as_image, spec_landmarks
 from benchmarks.mask_scores import auroc
 from benchmarks.study import Row
 from benchmarks.study_context import StudyContext
-from captum_plq.faces.standards import NONCOMPLIANCES
+from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec
 
 __all__ = ["METRICS", "SEVERITIES", "Standards", "violate"]
@@ -36,7 +36,7 @@ class Standards:
 
     Args:
 
-        kinds (tuple[str, ...]): Of :data:`~captum_plq.faces.standards.NONCOMPLIANCES`.
+        kinds (tuple[str, ...]): Of :data:`~captum_plq.faces.disturb.standards.NONCOMPLIANCES`.
     """
 
     kinds: tuple[str, ...] = tuple(NONCOMPLIANCES)
@@ -102,7 +102,7 @@ def violate(
 
         images (Tensor): (B, 3, H, W), whole numbers 0–255, aligned as ``spec`` says.
         spec (ModelSpec): Tells where the landmarks are.
-        kind (str): Of :data:`~captum_plq.faces.standards.NONCOMPLIANCES`.
+        kind (str): Of :data:`~captum_plq.faces.disturb.standards.NONCOMPLIANCES`.
         severity (int): 1 to 3.
 
     Returns:

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.conditions import Conditions
 from benchmarks.face_sets import FaceSets
 from benchmarks.study_context import StudyContext
-from captum_plq.conditions import network_digest
+from captum_plq.calibration.settings import network_digest
 
 __all__ = ["Row", "Study", "StudyProtocol", "raw_path", "run_study"]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.map_checks import check_maps
 from benchmarks.map_subject import MapSubject
 from benchmarks.maps import ExplainMap, MapMethod
-from captum_plq._state import untouched_rng
 from captum_plq.functional import half_quality_gamma, pixel_quality
 from captum_plq.models import FaceModel
+from captum_plq.network.state import untouched_rng
 
 __all__ = ["StudyContext"]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.conditions import Conditions, conditions_set, current_conditions
 from benchmarks.faces import face_batches, unit_length
-from captum_plq.embedding_layer import select_embedding
 from captum_plq.models import FaceModel
+from captum_plq.network.embedding_layer import select_embedding
 
 __all__ = [
     "FoldScore",

@@ -1,10 +1,12 @@
 """Pixel-level face image quality (PLQ) as a Captum attribution method."""
 
-from captum_plq.attribution import PixelQualityAttribution
-from captum_plq.functional import QualityScaling, quality_map
-from captum_plq.layer_attribution import LayerPixelQuality
-from captum_plq.quality_model import QualityModel
-from captum_plq.serfiq import SERFIQ
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_plq.attribution import LayerPixelQuality, PixelQualityAttribution
+    from captum_plq.functional import QualityScaling, quality_map
+    from captum_plq.quality import SERFIQ, QualityModel
 
 __all__ = [
     "SERFIQ",
@@ -16,3 +18,25 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "LayerPixelQuality": "attribution",
+    "PixelQualityAttribution": "attribution",
+    "QualityModel": "quality",
+    "QualityScaling": "functional",
+    "SERFIQ": "quality",
+    "quality_map": "functional",
+}
+"""Public name → its package, which is imported when the name is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _HOMES.keys())

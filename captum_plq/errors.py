@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "MissingExtraError",
     "PixelScaleWarning",
     "UninformativeWarning",
     "UnusableImagesError",
     "places",
     "refuse_images",
 ]
+
+
+class MissingExtraError(ImportError):
+    """A package of an optional group (``pip install 'captum-plq[...]'``) is not installed."""
 
 
 class UnusableImagesError(ValueError):

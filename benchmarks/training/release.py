@@ -19,7 +19,7 @@ from benchmarks.training.data import Split, as_batch, first_of_each, read_chips
 from benchmarks.verification import measure_verification, read_pairs
 from captum_plq.calibration import calibrate
 from captum_plq.models import FaceModel
-from captum_plq.models.dropout_mobilefacenet import dropout_mobilefacenet
+from captum_plq.models.architectures.dropout_mobilefacenet import dropout_mobilefacenet
 from captum_plq.suitability import assess_suitability
 
 __all__ = ["plot_history", "release"]

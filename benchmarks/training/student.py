@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.training.data import as_batch
 from captum_plq.models import FaceModel
-from captum_plq.models.dropout_mobilefacenet import (
+from captum_plq.models.architectures.dropout_mobilefacenet import (
     DROPOUT_MOBILEFACENET_SPEC,
     NECK_CHANNELS,
     TRUNK,
@@ -46,8 +46,7 @@ def new_student(
         neck_channels (int): What the neck lets through.
 
     Returns:
-        *FaceModel*: around a
-        :class:`~captum_plq.models.dropout_mobilefacenet.DropoutMobileFaceNet`; its embedding has
+        *FaceModel*: around a :class:`~captum_plq.models.DropoutMobileFaceNet`; its embedding has
         length √d on average.
 
     Raises:

@@ -22,8 +22,8 @@ from benchmarks.training.data import AugmentedFaces, as_batch
 from captum_plq import SERFIQ
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.models import FaceModel
-from captum_plq.models.dropout_mobilefacenet import TRUNK
-from captum_plq.separation import auroc
+from captum_plq.models.architectures.dropout_mobilefacenet import TRUNK
+from captum_plq.suitability.separation import auroc
 
 __all__ = ["Faces", "train", "variance_under_dropout"]
 

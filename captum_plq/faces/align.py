@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces._checks import faces_extra, require_landmarks, require_rgb
+from captum_plq.faces.checks import faces_extra, require_landmarks, require_rgb
 from captum_plq.faces.detect import Face
 
 __all__ = ["Template", "align_face", "landmarks_in_chip", "resize_aligned", "template_landmarks"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces._checks import ImageError, faces_extra
-from captum_plq.faces._jpeg_damage import jpeg_damage
-from captum_plq.faces._regular_file import read_regular_file
-from captum_plq.faces._strict_pillow import formats_here, strict_pillow
+from captum_plq.faces.checks import ImageError, faces_extra
+from captum_plq.faces.jpeg_damage import jpeg_damage
+from captum_plq.faces.regular_file import read_regular_file
+from captum_plq.faces.strict_pillow import formats_here, strict_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq._dlib_files import PACKAGE, find_dlib_file
-from captum_plq.faces._checks import faces_extra, require_rgb
+from captum_plq._base.dlib_files import PACKAGE, find_dlib_file
+from captum_plq.faces.checks import faces_extra, require_rgb
 
 __all__ = ["Face", "NoFaceError", "detect_faces"]
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq._choices import require_choice
-from captum_plq.faces._checks import MissingExtraError, require_rgb
+from captum_plq._base.choices import require_choice
+from captum_plq.errors import MissingExtraError
+from captum_plq.faces.checks import require_rgb
 
 __all__ = ["InpaintMethod", "inpaint"]
 

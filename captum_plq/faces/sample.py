@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces._checks import faces_extra
+from captum_plq.faces.checks import faces_extra
 
 __all__ = ["SampleFace", "sample_face"]
 

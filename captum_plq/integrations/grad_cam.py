@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_plq._borrowed import borrowed
-from captum_plq._precision import at_least_float32
-from captum_plq._state import check_images, differentiable_copies
+from captum_plq._base.precision import at_least_float32
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.functional import merge_channels, pixel_quality
-from captum_plq.quality_model import QualityModel
+from captum_plq.network.borrowed import borrowed
+from captum_plq.network.state import check_images, differentiable_copies
+from captum_plq.quality.model import QualityModel
 
 if TYPE_CHECKING:
     from typing_extensions import Self

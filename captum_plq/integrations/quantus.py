@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_plq._precision import at_least_float32
+from captum_plq._base.precision import at_least_float32
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar
 from captum_plq.functional import NodeWeights, merge_channels
-from captum_plq.serfiq import SERFIQ
+from captum_plq.quality.serfiq import SERFIQ
 
 __all__ = ["IdentityHead", "QualityHead", "explain_func"]
 

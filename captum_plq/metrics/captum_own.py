@@ -15,9 +15,8 @@ import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_plq._state import check_images
-from captum_plq.metrics._checks import require_finite
-from captum_plq.metrics._randomness import seeded
+from captum_plq.metrics.checks import require_finite, seeded
+from captum_plq.network.state import check_images
 
 __all__ = ["GaussianNoise", "Perturbation", "RemovedSquare", "infidelity", "sensitivity_max"]
 

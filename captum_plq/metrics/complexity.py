@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_plq._precision import at_least_float32
-from captum_plq.metrics._checks import require_finite
+from captum_plq._base.precision import at_least_float32
+from captum_plq.metrics.checks import require_finite
 
 __all__ = ["complexity", "gini_index"]
 

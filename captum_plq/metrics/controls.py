@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_maps
+from captum_plq.metrics.checks import require_maps
 from captum_plq.metrics.similarity import spearman, standard_ranks
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_finite
+from captum_plq.metrics.checks import require_finite
 
 __all__ = ["DiscardCurve", "error_versus_discard", "partial_area"]
 

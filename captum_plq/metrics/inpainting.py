@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_finite, require_maps
+from captum_plq.metrics.checks import require_finite, require_maps
 
 __all__ = ["Outcome", "QualitySpread", "lowest_region", "quality_outcome", "quality_spread"]
 

@@ -10,8 +10,8 @@ The conventions, here and throughout this package:
   when they are inserted first or its lowest are removed first. No area says anything alone:
   compare it with that of a random map, under the same imputer.
 - Whatever is measured along a curve must be the same function at each step. A
-  :class:`~captum_plq.serfiq.SERFIQ` is: its dropout masks are seeded, the same for all images
-  and calls, so it does not move from step to step, and needs no freezing.
+  :class:`~captum_plq.SERFIQ` is: its dropout masks are seeded, the same for all images and calls,
+  so it does not move from step to step, and needs no freezing.
 """
 
 from __future__ import annotations

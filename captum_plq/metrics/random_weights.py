@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_plq._choices import require_choice
-from captum_plq._state import check_images, evaluation_mode, untouched_rng
+from captum_plq._base.choices import require_choice
+from captum_plq.network.state import check_images, evaluation_mode, untouched_rng
 
 __all__ = ["LayerOrder", "randomised", "with_random_weights"]
 

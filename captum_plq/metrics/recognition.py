@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_plq._choices import require_choice
-from captum_plq._precision import at_least_float32
-from captum_plq.metrics._checks import require_finite
+from captum_plq._base.choices import require_choice
+from captum_plq._base.precision import at_least_float32
+from captum_plq.metrics.checks import require_finite
 from captum_plq.metrics.imputation import Imputer
 from captum_plq.metrics.removal import Curve, Order, measure_along
 

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_plq._choices import require_choice
-from captum_plq.metrics._checks import require_finite
+from captum_plq._base.choices import require_choice
+from captum_plq.metrics.checks import require_finite
 from captum_plq.metrics.imputation import Imputer
 
 __all__ = ["Curve", "Order", "area_under_curve", "measure_along", "removal_rank"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_plq.metrics._checks import require_finite, require_maps
+from captum_plq.metrics.checks import require_finite, require_maps
 from captum_plq.metrics.similarity import spearman
 
 __all__ = [

@@ -10,12 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from captum_plq._choices import require_choice
-from captum_plq._state import check_images, evaluation_mode
-from captum_plq.metrics._checks import require_maps
-from captum_plq.metrics._randomness import seeded
+from captum_plq._base.choices import require_choice
+from captum_plq.metrics.checks import require_maps, seeded
 from captum_plq.metrics.random_weights import LayerOrder, randomised, with_random_weights
 from captum_plq.metrics.similarity import spearman, structural_similarity
+from captum_plq.network.state import check_images, evaluation_mode
 
 __all__ = [
     "ExplainModel",

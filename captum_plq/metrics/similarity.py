@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_plq.metrics._checks import metrics_extra, require_maps
+from captum_plq.metrics.checks import metrics_extra, require_maps
 
 __all__ = ["spearman", "standard_ranks", "structural_similarity"]
 

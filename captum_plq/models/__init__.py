@@ -1,26 +1,33 @@
 """Face networks: what has to be known about one, and loading one by name or file."""
 
-from captum_plq.models.adaface import ADAFACE_SPEC, AdaFaceIR
 from captum_plq.models.architecture import Architecture
-from captum_plq.models.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
-from captum_plq.models.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
-from captum_plq.models.dropout_mobilefacenet import (
+from captum_plq.models.architectures.adaface import ADAFACE_SPEC, AdaFaceIR
+from captum_plq.models.architectures.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
+from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
+from captum_plq.models.architectures.dropout_mobilefacenet import (
     DROPOUT_MOBILEFACENET_SPEC,
     DropoutMobileFaceNet,
     dropout_mobilefacenet,
 )
-from captum_plq.models.edgeface import EDGEFACE_SPECS, EdgeFace, edgeface
-from captum_plq.models.inception_resnet import INCEPTION_RESNET_V1_SPEC, InceptionResnetV1
-from captum_plq.models.iresnet import IRESNET_SPEC, IResNet, iresnet
-from captum_plq.models.magface import MAGFACE_SPEC, MagFaceIResNet
-from captum_plq.models.mobilefacenet import MOBILEFACENET_SPECS, MobileFaceNet, mobilefacenet
-from captum_plq.models.onnx_models import ONNX_SPEC, OnnxNetwork, load_onnx
+from captum_plq.models.architectures.edgeface import EDGEFACE_SPECS, EdgeFace, edgeface
+from captum_plq.models.architectures.inception_resnet import (
+    INCEPTION_RESNET_V1_SPEC,
+    InceptionResnetV1,
+)
+from captum_plq.models.architectures.iresnet import IRESNET_SPEC, IResNet, iresnet
+from captum_plq.models.architectures.magface import MAGFACE_SPEC, MagFaceIResNet
+from captum_plq.models.architectures.mobilefacenet import (
+    MOBILEFACENET_SPECS,
+    MobileFaceNet,
+    mobilefacenet,
+)
+from captum_plq.models.onnx.models import ONNX_SPEC, OnnxNetwork, load_onnx
 from captum_plq.models.registry import DEFAULT_MODEL, ModelInfo, available_models, load_model
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
 from captum_plq.models.user_file import load_user_file
-from captum_plq.models.weight_file import read_weights
-from captum_plq.models.weight_fit import load_weights
+from captum_plq.models.weight_files.fit import load_weights
+from captum_plq.models.weight_files.read import read_weights
 
 __all__ = [
     "ADAFACE_SPEC",

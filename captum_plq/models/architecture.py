@@ -9,7 +9,16 @@ from torch import nn
 
 from captum_plq.models.spec import ModelSpec
 
-__all__ = ["Architecture"]
+__all__ = ["STAGES", "Architecture"]
+
+STAGES = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    200: (6, 26, 60, 6),
+}
+"""Residual blocks in each of the four stages, by the published depth."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Architecture:
         build (Callable): Makes the network, untrained, with the keys of the published weights.
         weights (str): Which file that is, of those that ``spec.source`` leads to, for people.
         wrappers (tuple[str, ...]): Names that stand before the keys in some of its files,
-            besides the usual ones (see :func:`~captum_plq.models.weight_fit.fit_weights`).
+            besides the usual ones (see :func:`~captum_plq.models.weight_files.fit.fit_weights`).
         training_only (tuple[str, ...]): Keys that such a file may hold and the embedding does
             not need, such as a classifier's; with a dot at the end, all keys that begin so.
 

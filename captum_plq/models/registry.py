@@ -10,27 +10,27 @@ from pathlib import Path
 
 import torch
 
-from captum_plq.models.adaface import ADAFACES
 from captum_plq.models.architecture import Architecture
-from captum_plq.models.crfiqa import CRFIQAS
-from captum_plq.models.dlib_resnet import DLIB_SPEC, dlib_resnet
-from captum_plq.models.dlib_weights import find_dlib_weights
-from captum_plq.models.dropout_mobilefacenet import (
+from captum_plq.models.architectures.adaface import ADAFACES
+from captum_plq.models.architectures.crfiqa import CRFIQAS
+from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, dlib_resnet
+from captum_plq.models.architectures.dropout_mobilefacenet import (
     DROPOUT_MOBILEFACENET_SPEC,
     dropout_mobilefacenet,
     find_shipped_weights,
 )
-from captum_plq.models.edgeface import EDGEFACES
-from captum_plq.models.inception_resnet import FACENET
-from captum_plq.models.iresnet import IRESNETS
-from captum_plq.models.magface import MAGFACES
-from captum_plq.models.mobilefacenet import MOBILEFACENETS
-from captum_plq.models.onnx_models import load_onnx
+from captum_plq.models.architectures.edgeface import EDGEFACES
+from captum_plq.models.architectures.inception_resnet import FACENET
+from captum_plq.models.architectures.iresnet import IRESNETS
+from captum_plq.models.architectures.magface import MAGFACES
+from captum_plq.models.architectures.mobilefacenet import MOBILEFACENETS
+from captum_plq.models.onnx.models import load_onnx
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.timm_models import TRAINED_PREFIXES, timm_model
 from captum_plq.models.user_file import load_user_file
-from captum_plq.models.weight_file import read_weights
-from captum_plq.models.weight_fit import known_fits, load_weights
+from captum_plq.models.weight_files.dlib import find_dlib_weights
+from captum_plq.models.weight_files.fit import known_fits, load_weights
+from captum_plq.models.weight_files.read import read_weights
 
 __all__ = ["DEFAULT_MODEL", "ModelInfo", "available_models", "load_model"]
 
@@ -156,7 +156,7 @@ def load_model(
               ``hf_hub:OWNER/NAME``, one on the hub, downloaded if it is not in the hub's
               cache; ``local-dir:FOLDER``, a folder in the hub's layout. See
               :func:`~captum_plq.models.timm_models.timm_model`;
-            - an ``.onnx`` file, see :func:`~captum_plq.models.onnx_models.load_onnx`;
+            - an ``.onnx`` file, see :func:`~captum_plq.models.onnx.models.load_onnx`;
             - a ``.dat`` file: dlib's ``face_recognition_resnet_model_v1``.
 
             A string that is a name is never taken for a file.

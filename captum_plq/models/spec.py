@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from captum_plq.embedding_output import OutputSelector, select_embedding
 from captum_plq.functional import QualityScaling
+from captum_plq.network.output import OutputSelector, select_embedding
 
 __all__ = ["FaceModel", "ModelSpec"]
 
@@ -34,7 +34,7 @@ class ModelSpec:
             whose input SER-FIQ drops out. ``None``: it is found by itself.
         output (int, str, Callable or None): Which part of what the network returns is the
             embedding: index, key or field, or a function; see
-            :func:`~captum_plq.embedding_output.select_embedding`. ``None``: all of it, or
+            :func:`~captum_plq.network.output.select_embedding`. ``None``: all of it, or
             the only tensor in it.
         trained_with_dropout (bool, optional): SER-FIQ's precondition: whether features were
             dropped out before the embedding layer in training. ``None``: unknown.

@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from captum_plq.models.sound_weights import refuse_unsound_network
 from captum_plq.models.spec import FaceModel, ModelSpec
+from captum_plq.models.weight_files.sound import refuse_unsound_network
 
 __all__ = ["HUB_FACE_MODELS", "TRAINED_PREFIXES", "timm_model"]
 

@@ -12,9 +12,9 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from captum_plq.models.regular_file import regular_file
-from captum_plq.models.sound_weights import refuse_unsound
 from captum_plq.models.spec import FaceModel, ModelSpec
+from captum_plq.models.weight_files.regular_file import regular_file
+from captum_plq.models.weight_files.sound import refuse_unsound
 
 __all__ = ["load_user_file"]
 

@@ -9,9 +9,9 @@ from benchmarks.maps import MAPS, on_random_weights, select_maps
 from benchmarks.study_context import StudyContext
 from captum_plq import PixelQualityAttribution
 from captum_plq.functional import merge_channels
+from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
 from captum_plq.metrics import spearman
 from captum_plq.models import FaceModel, ModelSpec
-from captum_plq.reference_quality import gradient_reference, relative_pixel_quality
 
 SIDE = 24
 

@@ -14,7 +14,7 @@ from benchmarks.study import Study
 from benchmarks.study_report import about
 from benchmarks.summary import summarise
 from benchmarks.verification import best_threshold
-from tests.poisoned import POISONS, cases, check, numbers
+from tests.support.poisoned import POISONS, cases, check, numbers
 
 MAPS = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0))
 MASKS = torch.zeros(2, 5, 5, dtype=torch.bool)

@@ -10,7 +10,7 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.chips import sample_image
 from benchmarks.standards import SEVERITIES, Standards, violate
-from captum_plq.faces.standards import NONCOMPLIANCES
+from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec
 from tests.benchmarks.test_random_mask import NETWORK
 

@@ -22,8 +22,8 @@ from benchmarks.training.data import (
 from benchmarks.training.student import new_student
 from benchmarks.training.train import Faces, train, variance_under_dropout
 from captum_plq.models import FaceModel
-from captum_plq.models.dropout_mobilefacenet import new_dropout_mobilefacenet
-from captum_plq.models.mobilefacenet import MOBILEFACENET_SPECS, mobilefacenet
+from captum_plq.models.architectures.dropout_mobilefacenet import new_dropout_mobilefacenet
+from captum_plq.models.architectures.mobilefacenet import MOBILEFACENET_SPECS, mobilefacenet
 
 CPU = torch.device("cpu")
 

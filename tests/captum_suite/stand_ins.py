@@ -16,7 +16,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_plq import LayerPixelQuality, PixelQualityAttribution
-from captum_plq.embedding_layer import EmbeddingLayerError
+from captum_plq.network.embedding_layer import EmbeddingLayerError
 from tests.captum_suite.oracle import inputs_gradient, layer_gradient
 
 __all__ = ["LayerStandIn", "StandIn", "used"]

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 
 from captum_plq.faces import ImageError, load_image
-from captum_plq.faces._jpeg_damage import jpeg_damage
+from captum_plq.faces.jpeg_damage import jpeg_damage
 
 PHOTO = Image.fromarray(data.astronaut()[:224, 120:360])
 PAGE = Image.new("RGB", (400, 300), "white")

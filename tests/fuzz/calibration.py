@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from captum_plq.calibration_file import Calibration
-from captum_plq.conditions import Conditions
+from captum_plq.calibration.file import Calibration
+from captum_plq.calibration.settings import Conditions
 from captum_plq.functional import QualityScaling
-from captum_plq.reference_quality import GradientReference
+from captum_plq.functional.relative import GradientReference
 from tests.fuzz.mutations import Member, archive, deflated_zeros, flip, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
 

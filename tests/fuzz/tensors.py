@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captum_plq import functional as F
-from captum_plq.expected_distance import expected_pairwise_distance, noise_map
-from captum_plq.reference_quality import (
+from captum_plq.functional.closed_form import expected_pairwise_distance, noise_map
+from captum_plq.functional.relative import (
     GradientReference,
     gradient_deviation,
     gradient_reference,

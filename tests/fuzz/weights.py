@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from captum_plq.models.weight_file import read_weights
+from captum_plq.models.weight_files.read import read_weights
 from tests.fuzz.mutations import Member, archive, deflated_zeros, flip, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
 

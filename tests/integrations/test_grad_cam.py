@@ -9,8 +9,8 @@ from torch import nn
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityModel, quality_map
 from captum_plq.functional import merge_channels
 from captum_plq.integrations.grad_cam import CosineTarget, EmbeddingQualityTarget, PLQCam
-from tests import architectures as zoo
 from tests.conftest import assert_untouched, snapshot
+from tests.support import architectures as zoo
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from torch import nn
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.functional import merge_channels
 from captum_plq.integrations.quantus import IdentityHead, QualityHead, explain_func
-from tests import architectures as zoo
 from tests.conftest import assert_untouched, snapshot
+from tests.support import architectures as zoo
 
 Y = np.zeros(3, dtype=int)
 

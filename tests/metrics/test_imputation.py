@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from captum_plq.metrics import black, blurred, constant, mean_colour, road
-from captum_plq.metrics.linear_imputation import interpolate
+from captum_plq.metrics.imputation import interpolate
 
 scipy = pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
 

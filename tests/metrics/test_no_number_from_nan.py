@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import captum_plq.metrics as metrics
-from captum_plq import separation
 from captum_plq.metrics import Curve, DiscardCurve, GaussianNoise, RemovedSquare
-from captum_plq.separation import Estimate, Separation
-from captum_plq.suitability_result import verdict_on
+from captum_plq.suitability import separation
+from captum_plq.suitability.result import verdict_on
+from captum_plq.suitability.separation import Estimate, Separation
 from tests.conftest import small_face_net
-from tests.poisoned import POISONS, cases, check, numbers
+from tests.support.poisoned import POISONS, cases, check, numbers
 
 SIDE = 20
 GENERATOR = torch.Generator().manual_seed(0)

@@ -16,7 +16,7 @@ from captum_plq.metrics import (
     srg,
 )
 from captum_plq.metrics.removal import removal_rank
-from captum_plq.serfiq import SERFIQ
+from captum_plq.quality.serfiq import SERFIQ
 from tests.conftest import small_face_net
 
 

@@ -20,10 +20,10 @@ from captum_plq.models import (
     registry,
 )
 from captum_plq.models.registry import ARCHITECTURES
-from tests.models import published
-from tests.models.test_inception_resnet import CLASSIFIER, published_shapes
-from tests.models.test_inception_resnet import oracle as facenet_reference
-from tests.models.test_iresnet import on_meta, random_checkpoint, shapes_in
+from tests.models.architectures.test_inception_resnet import CLASSIFIER, published_shapes
+from tests.models.architectures.test_inception_resnet import oracle as facenet_reference
+from tests.models.architectures.test_iresnet import on_meta, random_checkpoint, shapes_in
+from tests.support import published
 
 BY_NAME = {a.spec.name: a for a in ARCHITECTURES}
 
@@ -347,7 +347,7 @@ def test_weights_go_with_a_name_only(name):
 
 
 def test_dlib_takes_its_own_file_as_weights_and_another_spec():
-    from captum_plq.models.dlib_weights import find_dlib_weights
+    from captum_plq.models.weight_files.dlib import find_dlib_weights
 
     file = find_dlib_weights()
     model = load_model("dlib", weights=file, spec=ModelSpec("mine", (150, 150), (0,) * 3, (1,) * 3))

@@ -16,8 +16,8 @@ from captum_plq.models import (
     load_model,
     load_user_file,
 )
-from captum_plq.models.dlib_weights import find_dlib_weights
 from captum_plq.models.registry import ARCHITECTURES
+from captum_plq.models.weight_files.dlib import find_dlib_weights
 
 HEAD = """\
 import torch

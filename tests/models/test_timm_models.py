@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.models import FaceModel
 from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
-from tests.models.test_iresnet import random_images
+from tests.models.architectures.test_iresnet import random_images
 
 VIT = "vit_tiny_patch8_112.made_up"
 CONVNEXT = "convnext_atto.made_up"

@@ -1,0 +1,238 @@
+"""Pixel-level quality as a Captum attribution method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_plq._base.choices import require_choice
+from captum_plq.functional import NodeWeights, QualityScaling
+from captum_plq.functional.directions import root_mean_square_gradients, sign_directions
+from captum_plq.network.state import check_images, differentiable_copies
+from captum_plq.quality.model import QualityModel, borrowed_quality_model
+from captum_plq.quality.scalar import QualityScalar, TargetScalar
+
+__all__ = ["PixelQualityAttribution", "TargetScalar", "scaling_factor"]
+
+
+def scaling_factor(
+    quality: Tensor, scaling: QualityScaling, target_scalar: TargetScalar = "node"
+) -> Tensor:
+    r"""What Eq. 2 multiplies an image's gradient by: one number per image.
+
+    Attributions made without α and r, times this, are those made with them. So one backward
+    gives both, and α and r can be chosen afterwards.
+
+    Args:
+
+        quality (Tensor): Q, any shape, as ``attribute`` returns it.
+        scaling (QualityScaling): α and r.
+        target_scalar (str): Of the attribution: ``"node"``, whose weights hold Q̂ in place of Q:
+            Q̂/Q; ``"serfiq"``, by the chain rule: α Q̂ (1 - Q̂).
+
+    Returns:
+        *Tensor*: the shape of ``quality``, > 0; NaN where that is not finite.
+
+    Raises:
+        ValueError: if ``target_scalar`` is unknown.
+
+    Examples::
+
+        >>> attributions, quality = plq.attribute(images, return_quality=True)
+        >>> factor = scaling_factor(quality, QualityScaling(130.0, 0.88))
+        >>> maps = quality_map(attributions * factor.view(-1, 1, 1, 1), gamma=7.5)
+    """
+    require_choice("target_scalar", target_scalar, TargetScalar)
+    quality = quality.masked_fill(quality.isinf(), torch.nan)
+    x = scaling.alpha * (quality - scaling.r)
+    if target_scalar == "serfiq":
+        return scaling.alpha * torch.exp(F.logsigmoid(x) + F.logsigmoid(-x))
+    return torch.sigmoid(x) / quality
+
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+
+class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
+    r"""Pixel-level face image quality (PLQ): which pixels help recognition, which hurt.
+
+    Terhörst et al., "Pixel-Level Face Image Quality Assessment for Explainable Face
+    Recognition", IEEE T-BIOM 2023. The quality of an image for this network (SER-FIQ,
+    Eq. 1) becomes a regression node on the network's embedding (Eq. 3); the attribution is
+    the gradient of that node with respect to the pixels (Eq. 4). One forward and one
+    backward of the network, no training.
+
+    What comes back is the signed gradient S(I). The map P(I) in [0, 1] of Eqs. 5 and 6 is
+    a function of it, :func:`~captum_plq.functional.quality_map`, which needs γ.
+
+    Args:
+
+        model (nn.Module, SERFIQ or Callable): Embedding network, (B, C, H, W) → (B, d), a
+            function around one, or a :class:`~captum_plq.SERFIQ` around it with other than the
+            paper's parameters.
+        weights (str): Weights of the quality node: ``"l1"`` (the paper's, the default),
+            ``"sum"`` (released code), ``"signed"`` or ``"l2"``; see
+            :func:`~captum_plq.functional.node_weights`.
+        target_scalar (str): ``"node"`` (the paper's, the default): the quality node.
+            ``"serfiq"``: the SER-FIQ score itself, through the stochastic embeddings.
+        scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
+        normalize (bool, optional): Scale the embedding to unit length within the gradient
+            path; see :class:`~captum_plq.QualityModel`.
+        directions (int, optional): ``None``, the paper's: the gradient of the node, which adds
+            up the embedding's features. K: the root mean square of the gradients of K nodes
+            whose weights have random signs, for one forward and K backwards. It estimates
+            the node's weights times the length of ∂embedding/∂pixel, so nothing cancels
+            between features; it is ≥ 0. See :mod:`captum_plq.functional.directions`.
+
+    Raises:
+        TypeError: if ``directions`` is not a whole number.
+        ValueError: if ``weights`` or ``target_scalar`` is unknown, if ``directions`` is below
+            1 or given for ``target_scalar="serfiq"``, or as :class:`~captum_plq.SERFIQ`.
+
+    Examples::
+
+        >>> plq = PixelQualityAttribution(model)
+        >>> attributions, quality = plq.attribute(images, return_quality=True)
+        >>> maps = quality_map(attributions, gamma=7.5)  # (B, H, W), 0 red to 1 green
+        >>> all_features = PixelQualityAttribution(model, directions=4).attribute(images)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., object],
+        *,
+        weights: NodeWeights = "l1",
+        target_scalar: TargetScalar = "node",
+        scaling: QualityScaling | None = None,
+        normalize: bool | None = None,
+        directions: int | None = None,
+    ) -> None:
+        require_choice("target_scalar", target_scalar, TargetScalar)
+        _check_directions(directions, target_scalar)
+        self.quality_model = QualityModel(
+            model, weights=weights, scaling=scaling, normalize=normalize
+        )
+        self.target_scalar: TargetScalar = target_scalar
+        self.directions = directions
+        GradientAttribution.__init__(self, self.quality_model)
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        additional_forward_args: object = None,
+        max_gradient_norm: float | None = None,
+        return_quality: bool = False,
+        return_standard_error: bool = False,
+    ) -> Any:
+        r"""Attributes the quality of each image to its pixels.
+
+        Args:
+
+            inputs (Tensor or tuple[Tensor, ...]): Images (B, C, H, W), floating point, in
+                the unit the model takes. The caller's tensors are left as they are.
+            target (int, tuple, Tensor or list, optional): As in Captum, index into the
+                embedding: only that feature then feeds the quality node. ``None``, the
+                paper's method: all of them do.
+            additional_forward_args (Any, optional): As in Captum, further arguments of the
+                model, without attributions.
+            max_gradient_norm (float, optional): Clip each image's gradient to this L2 norm
+                (Sec. VI). ``None``: no clipping.
+            return_quality (bool): Also return Q. Default: ``False``.
+            return_standard_error (bool): Also return the standard error of Q, after Q if
+                that is returned. It takes at least 3 passes. Default: ``False``.
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or these followed by
+            **quality**, **standard_error**, or both:
+
+            - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed (but
+              with ``directions``), in units of quality per unit of pixel value; a tuple if
+              ``inputs`` was one.
+            - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1].
+            - **standard_error** (*Tensor*): (B,), in units of Q, how far Q scatters from
+              seed to seed.
+
+        Raises:
+            AssertionError: for a ``target`` that does not fit the embedding.
+            TypeError: for integer images.
+            ValueError: for a node whose gradient vanishes by construction, or a ``target`` where
+                there are ``directions``; as :class:`~captum_plq.errors.UnusableImagesError`,
+                which names the images, for NaN pixels and embeddings that tell nothing.
+
+        Warns:
+            UninformativeWarning: if an image's gradient is zero everywhere or not finite, or its
+                embedding is not moved by dropout at all.
+            PixelScaleWarning: for 0–1 pixels where the network takes 0–255.
+        """
+        is_tuple = isinstance(inputs, tuple)
+        images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
+        check_images(images)
+        if target is not None and self.directions is not None:
+            raise ValueError(
+                "target picks one feature of the embedding, directions combine all: give one of "
+                "the two."
+            )
+        scalar = QualityScalar(
+            borrowed_quality_model(self.quality_model),
+            self.target_scalar,
+            by_feature=target is not None or self.directions is not None,
+            standard_error=return_standard_error,
+        )
+        with torch.inference_mode(False):
+            leaves = differentiable_copies(images)
+            if self.directions is None:
+                gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)
+            else:
+                gradients = self._along_directions(
+                    scalar, cast("tuple[Tensor, ...]", leaves), additional_forward_args
+                )
+            attributions = scalar.finished(gradients, max_gradient_norm)
+        result = attributions if is_tuple else attributions[0]
+        return scalar.answer(result, return_quality, return_standard_error)
+
+    def _along_directions(
+        self, scalar: QualityScalar, leaves: tuple[Tensor, ...], arguments: object
+    ) -> tuple[Tensor, ...]:
+        """In place of Captum's ``gradient_func``: as many backwards as there are directions."""
+        assert self.directions is not None
+        more = arguments if isinstance(arguments, tuple) else (arguments,)
+        with torch.enable_grad():
+            contributions = scalar(*leaves, *(() if arguments is None else more))
+        seed = self.quality_model.serfiq.masks.seed
+        signs = sign_directions(self.directions, contributions.shape[1:], seed)
+        gradients = root_mean_square_gradients(contributions, leaves, signs)
+        return tuple(g.to(leaf) for g, leaf in zip(gradients, leaves, strict=True))
+
+    def attribute_future(self) -> None:
+        """Not implemented, as for Captum's Saliency."""
+        raise NotImplementedError("attribute_future is not implemented for pixel-level quality.")
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """``False``: the attribution is a gradient."""
+        return False
+
+    def has_convergence_delta(self) -> bool:
+        """``False``: a gradient does not sum to a difference of outputs."""
+        return False
+
+
+def _check_directions(directions: object, target_scalar: TargetScalar) -> None:
+    if directions is None:
+        return
+    if isinstance(directions, bool) or not isinstance(directions, int):
+        raise TypeError(f"directions must be a whole number or None, but got {directions!r}.")
+    if directions < 1:
+        raise ValueError(f"directions must be at least 1, but got {directions}.")
+    if target_scalar != "node":
+        raise ValueError(
+            "directions are of the quality node's weights: they need target_scalar='node'."
+        )

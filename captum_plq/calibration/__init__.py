@@ -1,0 +1,15 @@
+"""α, r, γ and reference statistics of high-quality faces: measured, in a file, found by name."""
+
+from captum_plq.calibration.file import Calibration
+from captum_plq.calibration.known import PRESETS, load_calibration, shipped_calibration
+from captum_plq.calibration.measure import calibrate
+from captum_plq.calibration.settings import Conditions
+
+__all__ = [
+    "PRESETS",
+    "Calibration",
+    "Conditions",
+    "calibrate",
+    "load_calibration",
+    "shipped_calibration",
+]

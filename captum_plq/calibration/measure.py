@@ -1,0 +1,225 @@
+r"""Calibrating a network: α, r and γ, and what good faces show, from a development set.
+
+- r is the mean of Q, and α puts the 5th and the 95th percentile of Q as far apart as 0.05 and 0.95
+  are in log-odds, :math:`\alpha = 2 \ln 19 / (Q_{95} - Q_5)`: these are the Q̂ they get if r lies
+  halfway between them.
+- The good faces are those whose Q is at least the median.
+- The reference map is the mean and spread of :math:`\ln \hat g` over the good faces, without the
+  scaling of Eq. 2; see :mod:`captum_plq.functional.relative`.
+- γ puts quality ½ halfway, in the logarithm, between the typical scaled gradients of the face's
+  middle and of the border, in the manner of the paper's footnote 4. The middle is the central third
+  of the aligned image each way, the border a frame of an eighth of its sides; typical is the median
+  over the places of the mean over the good faces.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_plq._base.versions import package_versions
+from captum_plq.attribution import PixelQualityAttribution, scaling_factor
+from captum_plq.calibration.file import Calibration
+from captum_plq.calibration.known import PRESETS, load_calibration, shipped_calibration
+from captum_plq.calibration.settings import Conditions, network_digest
+from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
+from captum_plq.functional.relative import gradient_reference
+from captum_plq.models import FaceModel
+from captum_plq.network.state import check_images
+
+__all__ = [
+    "PRESETS",
+    "Calibration",
+    "Conditions",
+    "calibrate",
+    "load_calibration",
+    "shipped_calibration",
+]
+
+_LEAST = 10
+"""Faces below which a 5th and a 95th percentile say nothing."""
+
+
+def calibrate(
+    model: nn.Module | PixelQualityAttribution,
+    images: Iterable[Tensor],
+    *,
+    pool: int = 5,
+    smoothed: int = 1,
+    keep: int = 256,
+    source: str = "",
+    left_out: dict[int, str] | None = None,
+) -> Calibration:
+    """Measures a network's α, r, γ and reference map on a development set.
+
+    One pass over the images, as ``attribute`` takes them. The gradients of the ``keep`` best faces
+    so far are kept (50 kB each at 112×112); of the others, Q alone. What comes out does not
+    depend on how the images are batched, up to rounding.
+
+    Args:
+
+        model (nn.Module or PixelQualityAttribution): The network, or the attribution whose
+            parameters the calibration shall hold for; its own α and r are not used.
+        images (iterable of Tensor): Batches (B, C, H, W) of aligned faces, all of one size, as
+            ``model`` takes them. Some hundred faces of different people, of the range of
+            qualities that will be met; 10 at least. On one network the reference map was as
+            good from 40 good faces as from 75, and worse from 10.
+        pool (int): k of the reference, odd; see
+            :func:`~captum_plq.functional.relative.gradient_reference`.
+        smoothed (int): Box over which its gradients are averaged first, odd; likewise.
+        keep (int): How many good faces to keep at most: with more than twice as many faces, the
+            good ones are these best ``keep``.
+        source (str): Where the images came from, for the record.
+        left_out (dict, optional): Takes, for each image that this network cannot explain, its
+            place in the order of the images → the reason, and the rest goes on. ``None``: such an
+            image ends the calibration.
+
+    Returns:
+        *Calibration*: of this network under these conditions.
+
+    Raises:
+        TypeError: for images that are no floating-point tensors.
+        ValueError: for fewer than 10 faces, images of different sizes, qualities that are all
+            equal, gradients that vanish, or an argument that is not as above.
+
+    Examples::
+
+        >>> calibration = calibrate(model, batches, source="LFW, 300 people")
+        >>> calibration.save("mine.npz")
+        >>> attributions, quality = PixelQualityAttribution(model).attribute(
+        ...     images, return_quality=True
+        ... )
+        >>> maps = relative_pixel_quality(merge_channels(attributions), calibration.reference)
+        >>> factor = scaling_factor(quality, calibration.scaling).view(-1, 1, 1, 1)
+        >>> maps = quality_map(attributions * factor, calibration.gamma)  # the paper's
+    """
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < _LEAST // 2:
+        raise ValueError(f"keep must be an integer of at least {_LEAST // 2}, but got {keep!r}.")
+    method = _unscaled(model)
+    qualities, best = _measure(method, images, keep, left_out)
+    network = method.quality_model.serfiq.model
+    low, high = (float(q) for q in np.percentile(qualities, [5, 95]))
+    if not high > low:
+        raise ValueError(f"All faces have quality {low:g}: no α fits. Is this network trained?")
+    scaling = QualityScaling(2 * math.log(19) / (high - low), float(np.mean(qualities)))
+    good = [(q, face) for q, face in best if q >= np.median(qualities)]
+    logs = torch.stack([face for _, face in good])
+    reference = gradient_reference(logs, pool, smoothed)
+    plain = reference if smoothed == 1 else gradient_reference(logs, pool)
+    q_good = torch.tensor([q for q, _ in good], dtype=torch.float64)
+    factors = scaling_factor(q_good, scaling, method.target_scalar).log()
+    centre, border = _regions(plain.mean)
+    levels = [float(plain.mean[place].median() + factors.mean()) for place in (centre, border)]
+    gamma = -sum(levels) / math.log(10)
+    maps = pixel_quality((logs + factors.view(-1, 1, 1)).exp(), gamma)
+    in_centre, at_border = (maps[:, place].median(1).values for place in (centre, border))
+    return Calibration(
+        network=network.spec.name if isinstance(network, FaceModel) else type(network).__name__,
+        input_size=(reference.mean.shape[0], reference.mean.shape[1]),
+        conditions=Conditions.of(method),
+        scaling=scaling,
+        gamma=gamma,
+        reference=reference,
+        network_digest=network_digest(network),
+        faces=len(qualities),
+        left_out=len(left_out or ()),
+        good_faces=len(good),
+        low_quality=low,
+        high_quality=high,
+        centre_quality=float(in_centre.median()),
+        border_quality=float(at_border.median()),
+        gamma_holds=float(((in_centre > 0.5) & (at_border < 0.5)).double().mean()),
+        estimator=method.quality_model.serfiq.estimator,
+        source=source,
+        date=datetime.now(timezone.utc).date().isoformat(),
+        versions=package_versions(),
+    )
+
+
+def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribution:
+    """The attribution without Eq. 2, whose α and r are yet to be found."""
+    if isinstance(model, PixelQualityAttribution):
+        node = model.quality_model
+        return PixelQualityAttribution(
+            node.serfiq,
+            weights=node.weights,
+            target_scalar=model.target_scalar,
+            normalize=node.normalize,
+            directions=model.directions,
+        )
+    return PixelQualityAttribution(model)
+
+
+def _measure(
+    method: PixelQualityAttribution,
+    images: Iterable[Tensor],
+    keep: int,
+    left_out: dict[int, str] | None,
+) -> tuple[list[float], list[tuple[float, Tensor]]]:
+    """Q of all faces in turn; of the best, best first, Q and ln ĝ (H, W)."""
+    qualities: list[float] = []
+    best: list[tuple[float, int, Tensor]] = []  # a heap; earlier faces win ties
+    size: torch.Size | None = None
+    seen = 0
+    for batch in images:
+        check_images((batch,))
+        size = size or batch.shape[1:]
+        if batch.ndim != 4 or batch.shape[1:] != size:
+            raise ValueError(
+                f"Batches must be (B, C, H, W), all of one size, but got {tuple(batch.shape)} "
+                f"where the first was (B, {', '.join(map(str, size))}): align the faces first."
+            )
+        for merged, quality in _explained(method, batch, seen, left_out):
+            for q, logs in zip(quality.tolist(), merged.log(), strict=True):
+                heapq.heappush(best, (q, -len(qualities), logs.float().cpu().clone()))
+                if len(best) > keep:
+                    heapq.heappop(best)
+                qualities.append(q)
+        seen += len(batch)
+    if len(qualities) < _LEAST:
+        first = next(iter((left_out or {}).values()), None)
+        why = "" if first is None else f" {len(left_out or ())} were left out; the first: {first}"
+        raise ValueError(
+            f"A calibration needs at least {_LEAST} faces, better some hundred, but got "
+            f"{len(qualities)}.{why}"
+        )
+    return qualities, [(q, logs) for q, _, logs in sorted(best, key=lambda face: face[:2])[::-1]]
+
+
+def _explained(
+    method: PixelQualityAttribution, batch: Tensor, first: int, left_out: dict[int, str] | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """ĝ (n, H, W) and Q (n,) of a batch; if that fails, of its images one by one."""
+    try:
+        attributions, quality = method.attribute(batch, return_quality=True)
+    except ValueError as error:
+        if left_out is None:
+            raise
+        if len(batch) == 1:
+            left_out[first] = str(error)
+            return
+        for i in range(len(batch)):
+            yield from _explained(method, batch[i : i + 1], first + i, left_out)
+    else:
+        yield merge_channels(attributions), quality
+
+
+def _regions(mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks (H, W) of the face's middle and of the border, where there is a reference."""
+    height, width = mean.shape
+    centre = torch.zeros_like(mean, dtype=torch.bool)
+    centre[height // 3 : height - height // 3, width // 3 : width - width // 3] = True
+    border = torch.ones_like(centre)
+    rows, columns = max(1, height // 8), max(1, width // 8)
+    border[rows : height - rows, columns : width - columns] = False
+    known = mean.isfinite()
+    for name, place in (("middle", centre), ("border", border)):
+        if not bool((place & known).any()):
+            raise ValueError(f"Good faces show no gradient in the {name} of the image: no γ fits.")
+    return centre & known, border & known

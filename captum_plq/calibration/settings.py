@@ -1,0 +1,94 @@
+"""What a measurement of a network holds for: the network itself, and how it was asked."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from captum_plq._base.fields import require_field_types
+from captum_plq.attribution import PixelQualityAttribution, TargetScalar
+from captum_plq.functional import NodeWeights, PairAverage
+from captum_plq.models import FaceModel
+
+__all__ = ["Conditions", "network_digest"]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The choices that a calibration holds for: other ones change Q or the gradients.
+
+    The estimator is not among them, as all three estimate the same Q, and neither is the seed.
+
+    Args:
+
+        passes (int): m of SER-FIQ.
+        dropout (float): p of SER-FIQ.
+        weights (str): Of the quality node.
+        target_scalar (str): ``"node"`` or ``"serfiq"``.
+        average (str): Of Eq. 1, ``"paper"`` or ``"pairs"``.
+        normalize (bool): Whether the stochastic embeddings are scaled to unit length.
+        normalize_embedding (bool): Whether the embedding is, within the gradient path.
+        directions (int, optional): Of the attribution; ``None``: the node's one gradient.
+
+    Raises:
+        ValueError: for values of other types, or that no method can have.
+    """
+
+    passes: int = 100
+    dropout: float = 0.5
+    weights: NodeWeights = "l1"
+    target_scalar: TargetScalar = "node"
+    average: PairAverage = "paper"
+    normalize: bool = True
+    normalize_embedding: bool = True
+    directions: int | None = None
+
+    def __post_init__(self) -> None:
+        require_field_types(self)
+        directions = 1 if self.directions is None else self.directions
+        if self.passes < 2 or not 0 < self.dropout < 1 or directions < 1:
+            raise ValueError(
+                f"there are no {self.passes} passes at dropout {self.dropout:g} along "
+                f"{self.directions} directions"
+            )
+
+    @classmethod
+    def of(cls, method: PixelQualityAttribution) -> Conditions:
+        """Those of an attribution method."""
+        node, serfiq = method.quality_model, method.quality_model.serfiq
+        return cls(
+            passes=serfiq.masks.passes,
+            dropout=serfiq.masks.dropout,
+            weights=node.weights,
+            target_scalar=method.target_scalar,
+            average=serfiq.average,
+            normalize=serfiq.normalize,
+            normalize_embedding=node.normalize,
+            directions=method.directions,
+        )
+
+
+def network_digest(model: nn.Module) -> str:
+    """A fingerprint of a network: its weights and, of a :class:`FaceModel`, how it is fed.
+
+    Args:
+
+        model (nn.Module): The network.
+
+    Returns:
+        *str*: 16 hexadecimal digits; equal for equal weights (names, shapes, types and values),
+        normalisation, channel order, alignment, input size and embedding layer.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    if isinstance(model, FaceModel):
+        s = model.spec
+        fed = (s.input_size, s.mean, s.std, s.channel_order, s.alignment, s.embedding_layer)
+        digest.update(repr(fed).encode())
+    return digest.hexdigest()[:16]

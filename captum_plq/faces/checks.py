@@ -1,0 +1,98 @@
+"""What the other files of this folder ask of their arguments and of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_plq.errors import MissingExtraError
+
+__all__ = ["ImageError", "faces_extra", "require_landmarks", "require_rgb"]
+
+_FARTHEST = 1e7  # pixels
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message names it and says what to do."""
+
+
+@contextmanager
+def faces_extra() -> Iterator[None]:
+    """Turns a failed import of an optional package into one sentence that says what to do.
+
+    Raises:
+        MissingExtraError: if an import in the ``with`` block fails.
+
+    Examples::
+
+        >>> with faces_extra():
+        ...     import dlib
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"captum_plq.faces needs Pillow, simplejpeg, dlib and face_recognition_models, but "
+            f"{error.name} could not be imported; run: pip install 'captum-plq[faces]'",
+            name=error.name,
+        ) from error
+
+
+def require_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Checks that an array is an 8-bit RGB image.
+
+    Args:
+
+        image (ndarray): To be checked.
+
+    Returns:
+        *ndarray*: the same image, (H, W, 3), uint8, contiguous as dlib wants it; copied only
+        if it was not contiguous.
+
+    Raises:
+        ValueError: if it is not of shape (H, W, 3) and type uint8, or has no pixels.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image must be a NumPy array, but got {type(image).__name__}.")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(
+            "image must be RGB of shape (H, W, 3) and type uint8, "
+            f"but got shape {image.shape} and type {image.dtype}."
+        )
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def require_landmarks(landmarks: NDArray[Any]) -> NDArray[np.float64]:
+    """Checks that an array holds dlib's five landmarks.
+
+    Args:
+
+        landmarks (ndarray): To be checked.
+
+    Returns:
+        *ndarray*: the same points, (5, 2), float64.
+
+    Raises:
+        ValueError: if it is not of shape (5, 2), not finite, beyond what can be pixels, or if
+            the two eyes are less than a pixel apart.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.shape != (5, 2):
+        raise ValueError(
+            f"landmarks must be five finite points (5, 2), but got shape {points.shape}."
+        )
+    if not (np.abs(points) <= _FARTHEST).all():
+        raise ValueError(
+            f"landmarks must be five finite points in pixels, but got {points.tolist()}."
+        )
+    distance = np.linalg.norm(points[0:2].mean(axis=0) - points[2:4].mean(axis=0))
+    if distance < 1:
+        raise ValueError(
+            "landmarks must have two different eyes, in pixels, but their centres are "
+            f"{distance:.2g} pixels apart."
+        )
+    return points

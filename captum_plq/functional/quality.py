@@ -1,0 +1,236 @@
+"""The quality of an image from its stochastic embeddings (Eq. 1), and its scaling (Eq. 2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_plq._base.choices import require_choice
+from captum_plq._base.precision import at_least_float32
+from captum_plq.functional.checks import finite_or_nan, require_finite
+from captum_plq.functional.pairwise import mean_distance_to_others
+
+__all__ = [
+    "PairAverage",
+    "QualityScaling",
+    "mean_pairwise_distance",
+    "quality_from_distance",
+    "quality_from_embeddings",
+    "quality_with_standard_error",
+    "scale_quality",
+    "unit_length",
+]
+
+PairAverage = Literal["paper", "pairs"]
+"""How Eq. 1 averages over pairs: ``"paper"`` or ``"pairs"``."""
+
+
+class QualityScaling(NamedTuple):
+    r"""α and r of Eq. 2.
+
+    The paper's values, for its two networks: ``QualityScaling(130.0, 0.88)`` (ArcFace,
+    ResNet-100) and ``QualityScaling(450.0, 0.93)`` (FaceNet). Both belong to the network
+    they were measured on; r is near the mean quality of a development set.
+    """
+
+    alpha: float
+    r: float
+
+
+def mean_pairwise_distance(
+    embeddings: Tensor, average: PairAverage = "paper", *, group_size: int = 1
+) -> Tensor:
+    r"""Mean Euclidean distance between the stochastic embeddings of an image (Eq. 1).
+
+    .. math:: \bar d = \frac{2}{m^2} \sum_{i<j} \lVert x_i - x_j \rVert_2
+
+    Distances come from one matrix product of the *centred* rows, so near-equal rows lose
+    no digits; two equal rows have distance 0 and gradient 0.
+
+    Args:
+
+        embeddings (Tensor): (..., m, d): m ≥ 2 stochastic embeddings per image.
+        average (str): ``"paper"`` divides the sum over the m(m−1)/2 pairs by m²/2, as
+            Eq. 1 is printed. ``"pairs"`` divides by the number of pairs, as the released
+            code does; it estimates the expected distance without bias and is the paper's
+            value times m/(m−1), 1 % more at m = 100. The default is the paper's.
+        group_size (int): Rows come in groups of this many, one after another, that were
+            not drawn independently (see
+            :class:`~captum_plq.functional.masks.BalancedMasks`). Pairs within a group are left
+            out, and what either average expects stays the same. Default: 1, the paper's.
+
+    Returns:
+        *Tensor*: (...,), in the units of the embedding; [0, 2] for unit vectors.
+
+    Raises:
+        ValueError: if m < 2, ``average`` is unknown, or m is not two or more groups.
+
+    Examples::
+
+        >>> mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "pairs")
+        tensor(5.)
+    """
+    factor = _average_factor(embeddings.shape[-2], average)
+    return factor * mean_distance_to_others(embeddings, group_size).mean(-1)
+
+
+def quality_from_embeddings(
+    embeddings: Tensor,
+    *,
+    average: PairAverage = "paper",
+    normalize: bool = True,
+    group_size: int = 1,
+) -> Tensor:
+    r"""Quality of an image from its stochastic embeddings (Eq. 1; SER-FIQ, CVPR 2020).
+
+    .. math:: Q = 2\,\sigma\!\left(-\bar d\right)
+
+    Args:
+
+        embeddings (Tensor): (..., m, d): m ≥ 2 stochastic embeddings per image.
+        average (str): see :func:`mean_pairwise_distance`.
+        normalize (bool): Scale each embedding to unit L2 length first. The paper does not
+            say; SER-FIQ and the released code do, and without it Q depends on the
+            arbitrary length of the embedding. Default: ``True``.
+        group_size (int): see :func:`mean_pairwise_distance`.
+
+    Returns:
+        *Tensor*: (...,), in (0, 1]; 1 when dropout does not move the embedding. On unit
+        vectors never below 2σ(−2) ≈ 0.238. NaN where embeddings are not finite, or all zero.
+
+    Raises:
+        ValueError: as :func:`mean_pairwise_distance`.
+
+    Examples::
+
+        >>> quality_from_embeddings(torch.ones(8, 100, 512))
+        tensor([1., 1., 1., 1., 1., 1., 1., 1.])
+    """
+    x = _informative(embeddings, normalize)
+    return quality_from_distance(mean_pairwise_distance(x, average, group_size=group_size))
+
+
+def quality_from_distance(distance: Tensor) -> Tensor:
+    r"""The outer part of Eq. 1: :math:`Q = 2\,\sigma(-\bar d)`.
+
+    Args:
+
+        distance (Tensor): Mean pairwise distance, any shape, ≥ 0.
+
+    Returns:
+        *Tensor*: the shape of ``distance``, in (0, 1]; NaN where it is not finite.
+    """
+    return 2 * torch.sigmoid(-finite_or_nan(distance))
+
+
+def quality_with_standard_error(
+    embeddings: Tensor,
+    *,
+    average: PairAverage = "paper",
+    normalize: bool = True,
+    group_size: int = 1,
+) -> tuple[Tensor, Tensor]:
+    r""":func:`quality_from_embeddings` and its standard error from having drawn only m passes.
+
+    The delete-one jackknife (Efron & Stein, "The jackknife estimate of variance", 1981) of
+    the mean pairwise distance over its n independent passes, or groups of them: to leave one
+    out is to take away its mean distance :math:`h_i` to the others, so its variance is
+    :math:`4\,\frac{(n-1)^2}{n (n-2)^2}\,\mathrm{Var}(h_i)`. It errs on the safe side. The
+    slope of Eq. 1, :math:`-Q(1 - Q/2)`, carries it to Q. Not in the paper, which repeats the
+    whole estimate ten times instead (Fig. 3).
+
+    Args:
+
+        embeddings (Tensor): (..., m, d), at least 3 passes or groups of them.
+        average (str): see :func:`mean_pairwise_distance`.
+        normalize (bool): see :func:`quality_from_embeddings`.
+        group_size (int): see :func:`mean_pairwise_distance`. The fewer groups, the less
+            certain the standard error itself: ± 1/√(2(n−1)), 7 % for 100 and 24 % for 10.
+
+    Returns:
+        *tuple[Tensor, Tensor]*: Q and its standard error, each (...,), in units of Q, ≥ 0; NaN
+        where embeddings are not finite, or all zero.
+
+    Raises:
+        ValueError: if there are fewer than 3 passes or groups.
+    """
+    factor = _average_factor(embeddings.shape[-2], average)
+    count = embeddings.shape[-2] // group_size
+    if count < 3:
+        raise ValueError(
+            f"A standard error needs at least 3 independent stochastic embeddings, or groups of "
+            f"them, but got {count}."
+        )
+    x = _informative(embeddings, normalize)
+    to_others = factor * mean_distance_to_others(x, group_size)
+    of_groups = to_others.unflatten(-1, (count, group_size)).mean(-1)
+    q = quality_from_distance(of_groups.mean(-1))
+    of_mean = 2 * (count - 1) / (count - 2) * of_groups.std(-1) / math.sqrt(count)
+    return q, q * (1 - q / 2) * of_mean
+
+
+def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
+    r"""Stretches qualities over [0, 1] (Eq. 2).
+
+    .. math:: \hat Q = \sigma\!\left(\alpha\,(Q - r)\right)
+
+    Args:
+
+        quality (Tensor): Q, any shape.
+        scaling (QualityScaling, optional): α and r. The paper calls the scaling optional:
+            ``None`` returns ``quality`` as it is.
+
+    Returns:
+        *Tensor*: Q̂, the shape of ``quality``, in (0, 1); NaN where that is not finite. Strictly
+        increasing in Q for α > 0, so no ranking changes.
+
+    Raises:
+        ValueError: if α or r is not finite.
+
+    Examples::
+
+        >>> scale_quality(torch.tensor([0.87, 0.88, 0.89]), QualityScaling(130.0, 0.88))
+        tensor([0.2142, 0.5000, 0.7858])
+    """
+    if scaling is None:
+        return quality
+    require_finite("α", scaling.alpha)
+    require_finite("r", scaling.r)
+    q = finite_or_nan(at_least_float32(quality))
+    return torch.sigmoid(scaling.alpha * (q - scaling.r))
+
+
+def unit_length(embeddings: Tensor) -> Tensor:
+    """Embeddings scaled to L2 length 1.
+
+    Args:
+
+        embeddings (Tensor): (..., d).
+
+    Returns:
+        *Tensor*: (..., d), float32 or float64; 0 where a row is all zero, NaN where one is not
+        finite.
+    """
+    x = at_least_float32(embeddings)
+    with torch.no_grad():  # lengths whose squares leave the range of the type
+        largest, limits = x.abs().amax(-1, keepdim=True), torch.finfo(x.dtype)
+        odd = ((largest < limits.tiny**0.25) & (largest > 0)) | (largest > limits.max**0.25)
+        divisor = torch.where(odd & torch.isfinite(largest), largest, 1.0)
+    return F.normalize(x / divisor, dim=-1)
+
+
+def _informative(embeddings: Tensor, normalize: bool) -> Tensor:
+    """Stochastic embeddings (..., m, d), of unit length if asked for; NaN where all are zero."""
+    x = unit_length(embeddings) if normalize else embeddings
+    empty = (embeddings == 0).flatten(-2).all(-1)
+    return x.masked_fill(empty[..., None, None], torch.nan)
+
+
+def _average_factor(m: int, average: PairAverage) -> float:
+    """From the mean over pairs to the chosen average of Eq. 1."""
+    require_choice("average", average, PairAverage)
+    return (m - 1) / max(m, 1) if average == "paper" else 1.0

@@ -1,0 +1,1 @@
+"""Face networks, one architecture per file."""

@@ -1,0 +1,1 @@
+"""Face networks in ONNX files."""

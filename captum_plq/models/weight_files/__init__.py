@@ -1,0 +1,1 @@
+"""Reading published weight files and fitting them to an architecture."""

@@ -1,0 +1,324 @@
+"""Finds the embedding layer of a network by watching it run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
+
+from captum_plq.network.borrowed import hooked, own_copy
+from captum_plq.network.output import EmbeddingLayerError, OutputSelector, embed, select_embedding
+
+__all__ = [
+    "EmbeddingLayerError",
+    "OutputSelector",
+    "check_embedding_layer",
+    "chosen_layer",
+    "find_embedding_layer",
+    "select_embedding",
+]
+
+
+_BLOCK = (
+    "The smallest block around it that everything passes through is {}: its maps mix what is left "
+    "of the features, at the cost of running the block once more for each pass."
+)
+_LATER = (
+    "Candidates that ran after it: {}. Before one that maps nothing (identity, pooling, "
+    "normalisation) dropout only thins the embedding out, and the quality does not tell good "
+    "images from bad."
+)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One call of a linear layer, as a hook saw it."""
+
+    name: str
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+    output_version: int
+
+    def __str__(self) -> str:
+        kind = type(self.layer).__name__
+        shapes = f"{tuple(self.input.shape[1:])} -> {tuple(self.output.shape[1:])}"
+        return f"{self.name or '(the model itself)'}: {kind} {shapes}"
+
+
+def find_embedding_layer(
+    model: nn.Module, inputs: Sequence[object], selector: OutputSelector = None
+) -> str:
+    """Name of the last linear map on the way from the images to the embedding.
+
+    Runs ``model`` once with a hook on each linear and convolution layer. The answer is the
+    last of them, in the order of execution, that the embedding depends on; of a low-rank
+    pair (a wide layer feeding a wider one through fewer features, with nothing between
+    them) the first.
+
+    Args:
+
+        model (nn.Module): The network; a copy of it is run, in evaluation mode.
+        inputs (sequence): Its arguments; at least one floating-point tensor that requires
+            grad. Autograd must be on.
+        selector (int, str, Callable or None): see :func:`select_embedding`.
+
+    Returns:
+        *str*: the qualified name, for ``model.get_submodule``; ``""`` is the model itself.
+
+    Raises:
+        EmbeddingLayerError: if no linear layer was seen at work, or if the embedding
+            depends on none of them.
+    """
+    model = own_copy(model)
+    executions: list[Execution] = []
+    with ExitStack() as hooks:
+        for name, layer in model.named_modules():
+            if isinstance(layer, (nn.Linear, _ConvNd)):
+                hooks.enter_context(watched(name, layer, executions))
+        embedding = embed(model, inputs, selector)
+    if not executions:
+        raise EmbeddingLayerError(
+            "The model ran no Linear or convolution module, so there is no embedding layer to "
+            "drop out. Functional calls (F.linear), scripted and exported programs cannot be "
+            "seen: use the original nn.Module, or name a module with embedding_layer=."
+        )
+    slopes = _slopes(embedding, [x.output for x in executions])
+    if all(slope is None for slope in _slopes(embedding, _images(inputs))):
+        raise EmbeddingLayerError(
+            "The embedding does not depend on the images: the model cuts the gradient "
+            "(torch.no_grad, .detach or a non-differentiable step inside its forward)."
+        )
+    used = [x for x, slope in zip(executions, slopes, strict=True) if slope is not None]
+    if not used:
+        raise EmbeddingLayerError(
+            "The embedding depends on none of the linear layers that ran: "
+            f"{_listed(executions)}. Check output=, which selects the embedding."
+        )
+    last = used[-1]
+    if len(used) > 1 and _is_low_rank_pair(used[-2], last):
+        last = used[-2]
+    try:
+        check_embedding_layer(model, last.name, inputs, selector, embedding)
+    except EmbeddingLayerError as error:
+        block = _usable_around(model, last.name, inputs, selector, embedding)
+        later = _usable_after(model, last.layer, inputs, selector, embedding)
+        raise EmbeddingLayerError(
+            f"The last linear layer that ran cannot serve as the embedding layer. {error} Name "
+            "the module before which to drop out, SERFIQ(model, embedding_layer=NAME). "
+            + (f"{_BLOCK.format(block)} " if block else "")
+            + (f"{_LATER.format(_listed(later))} " if later else "")
+            + f"Linear layers that ran last: {_listed(used)}."
+        ) from error
+    _refuse_functional_layers(model, last.layer, executions, inputs, selector)
+    return last.name
+
+
+def check_embedding_layer(
+    model: nn.Module,
+    name: str,
+    inputs: Sequence[object],
+    selector: OutputSelector,
+    embedding: Tensor,
+) -> None:
+    """Checks that everything passes through a layer once, and that nothing is random.
+
+    Cuts the gradient at the layer: if the embedding still depends on the images, a second
+    path (a skip connection) goes around it, and dropping out its input is not what SER-FIQ
+    means.
+
+    Args:
+
+        model (nn.Module): The network; a copy of it is run, in evaluation mode.
+        name (str): Qualified name of the layer.
+        inputs (sequence): As for :func:`find_embedding_layer`.
+        selector (int, str, Callable or None): see :func:`select_embedding`.
+        embedding (Tensor): What ``model`` gave for ``inputs`` before.
+
+    Raises:
+        EmbeddingLayerError: if the layer is unknown, ran not exactly once, returned no
+            tensor, can be bypassed, or if two forwards differ.
+    """
+    model = own_copy(model)
+    layer = named_layer(model, name)
+    calls: list[object] = []
+
+    def cut(_: nn.Module, __: object, output: object) -> object:
+        calls.append(output)
+        return output.detach() if isinstance(output, Tensor) else output
+
+    with hooked(layer, cut):  # also while a checkpointed block is computed anew
+        again = embed(model, inputs, selector)
+        ran = len(calls)
+        bypassed = any(slope is not None for slope in _slopes(again, _images(inputs)))
+    shown = f"{name!r} ({type(layer).__name__})"
+    if ran != 1:
+        raise EmbeddingLayerError(
+            f"{shown} ran {ran} times in one forward, but must run exactly once. "
+            "A model that embeds an image twice (flip augmentation) must be given without it."
+        )
+    if not isinstance(calls[0], Tensor):
+        raise EmbeddingLayerError(f"{shown} returns a {type(calls[0]).__name__}, not a tensor.")
+    if not close_rows(again, embedding):
+        raise EmbeddingLayerError(
+            "Two forwards of the same images gave different embeddings: some part of the model "
+            "is random in evaluation mode (e.g. F.dropout without training=self.training). "
+            "SER-FIQ brings its own dropout and needs a deterministic model."
+        )
+    if bypassed:
+        raise EmbeddingLayerError(
+            f"Another path leads around {shown} to the embedding (a skip connection or a gate)."
+        )
+
+
+def _refuse_functional_layers(
+    model: nn.Module,
+    layer: nn.Module,
+    executions: Sequence[Execution],
+    inputs: Sequence[object],
+    selector: OutputSelector,
+) -> None:
+    """Raises if a matrix is applied behind the layer by something that is no linear module."""
+    seen = {id(p) for x in executions for p in x.layer.parameters()}
+    matrices = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.ndim > 1 and id(p) not in seen
+    }
+    if not matrices:
+        return
+
+    def cut(_: nn.Module, __: object, output: Any) -> Any:
+        return output.detach().requires_grad_()
+
+    with hooked(layer, cut):
+        embedding = embed(model, inputs, selector)
+        slopes = torch.autograd.grad(
+            embedding.sum(), list(matrices.values()), allow_unused=True, retain_graph=False
+        )
+    behind = [name for name, slope in zip(matrices, slopes, strict=True) if slope is not None]
+    if behind:
+        raise EmbeddingLayerError(
+            f"Behind the last linear layer that ran as a module, the model applies {behind[-1]!r} "
+            "by a functional call (F.linear, attention), before which no dropout can be put. Make "
+            "that a module, or name the module before which to drop out, embedding_layer=."
+        )
+
+
+def chosen_layer(model: nn.Module, name: str | None) -> str | None:
+    """``name``, or what the model states in an attribute ``embedding_layer``, or ``None``."""
+    stated = getattr(model, "embedding_layer", None)
+    return stated if name is None and isinstance(stated, str) else name
+
+
+def named_layer(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of that name, or an error that lists the linear ones."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        linear = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
+        raise EmbeddingLayerError(
+            f"The model has no module named {name!r}. Its last linear layers: {linear[-5:]}."
+        ) from error
+
+
+def close_rows(a: Tensor, b: Tensor) -> bool:
+    """Whether two computations of the same embeddings agree within their precision."""
+    if a.shape != b.shape:
+        return False
+    a, b = a.detach(), b.detach()
+    half = a.dtype in (torch.float16, torch.bfloat16)
+    scale = float(b.abs().max()) if b.numel() else 0.0
+    tolerance = (3e-2 if half else 1e-3) * scale
+    return torch.allclose(a.float(), b.float(), rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def watched(name: str, layer: nn.Module, executions: list[Execution]) -> RemovableHandle:
+    """Hooks ``layer`` to note its executions, for as long as the handle is entered."""
+
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(x, Tensor) and isinstance(y, Tensor):
+            executions.append(Execution(name, module, x, y, y._version))
+
+    return hooked(layer, record, with_kwargs=True)
+
+
+def _usable_around(
+    model: nn.Module,
+    name: str,
+    inputs: Sequence[object],
+    selector: OutputSelector,
+    embedding: Tensor,
+) -> str | None:
+    """The smallest module around the layer of that name that may be named instead of it."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        try:
+            check_embedding_layer(model, name, inputs, selector, embedding)
+        except EmbeddingLayerError:
+            continue
+        return f"{name!r} ({type(model.get_submodule(name)).__name__})"
+    return None
+
+
+def _usable_after(
+    model: nn.Module,
+    layer: nn.Module,
+    inputs: Sequence[object],
+    selector: OutputSelector,
+    embedding: Tensor,
+) -> list[Execution]:
+    """The leaf modules that ran after ``layer`` and may be named instead of it."""
+    executions: list[Execution] = []
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if next(module.children(), None) is None:
+                hooks.enter_context(watched(name, module, executions))
+        model(*inputs)
+    usable: list[Execution] = []
+    while executions and executions[-1].layer is not layer:
+        candidate = executions.pop()
+        try:
+            check_embedding_layer(model, candidate.name, inputs, selector, embedding)
+        except EmbeddingLayerError:
+            continue
+        usable.insert(0, candidate)
+    return usable
+
+
+def _images(inputs: Sequence[object]) -> list[Tensor]:
+    return [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+
+
+def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Gradients of the embedding's sum; ``None`` where it does not depend on a tensor."""
+    reachable = [x for x in tensors if x.requires_grad]
+    if not embedding.requires_grad or not reachable:
+        return [None] * len(tensors)
+    found = iter(
+        torch.autograd.grad(embedding.sum(), reachable, allow_unused=True, retain_graph=True)
+    )
+    return [next(found) if x.requires_grad else None for x in tensors]
+
+
+def _is_low_rank_pair(first: Execution, second: Execution) -> bool:
+    """Whether ``second`` is fed by ``first``, unchanged, through fewer features."""
+    alike = isinstance(first.layer, nn.Linear) is isinstance(second.layer, nn.Linear)
+    fed = (
+        first.output.data_ptr() == second.input.data_ptr()
+        and first.output.numel() == second.input.numel()
+        and first.output._version == first.output_version
+    )
+    rank = first.output[0].numel()
+    return alike and fed and rank < first.input[0].numel() and rank < second.output[0].numel()
+
+
+def _listed(executions: Sequence[Execution]) -> str:
+    return "; ".join(str(x) for x in executions[-6:])

@@ -1,0 +1,154 @@
+"""Whether a network treats the images of a batch one by one, and tells them apart at all."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq.errors import UninformativeWarning, places, refuse_images
+from captum_plq.network.embedding_layer import EmbeddingLayerError, close_rows
+from captum_plq.network.output import OutputSelector, embed
+
+__all__ = ["check_independence", "refuse_not_finite", "refuse_uninformative"]
+
+_CONSTANT = (
+    "The network gives exactly the same embedding for {} images, so it tells nothing of an image. "
+    "Are its weights loaded, or are some of them zero?"
+)
+_LOOK = "Look at the image (is it blank?), at the network's input, and at its weights."
+
+
+def check_independence(
+    network: nn.Module,
+    example: Sequence[object],
+    embedding: Tensor,
+    output: OutputSelector = None,
+) -> None:
+    """Raises if an image's embedding depends on the other images, or not on the image.
+
+    Puts another image beside the first one, or where the network takes no other batch, copies of
+    the first one in the place of the others.
+
+    Args:
+
+        network (nn.Module): In evaluation mode.
+        example (sequence): Its arguments, images first, (B, ...). Nothing is checked if other
+            tensors, that may come per image, are among them.
+        embedding (Tensor): (B, ...), what the network gives for ``example``.
+        output (int, str, Callable or None): Which part of the network's output is the embedding.
+
+    Raises:
+        EmbeddingLayerError: if images depend on each other, or two different images have exactly
+            the same embedding.
+    """
+    images, *others = example
+    if not isinstance(images, Tensor) or any(isinstance(x, Tensor) for x in others):
+        return
+    with torch.no_grad():
+        first = images[:1].detach()
+        try:
+            again = embed(network, (torch.cat([first, _turned(first)]), *others), output)
+            if again.shape[:1] != (2,):
+                raise RuntimeError("The network does not give two rows for two images.")
+            apart: Tensor | None = again
+        except Exception:  # whatever a model objects to that takes another batch, e.g. just three
+            if len(images) < 2:
+                return
+            apart = None
+            again = embed(network, (first.expand_as(images).clone(), *others), output)
+        if not close_rows(again[:1], embedding[:1]):
+            raise EmbeddingLayerError(_mixed(network))
+        if apart is None or not torch.equal(apart[0], apart[1]):
+            return
+        for other in _others(first):
+            apart = embed(network, (torch.cat([first, other]), *others), output)
+            if bool(torch.isfinite(apart).all()) and not torch.equal(apart[0], apart[1]):
+                return
+    raise EmbeddingLayerError(_CONSTANT.format("different"))
+
+
+def refuse_not_finite(embedding: Tensor) -> None:
+    """Raises for embeddings (B, ...) that are not finite, as :func:`refuse_uninformative`."""
+    if embedding.ndim < 2:
+        raise EmbeddingLayerError(
+            f"The network returns a tensor of shape {tuple(embedding.shape)}, but embeddings come "
+            "as (B, d): one row for each image of a batch (B, C, H, W)."
+        )
+    finite = torch.isfinite(embedding.detach()).flatten(1).all(1)
+    refuse_images(~finite, "The network gives a NaN or infinite embedding", _LOOK)
+
+
+@never_compiled
+def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> None:
+    """Raises where embeddings carry no information, so that a quality would mean nothing.
+
+    Args:
+
+        images (Tensor): (B, ...).
+        embedding (Tensor): (B, ...), clean.
+        quality (Tensor): (B,), Q, made of the stochastic ones.
+
+    Raises:
+        UnusableImagesError: for embeddings that are not finite, or of length 0; names the images.
+        EmbeddingLayerError: if several different images all have the same embedding.
+
+    Warns:
+        UninformativeWarning: for embeddings that dropout does not move at all.
+    """
+    with torch.no_grad(), untraced():
+        e, q = embedding.detach().flatten(1), quality.detach()
+        finite, empty, still = torch.isfinite(e).all(1), (e == 0).all(1), q >= 1
+        same = (e == e[:1]).all() & (len(e) > 1)
+        if not bool((~finite | empty | still | ~torch.isfinite(q)).any() | same):
+            return
+        refuse_not_finite(e)
+        refuse_images(empty, "The network gives an embedding of zeros", _LOOK)
+        refuse_images(
+            ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", _LOOK
+        )
+        unmoved = torch.nonzero(still).flatten().tolist()
+        if unmoved:
+            warnings.warn(
+                "Dropout does not move the embedding of an image at all"
+                f"{places(unmoved, len(q))}: none of the features before the embedding layer is "
+                f"active, and its quality of 1 tells nothing. {_LOOK}",
+                UninformativeWarning,
+                stacklevel=4,
+            )
+        if same and isinstance(images, Tensor) and not bool((images == images[:1]).all()):
+            raise EmbeddingLayerError(_CONSTANT.format(f"all {len(e)}"))
+
+
+def _mixed(network: nn.Module) -> str:
+    unsteady = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is None
+    ]
+    return (
+        "An image's embedding depends on the other images of its batch: some part of the model "
+        "mixes the rows of a batch. "
+        + (
+            f"{unsteady[0]!r} is a BatchNorm without running statistics: give it some "
+            "(track_running_stats=True and a training pass), or take GroupNorm or InstanceNorm."
+            if unsteady
+            else "Batch statistics, or attention between images, would do that."
+        )
+    )
+
+
+def _turned(image: Tensor) -> Tensor:
+    return image.flip(tuple(range(1, image.ndim))[-2:])
+
+
+def _others(image: Tensor) -> list[Tensor]:
+    """Images that differ from one, even where that is blank."""
+    ramp = torch.linspace(0, 1, image[0].numel(), device=image.device, dtype=torch.float32)
+    scale = image.abs().max().float().clamp_min(1.0)
+    step = (ramp * scale).view(image.shape).to(image.dtype)
+    return [image + step, image - step, -image - step, step / scale, -step / scale]

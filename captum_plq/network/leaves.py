@@ -1,0 +1,207 @@
+"""Cuts a network's graph at a layer, so that a backward ends there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_plq.network.borrowed import hooked
+
+__all__ = ["LayerError", "LayerLeaves"]
+
+
+class LayerError(ValueError):
+    """No gradient can be had at that layer; says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call of the layer: its tensors, and the embedding layer's rows if that ran before."""
+
+    leaves: tuple[Tensor, ...]
+    is_tuple: bool
+    embedded: int | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.leaves[0].device
+
+
+class LayerLeaves:
+    """What a layer takes or gives in one forward, as leaves of the graph behind it.
+
+    Nothing in front of the layer is kept for the backward, and the backward ends there.
+
+    Args:
+
+        layer (nn.Module): The layer.
+        embedding_layer (nn.Module): From which on, stochastic rows may follow each image's.
+        of_input (bool): Its input in place of its output.
+        in_front (bool): Refuse a layer whose values come after the dropout.
+        device_ids (sequence of int, optional): Order of the devices of a ``DataParallel`` model.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        embedding_layer: nn.Module,
+        *,
+        of_input: bool = False,
+        in_front: bool = False,
+        device_ids: Sequence[int] | None = None,
+    ) -> None:
+        self._layer = layer
+        self._embedding_layer = embedding_layer
+        self._of_input = of_input
+        self._in_front = in_front
+        self._device_ids = device_ids
+        self._planting = False
+        self._runs: list[_Run] = []
+        self._embedded: dict[torch.device, int] = {}
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Puts leaves at the layer for one forward; calls under ``no_grad`` do not count.
+
+        The hooks stay, on modules that are nobody else's: a backward through a checkpointed block
+        runs it again, and must meet the same operations.
+        """
+        if self._of_input:
+            hooked(self._layer, self._enter, pre=True, with_kwargs=True)
+        else:
+            hooked(self._layer, self._leave)
+        # This hook comes after: the embedding layer's own output is not behind it.
+        hooked(self._embedding_layer, self._note)
+        self._planting = True
+        try:
+            yield
+        finally:
+            self._planting = False
+
+    def gradients(
+        self, scalars: Tensor, selection: Tensor, passes: int, images: int
+    ) -> tuple[tuple[Tensor, ...], bool]:
+        """Gradients of ``(selection * scalars).sum()`` at the layer, on the images' own rows.
+
+        Args:
+
+            scalars (Tensor): (B, ...), what the forward came to, under autograd.
+            selection (Tensor): the shape of ``scalars``.
+            passes (int): Stochastic rows that may follow each image's own.
+            images (int): B.
+
+        Returns:
+            *tuple[tuple[Tensor, ...], bool]*: one gradient per tensor of the layer, (k B, ...),
+            k rows for each image in turn, and whether the layer has them in a tuple.
+
+        Raises:
+            LayerError: if the layer did not run exactly once, has no part in the scalars, or
+                its rows do not belong to single images.
+        """
+        runs = self._one_run_per_device()
+        leaves = [leaf for run in runs for leaf in run.leaves]
+        found: Sequence[Tensor | None] = [None] * len(leaves)
+        if scalars.requires_grad:
+            found = torch.autograd.grad(scalars, leaves, selection, allow_unused=True)
+        if all(gradient is None for gradient in found):
+            raise LayerError(
+                f"{self._shown()} has no part in the quality: its values do not reach the "
+                "embedding, or the model cuts the gradient on the way."
+            )
+        slopes = iter(
+            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
+        )
+        by_run = [[self._own_rows(next(slopes), run, passes) for _ in run.leaves] for run in runs]
+        together = tuple(
+            torch.cat([part.to(scalars.device) for part in parts])
+            for parts in zip(*by_run, strict=True)
+        )
+        for gradient in together:
+            if gradient.ndim == 0 or gradient.shape[0] % images:
+                raise LayerError(
+                    f"{self._shown()} has values of shape {tuple(gradient.shape)} for {images} "
+                    "images: they do not belong to single images."
+                )
+        return together, runs[0].is_tuple
+
+    def _enter(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not torch.is_grad_enabled():
+            return None
+        replaced = self._replace([*args, *kwargs.values()], in_tuple=None)
+        return tuple(replaced[: len(args)]), dict(zip(kwargs, replaced[len(args) :], strict=True))
+
+    def _leave(self, _: nn.Module, __: object, output: object) -> object:
+        if not torch.is_grad_enabled():
+            return None
+        if isinstance(output, tuple) and not hasattr(output, "_fields"):
+            return tuple(self._replace(output, in_tuple=True))
+        return self._replace([output], in_tuple=False)[0]
+
+    def _note(self, _: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor) and self._planting:
+            self._embedded[output.device] = output.shape[0]
+
+    def _replace(self, values: Sequence[object], in_tuple: bool | None) -> list[object]:
+        """The values with copies of new leaves for floating-point tensors."""
+        leaves: list[Tensor] = []
+        replaced: list[object] = []
+        for value in values:
+            if isinstance(value, Tensor) and value.is_floating_point():
+                leaves.append(value.detach().requires_grad_())
+                replaced.append(leaves[-1].clone())  # what follows may write into it
+            else:
+                replaced.append(value)
+        if not leaves:
+            kinds = ", ".join(type(value).__name__ for value in values) or "nothing"
+            raise LayerError(
+                f"{self._shown()} {'takes' if self._of_input else 'returns'} {kinds}, not "
+                "floating-point tensors: name a layer that does."
+            )
+        if not self._planting:
+            return replaced
+        is_tuple = len(leaves) > 1 if in_tuple is None else in_tuple
+        embedded = self._embedded.get(leaves[0].device)
+        is_last = self._layer is self._embedding_layer and not self._of_input
+        if self._in_front and (is_last or embedded is not None):
+            raise LayerError(
+                f"{self._shown()} comes after the dropout, where the score looks at the stochastic "
+                "rows and not at the image's own: name a layer in front of the embedding layer, "
+                "or take target_scalar='node'."
+            )
+        self._runs.append(_Run(tuple(leaves), is_tuple, embedded))
+        return replaced
+
+    def _one_run_per_device(self) -> list[_Run]:
+        if not self._runs:
+            raise LayerError(
+                f"{self._shown()} was not run, or ran where hooks do not fire: name a module of "
+                "this model that its forward calls."
+            )
+        if len({run.device for run in self._runs}) < len(self._runs):  # a DataParallel replica each
+            raise LayerError(
+                f"{self._shown()} ran {len(self._runs)} times in one forward, so there is no one "
+                "value to attribute to: name a layer that runs once."
+            )
+        order = list(self._device_ids or [])
+
+        def place(run: _Run) -> tuple[int, int]:
+            index = run.device.index or 0
+            return (order.index(index) if index in order else len(order), index)
+
+        return sorted(self._runs, key=place)
+
+    def _own_rows(self, gradient: Tensor, run: _Run, passes: int) -> Tensor:
+        if run.embedded is None or gradient.shape[0] != run.embedded * (passes + 1):
+            return gradient
+        own: Tensor = gradient.unflatten(0, (run.embedded, passes + 1))[:, 0]
+        return own
+
+    def _shown(self) -> str:
+        return f"The layer {type(self._layer).__name__}"

@@ -1,0 +1,202 @@
+"""Context managers that borrow a model or its inputs and give them back as they were."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq.errors import refuse_images
+from captum_plq.network.borrowed import borrowed, original_of
+
+__all__ = [
+    "check_images",
+    "differentiable_copies",
+    "eager",
+    "evaluation_mode",
+    "outside_inference",
+    "undisturbed",
+    "unnoticed",
+    "untouched_rng",
+    "weights_state",
+]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Puts every submodule in evaluation mode, and each back into the mode it was in.
+
+    Sets the flags themselves rather than calling ``model.train()``, which some converted
+    networks answer with other weights.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+_eager_lock = threading.Lock()
+_eager_users = 0
+_eager_stance = ExitStack()
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Runs compiled modules eagerly: a module compiled before a hook was set skips it.
+
+    The compiler's stance is one for the whole process, so threads share it: the first one in
+    sets it, the last one out puts it back.
+    """
+    global _eager_users
+    if "torch._dynamo" not in sys.modules:  # then nothing has been compiled
+        yield
+        return
+    with _eager_lock:
+        if _eager_users == 0:
+            _eager_stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager_users += 1
+    try:
+        yield
+    finally:
+        with _eager_lock:
+            _eager_users -= 1
+            if _eager_users == 0:
+                _eager_stance.close()
+
+
+@contextmanager
+def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
+    """Restores the global random state of the CPU and of the devices of ``tensors``."""
+    devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices), device_type="cuda"):
+        yield
+
+
+class _Draws(TorchDispatchMode):
+    """Notes whether this thread draws random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.drew = False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what it would be wrapped in imports the compiler
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.drew = self.drew or torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
+    """As :func:`untouched_rng`, but never sets back what another thread drew in the meantime."""
+    devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
+    before = torch.get_rng_state(), {d: torch.cuda.get_rng_state(d) for d in devices}
+    draws = _Draws()
+    try:
+        with draws:
+            yield
+    finally:
+        if draws.drew:
+            torch.set_rng_state(before[0])
+            for device, state in before[1].items():
+                torch.cuda.set_rng_state(state, device)
+
+
+@contextmanager
+def unnoticed(inputs: Sequence[object]) -> Iterator[None]:
+    """Lets a model be tried out unnoticed by random state, compiler or tracer."""
+    with torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
+        yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[nn.Module]:
+    """Lends a copy of a model to be tried out, :func:`unnoticed`."""
+    with unnoticed(inputs):
+        yield borrowed(original_of(model))
+
+
+def weights_state(model: nn.Module) -> object:
+    """What tells, at once, whether a network may have other weights than before.
+
+    Args:
+
+        model (nn.Module): The network.
+
+    Returns:
+        *object*: equal as long as the parameters are the same, and not changed but through
+        ``.data``.
+    """
+    return tuple(
+        (p.data_ptr(), None if p.is_inference() else p._version) for p in model.parameters()
+    )
+
+
+@never_compiled
+def check_images(images: Sequence[object]) -> None:
+    """Raises unless images are finite floating-point batches.
+
+    Args:
+
+        images (sequence): The tensors to be explained, each (B, ...).
+
+    Raises:
+        TypeError: if one is not a tensor, or not of floating point.
+        ValueError: if one has no rows; as :class:`~captum_plq.errors.UnusableImagesError` if some
+            hold NaN or infinite values.
+    """
+    with untraced():
+        for x in images:
+            if not isinstance(x, Tensor):
+                raise TypeError(f"Images must be tensors, but got {type(x).__name__}.")
+            if not x.is_floating_point():
+                raise TypeError(
+                    f"Images must be floating point to have gradients, but got {x.dtype}. "
+                    "Convert with .float(); the values may stay 0–255 if the model takes those."
+                )
+            if x.layout != torch.strided or x.is_meta:
+                kind = "on the meta device" if x.is_meta else f"of layout {x.layout}"
+                raise TypeError(f"Images must be dense tensors with values, but got one {kind}.")
+            if x.ndim == 0 or x.shape[0] == 0:
+                raise ValueError(
+                    f"Images must come as a batch (B, ...) of at least one, but got "
+                    f"{tuple(x.shape)}."
+                )
+            finite = torch.isfinite(x)
+            if not bool(finite.all()):
+                refuse_images(
+                    ~finite.flatten(1).all(1) if x.ndim > 1 else ~finite,
+                    "An image holds NaN or infinite pixels",
+                    "Clean such images or leave them out.",
+                )
+
+
+def differentiable_copies(inputs: Sequence[object]) -> tuple[object, ...]:
+    """Leaves that share the floating-point tensors' memory and require grad.
+
+    The caller's own tensors keep their flags and their ``.grad``.
+    """
+    return tuple(
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for x in outside_inference(inputs)
+    )
+
+
+def outside_inference(inputs: Sequence[object]) -> tuple[object, ...]:
+    """The inputs, those made in inference mode cloned, since autograd cannot use them."""
+    return tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)

@@ -1,0 +1,174 @@
+"""One forward of a network gives the clean embedding and the m stochastic ones.
+
+A forward hook on the embedding layer keeps its clean output under autograd, runs the layer
+itself on m randomly masked copies of its detached input, and returns all rows together,
+(B, m + 1, ...) flattened. Whatever follows (BatchNorm, normalisation) is then applied by
+the model's own code. The network in front of the layer runs once, without copies.
+
+Where what follows the layer insists on one row per image, it takes m full passes in place of that.
+
+Hooks are set on a copy of the network's modules that shares its weights (see
+:mod:`captum_plq.network.borrowed`), so no other call of the network ever meets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from captum_plq._base.tracing import never_compiled
+from captum_plq.functional.masks import DropoutMasks
+from captum_plq.network.borrowed import borrowed, modules_of, own_copy
+from captum_plq.network.embedding_layer import OutputSelector
+from captum_plq.network.exploration import Found, explore
+from captum_plq.network.output import embed
+from captum_plq.network.runs import run_in_turn, run_once, run_together
+from captum_plq.network.state import eager, outside_inference, undisturbed
+
+__all__ = ["EmbeddingTap"]
+
+Answer = TypeVar("Answer")
+
+
+class EmbeddingTap:
+    """Taps the input of a network's embedding layer.
+
+    Args:
+
+        layer (str, optional): Qualified name of the embedding layer. ``None``: the one that the
+            network states in an attribute ``embedding_layer``, or the one found at the first
+            call, and again when the modules of the network have changed; see
+            :func:`~captum_plq.network.embedding_layer.find_embedding_layer`.
+        output (int, str, Callable or None): Which part of the model's output is the
+            embedding, see :func:`~captum_plq.network.embedding_layer.select_embedding`.
+    """
+
+    def __init__(self, layer: str | None = None, output: OutputSelector = None) -> None:
+        self.layer = layer
+        self.output = output
+        self._found: Found | None = None
+
+    @property
+    def layer_name(self) -> str | None:
+        """Name of the embedding layer, once it has been located."""
+        return None if self._found is None else self._found.layer
+
+    @never_compiled
+    def locate(self, model: nn.Module, inputs: Sequence[object]) -> str:
+        """Name of the embedding layer, found and checked at the first call.
+
+        The first call costs some forwards of a batch, cut to two images where the network takes
+        that: two to watch, one to look for a second path, one or two to see that the images of a
+        batch do not depend on each other, and one to see that appended rows come out as they
+        should.
+
+        Args:
+
+            model (nn.Module): The network.
+            inputs (sequence): Its arguments, images first, (B, ...).
+
+        Returns:
+            *str*: the qualified name, for ``model.get_submodule``.
+
+        Raises:
+            EmbeddingLayerError: if there is no such layer, or it cannot be tapped.
+            UnusableImagesError: if the network gives NaN or infinite embeddings.
+        """
+        return self._locate(model, inputs).layer
+
+    @never_compiled
+    def embed(self, model: nn.Module, inputs: Sequence[object]) -> Tensor:
+        """The clean embedding alone, (B, ...), under the caller's autograd mode."""
+        trains = any(module.training for module in modules_of(model))
+        return embed(borrowed(model) if trains else model, inputs, self.output)
+
+    @never_compiled
+    def run(
+        self,
+        model: nn.Module,
+        inputs: Sequence[object],
+        masks: DropoutMasks,
+        *,
+        differentiable: bool = False,
+        chunk_size: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Clean and stochastic embeddings in one forward of the network.
+
+        Args:
+
+            model (nn.Module): The network, which is left as it is. A copy made by
+                :func:`~captum_plq.network.borrowed.borrowed` keeps the hooks.
+            inputs (sequence): Its arguments, images first, (B, ...).
+            masks (DropoutMasks): The m dropout patterns.
+            differentiable (bool): Keep the stochastic embeddings under autograd as well.
+                Default: ``False``, only the clean one.
+            chunk_size (int, optional): Rows (one image under one mask) that go through the
+                layer at a time; changes memory, not results. ``None``: 2²² features' worth.
+
+        Returns:
+            *tuple[Tensor, Tensor]*: clean embeddings (B, ...) and stochastic ones
+            (B, m, ...).
+
+        Raises:
+            EmbeddingLayerError: if the layer cannot be found or tapped.
+        """
+        found = self._locate(model, inputs)
+        network = own_copy(model)
+        with eager():
+            if found.takes_more_rows:
+                return run_together(
+                    network, found.layer, inputs, self.output, masks, differentiable, chunk_size
+                )
+            return run_in_turn(network, found.layer, inputs, self.output, masks, differentiable)
+
+    @never_compiled
+    def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:
+        """The clean embedding, and what went into and came out of the embedding layer.
+
+        Args:
+
+            model (nn.Module): As for :meth:`run`.
+            inputs (sequence): Its arguments, images first, (B, ...).
+
+        Returns:
+            *tuple[Tensor, Tensor, Tensor]*: embeddings, the layer's input and its output,
+            each (B, ...) and under autograd, in one forward.
+
+        Raises:
+            EmbeddingLayerError: if the layer cannot be found, or does not run exactly once.
+        """
+        name = self.locate(model, inputs)
+        with eager():
+            return run_once(own_copy(model), name, inputs, self.output)
+
+    @never_compiled
+    def examine(
+        self,
+        model: nn.Module,
+        inputs: Sequence[object],
+        question: Callable[[nn.Module, str, Sequence[object], OutputSelector], Answer],
+    ) -> Answer:
+        """Asks a question about the model and its embedding layer, leaving both untouched.
+
+        Args:
+
+            model (nn.Module): The network.
+            inputs (sequence): Its arguments, images first, (B, ...).
+            question (Callable): Of a copy of the model in evaluation mode, the layer's name, the
+                inputs and the selector of the embedding.
+
+        Returns:
+            *Answer*: what ``question`` returned.
+        """
+        name = self.locate(model, inputs)
+        with undisturbed(model, inputs) as network, torch.no_grad():
+            return question(network, name, outside_inference(inputs), self.output)
+
+    def _locate(self, model: nn.Module, inputs: Sequence[object]) -> Found:
+        found = self._found
+        if found is None or not found.holds_for(model, self.layer):
+            found = self._found = explore(model, inputs, self.layer, self.output)
+        return found

@@ -1,0 +1,11 @@
+"""The quality of an image for a network: :class:`SERFIQ`, and the node :class:`QualityModel`."""
+
+from captum_plq.quality.model import QualityModel
+from captum_plq.quality.serfiq import SERFIQ, Assessment, Estimator
+
+__all__ = [
+    "SERFIQ",
+    "Assessment",
+    "Estimator",
+    "QualityModel",
+]

@@ -1,0 +1,194 @@
+"""M_Q: a face network with a quality node on its embedding (Sec. III-B of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from captum_plq._base.choices import require_choice
+from captum_plq._base.precision import at_least_float32
+from captum_plq.functional import (
+    NodeWeights,
+    QualityScaling,
+    node_direction,
+    node_scale,
+    scale_quality,
+    unit_length,
+)
+from captum_plq.network.borrowed import borrowed
+from captum_plq.network.state import check_images
+from captum_plq.quality.serfiq import SERFIQ
+
+__all__ = ["QualityModel", "QualityNode", "borrowed_quality_model"]
+
+
+@dataclass(frozen=True)
+class QualityNode:
+    """The quality node of a batch of images, taken apart.
+
+    Args:
+
+        embedding (Tensor): (B, ...), clean, under autograd, normalised if asked for.
+        direction (Tensor): the shape of ``embedding``, detached.
+        scale (Tensor): (B,), detached. ``scale * direction`` are the weights of Eq. 3.
+        quality (Tensor): (B,), Q, detached.
+        standard_error (Tensor or None): (B,), of Q; ``None`` if it was not asked for.
+    """
+
+    embedding: Tensor
+    direction: Tensor
+    scale: Tensor
+    quality: Tensor
+    standard_error: Tensor | None
+
+
+class QualityModel(nn.Module):
+    r"""The image-specific quality regression model :math:`M_Q` (Eq. 3).
+
+    A node on the embedding layer, without bias, with the weights of
+    :func:`~captum_plq.functional.node_weights`: :math:`M_Q(I) = \sum_k w_k e_k(I)`. The
+    weights belong to one image. Called with images alone, each image gets its own node;
+    this is right for methods that look at the image itself (Saliency, Deconvolution,
+    GuidedBackprop, GradCAM). A method that evaluates other images on the way (baselines,
+    occlusions, interpolations) must keep the node of the image it explains: build it once
+    with :meth:`node` and pass it on as ``additional_forward_args``.
+
+    Args:
+
+        model (nn.Module, SERFIQ or Callable): Embedding network, a function around one (see
+            :func:`~captum_plq.network.forward_function.as_module`), or a :class:`SERFIQ` with
+            other than the paper's parameters.
+        weights (str): ``"l1"`` (the paper's, the default), ``"sum"`` (released code),
+            ``"signed"`` or ``"l2"``.
+        scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
+        normalize (bool, optional): Scale the embedding to unit length within the gradient
+            path, as the released code does; the paper does not say. ``None``: yes, except
+            for ``"l2"``, whose gradient would vanish.
+
+    Raises:
+        ValueError: if ``weights`` is unknown.
+
+    Shape:
+
+        - Input: images (B, ...), then optionally node weights (B, d), then whatever else
+          the model takes.
+        - Output: (B,).
+
+    Examples::
+
+        >>> quality_model = QualityModel(model)
+        >>> Saliency(quality_model).attribute(images, abs=False)  # Eq. 4
+        >>> node = quality_model.node(images)  # (B, d)
+        >>> IntegratedGradients(quality_model).attribute(images, additional_forward_args=node)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., object],
+        *,
+        weights: NodeWeights = "l1",
+        scaling: QualityScaling | None = None,
+        normalize: bool | None = None,
+    ) -> None:
+        super().__init__()
+        require_choice("weights", weights, NodeWeights)
+        self.serfiq = model if isinstance(model, SERFIQ) else SERFIQ(model)
+        self.weights: NodeWeights = weights
+        self.scaling = scaling
+        self.normalize = weights != "l2" if normalize is None else normalize
+
+    def forward(
+        self, images: Tensor, node: Tensor | None = None, *additional_inputs: object
+    ) -> Tensor:
+        """Output of the quality node, (B,).
+
+        Args:
+
+            images (Tensor): (B, ...), floating point.
+            node (Tensor, optional): (B', d), or (d,) for one image: weights from
+                :meth:`node`. Where a Captum method evaluates n·B' images, each row serves n
+                of them in turn. ``None``: the node of these very images.
+            additional_inputs: What else the model takes.
+
+        Returns:
+            *Tensor*: (B,).
+
+        Raises:
+            ValueError: if ``node`` has another number of features than the embedding, or
+                the number of images is no multiple of the number of nodes.
+        """
+        inputs = (images, *additional_inputs)
+        if node is None:
+            built = self.build(inputs)
+            return built.scale * _dot(built.direction, built.embedding)
+        check_images(inputs[:1])
+        embedding = self._embedding(self.serfiq.tap.embed(self.serfiq.model, inputs))
+        nodes = torch.atleast_2d(node).flatten(1)  # Captum's Lime unpacks a bare (1, d) tensor
+        features = embedding.flatten(1).shape[1]
+        if nodes.shape[1] != features or embedding.shape[0] % nodes.shape[0]:
+            raise ValueError(
+                f"{embedding.shape[0]} images with {features} features cannot share quality "
+                f"nodes of shape {tuple(node.shape)}: pass what node(images) returned."
+            )
+        nodes = nodes.repeat_interleave(embedding.shape[0] // nodes.shape[0], dim=0)
+        return _dot(nodes, embedding)
+
+    def node(self, *inputs: object) -> Tensor:
+        """Weights of the quality node of each image (Eq. 3).
+
+        Args:
+
+            inputs: What the model takes, the images first, (B, ...).
+
+        Returns:
+            *Tensor*: (B, d), detached.
+        """
+        built = self.build(inputs)
+        return built.scale.unsqueeze(1) * built.direction.flatten(1)
+
+    def build(self, inputs: Sequence[object], *, standard_error: bool = False) -> QualityNode:
+        """Builds the quality node of each image, in one forward of the network.
+
+        Args:
+
+            inputs (sequence): What the model takes, the images first, (B, ...).
+            standard_error (bool): Also that of the quality.
+
+        Returns:
+            *QualityNode*: with the clean embedding under autograd.
+        """
+        clean, assessed, error = self.serfiq.assess(*inputs, standard_error=standard_error)
+        embedding, quality = self._embedding(clean), assessed.detach()
+        fixed = embedding.detach()
+        scaled = scale_quality(quality, self.scaling)
+        return QualityNode(
+            embedding=embedding,
+            direction=node_direction(fixed, self.weights),
+            scale=node_scale(fixed, scaled, self.weights),
+            quality=quality,
+            standard_error=error,
+        )
+
+    def _embedding(self, clean: Tensor) -> Tensor:
+        embedding = at_least_float32(clean)
+        if not self.normalize:
+            return embedding
+        return unit_length(embedding.flatten(1)).view_as(embedding)
+
+    def extra_repr(self) -> str:
+        """The parameters, for ``print``."""
+        return f"weights={self.weights!r}, scaling={self.scaling}, normalize={self.normalize}"
+
+
+def borrowed_quality_model(model: QualityModel) -> QualityModel:
+    """A copy for one call, whose parameters require no grad."""
+    copy = borrowed(model, frozen=True)
+    assert isinstance(copy, QualityModel)
+    return copy
+
+
+def _dot(weights: Tensor, embedding: Tensor) -> Tensor:
+    return (weights.flatten(1) * embedding.flatten(1)).sum(1)

@@ -1,0 +1,8 @@
+"""Figures on an absolute colour scale."""
+
+from captum_plq.visualization.quality_maps import plot_quality_map, plot_quality_maps
+
+__all__ = [
+    "plot_quality_map",
+    "plot_quality_maps",
+]

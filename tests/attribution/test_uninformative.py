@@ -1,0 +1,209 @@
+"""What is not finite, constant or damaged never gets a number without a word."""
+
+import pytest
+import torch
+from torch import nn
+
+from captum_plq import SERFIQ, LayerPixelQuality, PixelQualityAttribution, QualityModel
+from captum_plq.errors import PixelScaleWarning, UninformativeWarning, UnusableImagesError
+from captum_plq.models import FaceModel, ModelSpec
+from captum_plq.network.embedding_layer import EmbeddingLayerError
+
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+ESTIMATORS = ["sampling", "balanced", "closed-form"]
+
+
+class Net(nn.Module):
+    """A small network with a step in front of it, and one after its features."""
+
+    def __init__(self, first=None, bias=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, 4, bias=bias)
+        self.fc, self.act = nn.Linear(8 * 64, 16, bias=bias), nn.ReLU()
+        self.first = first or nn.Identity()
+
+    def forward(self, x):
+        return self.fc(self.act(self.conv(self.first(x))).flatten(1))
+
+
+class Standardised(nn.Module):
+    def forward(self, x):
+        return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+
+
+class Step(nn.Module):
+    def forward(self, x):
+        return (255 * x).round() / 255
+
+
+class Root(nn.Module):
+    def forward(self, x):
+        return x.sqrt()
+
+
+@pytest.fixture
+def images():
+    return IMAGES.clone()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_nan_embedding_is_refused_by_name(images, estimator, place):
+    serfiq = SERFIQ(Net(Standardised()).eval(), estimator=estimator)
+    expected = serfiq(images)
+    blank = images.clone()
+    blank[place] = 0.5
+    for method in (serfiq, QualityModel(serfiq), PixelQualityAttribution(serfiq).attribute):
+        with pytest.raises(UnusableImagesError) as raised:
+            method(blank)
+        assert raised.value.indices == (place,)
+    assert torch.equal(serfiq(images), expected)  # and spoils nothing
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_an_embedding_of_zeros_is_refused_by_name(images, estimator):
+    images[2] = 0
+    with pytest.raises(UnusableImagesError) as raised:
+        SERFIQ(Net(bias=False).eval(), estimator=estimator)(images)
+    assert raised.value.indices == (2,)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_network_that_tells_no_images_apart_is_refused(images, estimator, count):
+    net = Net().eval()
+    nn.init.zeros_(net.conv.weight)
+    with pytest.raises(EmbeddingLayerError, match="same embedding"):
+        SERFIQ(net, estimator=estimator)(images[:count])
+
+
+def test_a_network_that_comes_to_tell_no_images_apart_is_refused(images):
+    net = Net().eval()
+    serfiq = SERFIQ(net)
+    serfiq(images)
+    net.conv.weight.data.zero_()
+    with pytest.raises(EmbeddingLayerError, match="same embedding"):
+        serfiq(images)
+    serfiq(images[:1].expand(3, -1, -1, -1))  # the same image three times is no fault
+
+
+def test_an_image_whose_features_are_all_zero_is_told(images):
+    net = Net().eval()
+    with torch.no_grad():
+        net.conv.bias.fill_(-0.1)
+    images[1] = 0
+    with pytest.warns(UninformativeWarning, match="image 1 of a batch of 4"):
+        quality = SERFIQ(net)(images)
+    assert quality[1] == 1
+
+
+@pytest.mark.parametrize("kind", ["pixel", "layer"])
+@pytest.mark.parametrize(
+    ("step", "words"), [(Step(), "zero everywhere"), (Root(), "NaN or infinite")]
+)
+def test_a_gradient_that_means_nothing_is_told(images, step, words, kind):
+    images[:, :, :8] = 0
+    net = Net(step).eval()
+    method = PixelQualityAttribution(net) if kind == "pixel" else LayerPixelQuality(net, net.first)
+    arguments = {} if kind == "pixel" else {"attribute_to_layer_input": True}
+    with pytest.warns(UninformativeWarning, match=words):
+        method.attribute(images, **arguments)
+
+
+def test_pixels_from_0_to_1_are_told_to_a_network_that_takes_255(images):
+    spec = ModelSpec("mine", (32, 32), mean=(127.5,) * 3, std=(127.5,) * 3)
+    model = FaceModel(Net().eval(), spec)
+    for method in (SERFIQ(model), PixelQualityAttribution(model).attribute):
+        with pytest.warns(PixelScaleWarning, match="multiply by 255"):
+            method(images)
+        method(images * 255)
+    SERFIQ(Net().eval())(images)  # who knows what it takes
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_bad_pixels_are_refused_by_name(images, bad):
+    images[3, 0, 0, 0] = bad
+    net = nn.Sequential(nn.Hardtanh(), Net()).eval()  # whose embedding is finite all the same
+    for method in (PixelQualityAttribution(net).attribute, SERFIQ(net), SERFIQ(net).assess):
+        with pytest.raises(UnusableImagesError) as raised:
+            method(images)
+        assert raised.value.indices == (3,)
+
+
+def test_an_error_survives_pickling():
+    import pickle
+
+    error = UnusableImagesError([1, 2], 5, "A problem", "Advice.")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.indices) == (str(error), (1, 2))
+    assert str(error) == "A problem (images 1, 2 of a batch of 5, counted from 0). Advice."
+
+
+# --- batches -------------------------------------------------------------------------------
+
+
+def test_batch_statistics_in_the_trunk_are_refused(images):
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 4),
+        nn.BatchNorm2d(8, track_running_stats=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(512, 16),
+    ).eval()
+    for batch in (images, images[:1]):
+        with pytest.raises(EmbeddingLayerError, match="running statistics"):
+            PixelQualityAttribution(net).attribute(batch)
+
+
+# --- weights and modules that change -------------------------------------------------------
+
+
+def changes():
+    def replaced(net, serfiq):
+        torch.manual_seed(5)
+        net.fc = nn.Linear(512, 16)
+
+    def another_shape(net, serfiq):
+        torch.manual_seed(5)
+        net.fc = nn.Sequential(nn.Linear(512, 32), nn.BatchNorm1d(32), nn.Linear(32, 16)).eval()
+
+    def renamed(net, serfiq):
+        serfiq.model = nn.Sequential(Net(bias=False)).eval()
+
+    def data_normal(net, serfiq):
+        torch.manual_seed(5)
+        net.fc.weight.data.normal_()
+
+    def data_copy(net, serfiq):
+        net.fc.weight.data.copy_(torch.randn(16, 512, generator=torch.Generator().manual_seed(3)))
+
+    def one_weight(net, serfiq):
+        column = net.fc.weight.data[3]
+        column[int(net.act(net.conv(net.first(IMAGES)))[0].argmax())] += 0.5
+
+    def loaded(net, serfiq):
+        net.load_state_dict({k: 2 * v.flip(0) for k, v in net.state_dict().items()})
+
+    def bias(net, serfiq):
+        net.fc.bias.data += 1
+
+    return (
+        replaced, another_shape, renamed, data_normal, data_copy, one_weight, loaded, bias,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
+def test_nothing_outlives_the_weights_it_was_made_of(images, change, estimator):
+    net = Net().eval()
+    plq = PixelQualityAttribution(SERFIQ(net, estimator=estimator))
+    serfiq = plq.quality_model.serfiq
+    before = plq.attribute(images, return_quality=True)
+    change(net, serfiq)
+    after = plq.attribute(images, return_quality=True)
+    fresh = SERFIQ(serfiq.model, estimator=estimator)
+    expected = PixelQualityAttribution(fresh).attribute(images, return_quality=True)
+    for a, b, c in zip(after, expected, before, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)

@@ -1,0 +1,255 @@
+"""Calibration: against a loop over images, and refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling
+from captum_plq.calibration import calibrate
+from captum_plq.functional import merge_channels, pixel_quality
+from captum_plq.functional.relative import gradient_reference
+from captum_plq.models import FaceModel, ModelSpec
+from tests.conftest import assert_untouched, small_face_net, snapshot
+
+
+def faces(n=24, seed=0):
+    """Bright in the middle and of growing noise, (n, 3, 20, 20), 0–255, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    axis = torch.linspace(-1, 1, 20, dtype=torch.float64)
+    bump = (-2 * (axis[:, None] ** 2 + axis**2)).exp()
+    noise = torch.randn(n, 3, 20, 20, generator=generator, dtype=torch.float64)
+    level = torch.linspace(5, 60, n, dtype=torch.float64).view(-1, 1, 1, 1)
+    return (60 + 120 * bump + level * noise).clamp(0, 255)
+
+
+def method(**choices):
+    return PixelQualityAttribution(SERFIQ(small_face_net(), passes=20), **choices)
+
+
+def oracle(model, images, weights="l1", target="node"):
+    """α, r and the good faces' ĝ, without Q̂ and with it, one image at a time."""
+    serfiq = SERFIQ(model, passes=20)
+    q = [serfiq(x[None]).item() for x in images]
+    ordered = sorted(q)
+
+    def percentile(share):
+        place = share * (len(q) - 1)
+        low = int(place)
+        return ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+
+    scaling = QualityScaling(
+        2 * math.log(0.95 / 0.05) / (percentile(0.95) - percentile(0.05)), sum(q) / len(q)
+    )
+    median = (ordered[len(q) // 2 - 1] + ordered[len(q) // 2]) / 2
+    good = [x for x, quality in zip(images, q, strict=True) if quality >= median]
+
+    def gradients(scaling):
+        plq = PixelQualityAttribution(
+            serfiq, weights=weights, target_scalar=target, scaling=scaling
+        )
+        return torch.cat([merge_channels(plq.attribute(x[None])) for x in good])
+
+    return scaling, gradients(None), gradients(scaling)
+
+
+# --- against the loop ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["node", "serfiq"])
+@pytest.mark.parametrize("weights", ["l1", "signed"])
+def test_finds_what_a_loop_finds(weights, target):
+    images = faces()
+    scaling, good, scaled = oracle(small_face_net(), images, weights, target)
+    found = calibrate(method(weights=weights, target_scalar=target), images.split(7))
+    assert found.scaling == pytest.approx(scaling, rel=1e-6)
+    assert (found.faces, found.good_faces, len(good)) == (24, 12, 12)
+    expected = gradient_reference(good.log())
+    torch.testing.assert_close(found.reference.mean, expected.mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.reference.spread, expected.spread, rtol=1e-4, atol=1e-5)
+    assert found.reference.pooled_spread == pytest.approx(expected.pooled_spread, rel=1e-4)
+    mean = scaled.log().mean(0)
+    middle = sorted(float(mean[i, j]) for i in range(6, 14) for j in range(6, 14))
+    border = sorted(
+        float(mean[i, j]) for i in range(20) for j in range(20) if min(i, j) < 2 or max(i, j) >= 18
+    )
+    halfway = (middle[31] + border[71]) / 2  # the lower of two medians
+    assert found.gamma == pytest.approx(-2 * halfway / math.log(10), abs=1e-5)
+    maps = pixel_quality(scaled, found.gamma)
+    centres = [float(p[6:14, 6:14].flatten().median()) for p in maps]
+    assert found.centre_quality == pytest.approx(sorted(centres)[5], abs=1e-4)
+
+
+def test_gamma_puts_one_half_between_middle_and_border():
+    """Gradients 1e-2 in the middle and 1e-4 at the border: p = ½ at 1e-3, so γ = 6."""
+
+    class Fading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            gain = torch.full((20, 20), 1e-4, dtype=torch.float64)
+            gain[5:15, 5:15] = 1e-2
+            self.register_buffer("gain", gain)
+            self.fc = nn.Linear(3, 4).double()
+            nn.init.constant_(self.fc.weight, 1.0)
+            self.fc.bias.data = torch.arange(4, dtype=torch.float64)
+
+        def forward(self, x):
+            return self.fc((x * self.gain).sum((-2, -1)))
+
+    images = faces()
+    plq = PixelQualityAttribution(SERFIQ(Fading(), passes=20), normalize=False)
+    found = calibrate(plq, images.split(7))
+    middle, border = found.reference.mean[10, 10], found.reference.mean[0, 0]
+    assert float(middle - border) == pytest.approx(math.log(100), abs=1e-4)
+    q = SERFIQ(Fading(), passes=20)(images).detach()
+    good = q[q >= q.quantile(0.5)]
+    q_hat = torch.sigmoid(found.scaling.alpha * (good - found.scaling.r))
+    shift = (q_hat / good).log().mean()
+    levels = torch.stack([middle, border, (middle + border) / 2]).double() + shift
+    p = pixel_quality(levels.exp(), found.gamma)
+    assert p.tolist() == pytest.approx([100 / 101, 1 / 101, 0.5], abs=1e-4)
+    assert found.centre_quality > 0.5 > found.border_quality
+    assert 0 < found.gamma_holds <= 1
+
+
+def test_boxes_change_the_reference_alone():
+    images = faces(24)
+    plain, smooth = (calibrate(method(), [images], pool=p, smoothed=k) for p, k in ((5, 1), (3, 7)))
+    assert (smooth.scaling, smooth.gamma) == (plain.scaling, plain.gamma)
+    assert (smooth.reference.pool, smooth.reference.smoothed) == (3, 7)
+    assert not torch.allclose(smooth.reference.mean, plain.reference.mean, atol=0.01)
+
+
+def test_only_the_best_are_kept_and_they_are_the_best():
+    images = faces(40)
+    q = SERFIQ(small_face_net(), passes=20)(images)
+    few = calibrate(method(), images.split(7), keep=6)
+    everything = calibrate(method(), images.split(7))
+    assert (few.faces, few.good_faces, everything.good_faces) == (40, 6, 20)
+    assert few.scaling == everything.scaling
+    best = images[q.argsort(descending=True)[:6]]
+    expected = gradient_reference(merge_channels(method().attribute(best)).log())
+    torch.testing.assert_close(few.reference.mean, expected.mean, rtol=1e-5, atol=1e-5)
+
+
+def test_batches_and_repetition_change_nothing():
+    images = faces()
+    first = calibrate(method(), images.split(24))
+    for batches in (images.split(1), images.split(5), iter(images.split(24))):
+        again = calibrate(method(), batches)
+        assert again.scaling == pytest.approx(first.scaling, rel=1e-9)
+        assert again.gamma == pytest.approx(first.gamma, abs=1e-6)
+        torch.testing.assert_close(again.reference.mean, first.reference.mean)
+    same = calibrate(method(), images.split(24))
+    assert same.header() == first.header()
+    assert torch.equal(same.reference.mean, first.reference.mean)
+
+
+def test_the_scaling_of_the_method_is_not_used():
+    images = faces()
+    other = method(scaling=QualityScaling(3.0, 0.1))
+    assert calibrate(other, [images]).header() == calibrate(method(), [images]).header()
+
+
+def test_the_percentiles_are_spread_over_most_of_0_to_1():
+    found = calibrate(method(), [faces(60)])
+    ends = torch.tensor([found.low_quality, found.high_quality], dtype=torch.float64)
+    low, high = torch.sigmoid(found.scaling.alpha * (ends - found.scaling.r)).tolist()
+    assert 0.005 < low < 0.2
+    assert 0.8 < high < 0.995
+
+
+def test_states_what_it_holds_for():
+    found = calibrate(method(weights="signed"), [faces()], source="drawn")
+    assert found.network == "SmallFaceNet"
+    assert found.input_size == (20, 20)
+    assert (found.conditions.passes, found.conditions.weights) == (20, "signed")
+    assert (found.source, found.estimator) == ("drawn", "sampling")
+    assert found.versions["torch"]
+    assert found.note == ""
+
+
+def test_a_face_model_is_tapped_where_its_spec_says():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1200, 12), nn.ReLU(), nn.Linear(12, 8))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for p in net.parameters():
+            nn.init.normal_(p, std=0.1)
+    spec = ModelSpec("toy", (20, 20), (127.5,) * 3, (128.0,) * 3, embedding_layer="3")
+    model = FaceModel(net, spec).eval()
+    found = calibrate(model, [faces().float()])
+    assert found.network == "toy"
+    expected = SERFIQ(model, embedding_layer="backbone.3")(faces().float())
+    assert found.scaling.r == pytest.approx(expected.mean().item(), abs=1e-6)
+
+
+def test_rows_never_read_have_no_reference_and_disturb_nothing():
+    net = nn.Sequential(nn.ConstantPad2d((0, -3, 0, -3), 0.0), nn.Flatten(), nn.Linear(867, 8))
+    found = calibrate(PixelQualityAttribution(SERFIQ(net, passes=20)), [faces().float()])
+    unknown = found.reference.mean.isnan()
+    assert unknown[17:].all()
+    assert unknown[:, 17:].all()
+    assert not unknown[:17, :17].any()
+    assert math.isfinite(found.gamma)
+
+
+def test_leaves_the_model_as_it_was():
+    model = small_face_net().train()
+    before = snapshot(model)
+    calibrate(model, [faces()])
+    assert_untouched(before, model)
+
+
+# --- refusals -----------------------------------------------------------------------------
+
+
+def test_too_few_faces():
+    with pytest.raises(ValueError, match="at least 10 faces, better some hundred, but got 9"):
+        calibrate(method(), [faces(9)])
+    with pytest.raises(ValueError, match="but got 0"):
+        calibrate(method(), [])
+
+
+def test_faces_of_different_sizes():
+    with pytest.raises(
+        ValueError, match=r"got \(2, 3, 18, 20\) where the first was \(B, 3, 20, 20\)"
+    ):
+        calibrate(method(), [faces(2), faces(2)[:, :, 2:]])
+    with pytest.raises(ValueError, match=r"got \(3, 20, 20\)"):
+        calibrate(method(), faces(2))
+
+
+def test_things_that_are_no_images():
+    with pytest.raises(TypeError, match="must be tensors"):
+        calibrate(method(), [np.zeros((2, 3, 20, 20))])
+    with pytest.raises(ValueError, match="NaN"):
+        calibrate(method(), [faces(2) * math.nan])
+
+
+def test_qualities_that_are_all_equal():
+    with pytest.raises(ValueError, match="no α fits"):
+        calibrate(method(), [faces(1).expand(12, -1, -1, -1)])
+
+
+@pytest.mark.parametrize("keep", [0, 4, 2.5, True])
+def test_keep_must_be_some(keep):
+    with pytest.raises(ValueError, match="keep"):
+        calibrate(method(), [faces()], keep=keep)
+
+
+def test_a_middle_that_is_never_read():
+    hole = torch.ones(20, 20)
+    hole[4:16, 4:16] = 0
+
+    class Ring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(1200, 8)
+
+        def forward(self, x):
+            return self.fc((x * hole).flatten(1))
+
+    with pytest.raises(ValueError, match="no gradient in the middle"):
+        calibrate(PixelQualityAttribution(SERFIQ(Ring(), passes=20)), [faces().float()])

@@ -1,0 +1,72 @@
+"""Names of results: none overwrites another's, an image, or somebody else's file."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from captum_plq.explanation.names import result_names
+from captum_plq.explanation.result import RESULT_ENDINGS
+
+
+def names(*images, directory="nowhere", **options):
+    return result_names([Path(image) for image in images], Path(directory), **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (["a.jpg", "b.png"], ["a", "b"]),
+        (["a.jpg", "a.png", "x/a.jpg"], ["a", "a-2", "a-3"]),
+        (["a.jpg", "x/a.jpg", "a-2.jpg"], ["a", "a-2", "a-2-2"]),
+        (["a-2.jpg", "a.jpg", "x/a.jpg"], ["a-2", "a", "a-3"]),
+        (["A.jpg", "a.jpg"], ["A", "a-2"]),
+        (["é.jpg", unicodedata.normalize("NFD", "é.jpg")], ["é", "e\u0301-2"]),
+        (["summary.jpg", "SUMMARY.png"], ["summary-2", "SUMMARY-3"]),
+        ([".hidden.jpg", "_hidden.jpg"], ["_hidden", "_hidden-2"]),
+        (["new\nline.jpg", os.fsdecode(b"\xff.jpg")], ["new\nline", os.fsdecode(b"\xff")]),
+    ],
+)
+def test_names(images, expected):
+    assert names(*images) == expected
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["..jpg", "...jpg", "....jpg", "_.jpg"],
+        ["a.jpg", "a-face1.jpg", "a-face1-2.jpg", "b-face2.jpg", "b.jpg", "summary-face1.jpg"],
+        ["x" * 250 + ".jpg", "y/" + "x" * 251 + ".jpg", "é" * 125 + ".png"],
+    ],
+)
+def test_odd_names_give_files_that_can_be_made_and_differ(images, tmp_path):
+    found = names(*images, directory=tmp_path, faces=True)
+    every = ["summary.json"]
+    for name in found:
+        for face in ("", "-face1", "-face2", "-face999"):
+            every += [f"{name}{face}{ending}" for ending in RESULT_ENDINGS]
+    assert len({name.casefold() for name in every}) == len(every)
+    for name in every:
+        (tmp_path / name).write_bytes(b"")
+
+
+def test_an_image_in_the_output_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"photo")
+    (tmp_path / "b-face1.png").write_bytes(b"photo")
+    images = [tmp_path / "a.png", tmp_path / "b.jpg", tmp_path / "b-face1.png"]
+    found = result_names(images, tmp_path, faces=True)
+    assert found[0] == "a-2"
+    assert found[1] == "b-2"
+
+
+def test_a_result_replaces_an_earlier_result_and_nothing_else(tmp_path):
+    for ending in RESULT_ENDINGS:
+        (tmp_path / f"a{ending}").write_bytes(b"result")
+    (tmp_path / "b.json").write_bytes(b"somebody's notes")
+    assert names("a.jpg", "b.jpg", directory=tmp_path) == ["a", "b-2"]
+
+
+def test_many_images_of_one_name_take_no_time_that_grows():
+    found = names(*(f"{i}/0.jpg" for i in range(20_000)))
+    assert len(set(found)) == 20_000

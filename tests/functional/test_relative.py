@@ -1,0 +1,253 @@
+"""Quality relative to good faces, against loops over pixels written from the definition."""
+
+import math
+import statistics
+
+import pytest
+import torch
+
+from captum_plq.functional.relative import (
+    GradientReference,
+    gradient_deviation,
+    gradient_reference,
+    relative_pixel_quality,
+)
+
+
+def gradients(n=6, height=5, width=7, seed=0):
+    """Merged gradients whose size depends on the place and on the face, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.randn(height, width, generator=generator, dtype=torch.float64)
+    face = torch.randn(n, 1, 1, generator=generator, dtype=torch.float64)
+    own = torch.randn(n, height, width, generator=generator, dtype=torch.float64)
+    return (3 * place + face / 2 + own / 2 - 14).exp()
+
+
+def deviation_oracle(value, mean, spread):
+    if math.isnan(mean):
+        return None
+    if value == 0:
+        return -20.0
+    return max(-20.0, min(20.0, (math.log(value) - mean) / spread))
+
+
+def pooled_oracle(z, row, column, side):
+    """Mean over the places of the box that exist and have a reference."""
+    if z[row][column] is None:
+        return 0.0
+    half = side // 2
+    inside = [
+        z[i][j]
+        for i in range(row - half, row + half + 1)
+        for j in range(column - half, column + half + 1)
+        if 0 <= i < len(z) and 0 <= j < len(z[0]) and z[i][j] is not None
+    ]
+    return sum(inside) / len(inside)
+
+
+def oracle(g, reference, side):
+    mean, spread = reference.mean.tolist(), reference.spread.tolist()
+    rows, columns = range(len(mean)), range(len(mean[0]))
+    z = [
+        [deviation_oracle(float(g[i, j]), mean[i][j], spread[i][j]) for j in columns] for i in rows
+    ]
+    return [[pooled_oracle(z, i, j, side) for j in columns] for i in rows]
+
+
+# --- the reference ------------------------------------------------------------------------
+
+
+def test_mean_and_spread_by_hand():
+    """ln ĝ of 1, 3 and 1, 1, 4: means 2 and 2, spreads √2 and √3."""
+    logs = torch.tensor([[[1.0, 1.0]], [[3.0, 1.0]], [[-math.inf, 4.0]]])
+    reference = gradient_reference(logs, pool=1)
+    assert reference.mean.tolist() == [[2.0, 2.0]]
+    assert reference.spread.tolist() == [[pytest.approx(2**0.5), pytest.approx(3**0.5)]]
+
+
+@pytest.mark.parametrize("pool", [1, 3, 5, 9])
+def test_reference_is_that_of_a_loop(pool):
+    g = gradients()
+    reference = gradient_reference(g.log(), pool)
+    for i in range(5):
+        for j in range(7):
+            values = [math.log(v) for v in g[:, i, j].tolist()]
+            assert float(reference.mean[i, j]) == pytest.approx(statistics.mean(values), rel=1e-6)
+            assert float(reference.spread[i, j]) == pytest.approx(
+                statistics.stdev(values), rel=1e-5
+            )
+    pooled = [z for face in g for row in oracle(face, reference, pool) for z in row]
+    expected = math.sqrt(sum(z * z for z in pooled) / len(pooled))
+    assert reference.pooled_spread == pytest.approx(expected, rel=1e-5)
+    assert reference.pool == pool
+
+
+def test_places_without_gradient_have_no_reference():
+    """Always zero, zero for most, zero for half, zero for one of six."""
+    g = gradients()
+    g[:, 4] = 0
+    g[:4, 0, 0] = 0
+    g[:3, 0, 1] = 0
+    g[0, 0, 2] = 0
+    reference = gradient_reference(g.log())
+    unknown = reference.mean.isnan()
+    assert torch.equal(unknown, reference.spread.isnan())
+    assert unknown[4].all()
+    assert unknown[:4].nonzero().tolist() == [[0, 0]]
+    assert float(reference.mean[0, 2]) == pytest.approx(float(g[1:, 0, 2].log().mean()))
+    assert math.isfinite(reference.pooled_spread)
+
+
+@pytest.mark.parametrize("faces", [1, 2])
+def test_a_reference_needs_faces_that_differ(faces):
+    same = gradients(1).log().expand(faces, -1, -1)
+    with pytest.raises(ValueError, match="at least two" if faces == 1 else "no spread"):
+        gradient_reference(same)
+
+
+def test_a_reference_needs_gradients():
+    with pytest.raises(ValueError, match="no spread"):
+        gradient_reference(torch.full((3, 4, 4), -math.inf))
+
+
+@pytest.mark.parametrize("box", [0, 2, -1, 3.0, True])
+def test_the_boxes_are_odd(box):
+    with pytest.raises(ValueError, match="pool must be an odd"):
+        gradient_reference(gradients().log(), box)
+    with pytest.raises(ValueError, match="smoothed must be an odd"):
+        gradient_reference(gradients().log(), smoothed=box)
+
+
+def smoothed_oracle(g, side):
+    """Each place the mean of what lies in the box around it and in the image."""
+    _, rows, columns = g.shape
+    half, smooth = side // 2, torch.empty_like(g)
+    for i in range(rows):
+        for j in range(columns):
+            box = g[:, max(i - half, 0) : i + half + 1, max(j - half, 0) : j + half + 1]
+            smooth[:, i, j] = box.mean((1, 2))
+    return smooth
+
+
+@pytest.mark.parametrize(("pool", "side"), [(1, 3), (3, 5)])
+def test_smoothing_first_is_the_same_of_smooth_gradients(pool, side):
+    g, other = gradients(), gradients(2, seed=3)
+    other[0, 2, 2] = 0
+    reference = gradient_reference(g.log(), pool, side)
+    plain = gradient_reference(smoothed_oracle(g, side).log(), pool)
+    assert reference.smoothed == side
+    torch.testing.assert_close(reference.mean, plain.mean)
+    torch.testing.assert_close(reference.spread, plain.spread)
+    assert reference.pooled_spread == pytest.approx(plain.pooled_spread, rel=1e-5)
+    torch.testing.assert_close(
+        relative_pixel_quality(other, reference),
+        relative_pixel_quality(smoothed_oracle(other, side), plain),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert (relative_pixel_quality(other, reference) > 0).all(), "a zero has neighbours"
+
+
+# --- the deviation and the quality --------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", [1, 3, 5, 9])
+def test_deviation_is_that_of_a_loop(pool):
+    g = gradients(seed=0)
+    g[:, :, 6] = 0
+    reference = gradient_reference(g.log(), pool)
+    other = gradients(2, seed=3)
+    other[0, 2, 2] = 0
+    got = gradient_deviation(other, reference)
+    for k in range(2):
+        expected = torch.tensor(oracle(other[k], reference, pool), dtype=torch.float64)
+        torch.testing.assert_close(got[k], expected, rtol=1e-6, atol=1e-6)
+    unpooled = torch.tensor(oracle(other[1], reference, 1), dtype=torch.float64)
+    torch.testing.assert_close(
+        gradient_deviation(other, reference, pooled=False)[1], unpooled, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_quality_by_hand():
+    """One spread below is σ(-1.702) = 0.154; pooled over three, t = ½: σ(-1.702 · 2/3)."""
+    ones = torch.ones(1, 3)
+    reference = GradientReference(0 * ones, 2 * ones, 3, 0.5)
+    g = torch.tensor([[math.exp(-2), 1.0, 1.0]])
+    sharp = relative_pixel_quality(g, reference, pooled=False)
+    assert sharp.tolist() == [pytest.approx([1 / (1 + math.exp(1.702)), 0.5, 0.5], abs=1e-6)]
+    pooled = relative_pixel_quality(g, reference)
+    expected = [1 / (1 + math.exp(1.702 * 2 * z)) for z in (1 / 2, 1 / 3, 0)]
+    assert pooled.tolist() == [pytest.approx(expected, abs=1e-6)]
+
+
+def test_reads_as_the_share_of_good_faces_that_show_less():
+    """On new faces of the same kind, p is below p₀ in about p₀ of the cases, pooled or not."""
+    generator = torch.Generator().manual_seed(1)
+    logs = torch.randn(800, 40, 40, generator=generator)
+    reference = gradient_reference(logs[:400])
+    for pooled in (True, False):
+        p = relative_pixel_quality(logs[400:].exp(), reference, pooled=pooled)
+        for level in (0.05, 0.25, 0.5, 0.75, 0.95):
+            # the logistic stays within 0.01 of the normal; boxes cut off at the edges scatter more
+            assert float((p < level).float().mean()) == pytest.approx(level, abs=0.015)
+
+
+def test_the_scale_between_images_is_kept():
+    """An image whose gradients are all smaller by a factor has no pixel of equal quality."""
+    reference = gradient_reference(gradients().log())
+    g = gradients(1, seed=4)
+    assert (relative_pixel_quality(g / 3, reference) < relative_pixel_quality(g, reference)).all()
+    both = relative_pixel_quality(torch.cat([g, g / 3]), reference)
+    assert torch.equal(both[0], relative_pixel_quality(g, reference)[0])
+
+
+def test_zero_gradients_are_the_worst_and_stay_finite():
+    g = gradients()
+    g[:, 3:] = 0
+    reference = gradient_reference(g.log())
+    dead = torch.zeros(1, 5, 7, dtype=torch.float64)
+    quality = relative_pixel_quality(dead, reference)
+    assert (quality[:, :3] < 1e-10).all()
+    assert (quality[:, 3:] == 0.5).all()
+    hole = g[:1].clone()
+    hole[0, 1, 1] = 0
+    quality = relative_pixel_quality(hole, reference)
+    assert quality.isfinite().all()
+    assert quality[0, 1, 1] < 0.5
+    assert relative_pixel_quality(hole, reference, pooled=False)[0, 1, 1] < 1e-10
+
+
+def test_a_place_without_spread_gives_no_infinity():
+    reference = GradientReference(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 1.0]]), 1, 1.0)
+    quality = relative_pixel_quality(
+        torch.tensor([[1.0, 1.0, 1.0], [2.0, 1.0, 1.0]])[:, None], reference
+    )
+    assert quality[:, 0, 0].tolist() == [0.5, pytest.approx(1.0)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_precision(dtype):
+    reference = gradient_reference(gradients().log() + 12)
+    g = (gradients(2, seed=3) * math.exp(12)).to(dtype)
+    quality = relative_pixel_quality(g, reference)
+    assert quality.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    expected = relative_pixel_quality(g.double(), reference)
+    torch.testing.assert_close(quality.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_leading_dimensions_are_kept():
+    reference = gradient_reference(gradients().log())
+    g = gradients(4, seed=2)
+    expected = relative_pixel_quality(g, reference)
+    assert torch.equal(relative_pixel_quality(g[0], reference), expected[0])
+    assert torch.equal(
+        relative_pixel_quality(g.view(2, 2, 5, 7), reference).view(4, 5, 7), expected
+    )
+
+
+def test_images_of_another_size_are_refused():
+    reference = gradient_reference(gradients().log())
+    with pytest.raises(
+        ValueError, match=r"size \(5, 7\), but these gradients are of size \(7, 5\)"
+    ):
+        gradient_deviation(torch.ones(1, 7, 5), reference)

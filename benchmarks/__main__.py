@@ -12,20 +12,20 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's chatter on stde
 
 import torch
 
-from benchmarks.estimators import EstimatorSettings, study_estimators
-from benchmarks.estimators_report import write_estimators_report
-from benchmarks.everything import add_everything
-from benchmarks.faces import load_faces
-from benchmarks.faithfulness_cli import add_faithfulness
-from benchmarks.methods import METHODS, select_methods
-from benchmarks.models import available_models, load_benchmark_model
-from benchmarks.report import write_report, write_result
-from benchmarks.scaling import measure_scaling
-from benchmarks.scaling_report import write_scaling_report
-from benchmarks.speed import SpeedSettings, measure_speed
-from benchmarks.tables import write_json
-from benchmarks.verification import measure_verification
-from benchmarks.verification_report import write_verification_report
+from benchmarks.harness.tables import write_json
+from benchmarks.protocols.estimators import EstimatorSettings, study_estimators
+from benchmarks.protocols.estimators_report import write_estimators_report
+from benchmarks.protocols.scaling import measure_scaling
+from benchmarks.protocols.scaling_report import write_scaling_report
+from benchmarks.protocols.speed import SpeedSettings, measure_speed
+from benchmarks.protocols.speed_report import write_report, write_result
+from benchmarks.protocols.verification import measure_verification
+from benchmarks.protocols.verification_report import write_verification_report
+from benchmarks.report.faithfulness_cli import add_faithfulness
+from benchmarks.report.run_all import add_everything
+from benchmarks.subjects.faces import load_faces
+from benchmarks.subjects.methods import METHODS, select_methods
+from benchmarks.subjects.models import available_models, load_benchmark_model
 from captum_plq.models import load_model
 
 __all__ = ["main"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.subjects.pairs import read_pairs
 from benchmarks.training.augment import augment
-from benchmarks.verification import read_pairs
 from captum_plq.faces import read_crop
 from captum_plq.models import FaceModel
 
@@ -46,7 +46,7 @@ def split_people(pairs_file: Path, folds: Sequence[str], share: float, seed: int
 
     Args:
 
-        pairs_file (Path): see :func:`~benchmarks.verification.read_pairs`. The images of one
+        pairs_file (Path): see :func:`~benchmarks.subjects.pairs.read_pairs`. The images of one
             person lie in one subfolder.
         folds (sequence of str): To train on.
         share (float): Of the people of these folds, for validation.

@@ -13,10 +13,11 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
-from benchmarks.tables import write_json
+from benchmarks.harness.tables import write_json
+from benchmarks.protocols.verification import measure_verification
+from benchmarks.subjects.pairs import read_pairs
 from benchmarks.training.augment import augment
 from benchmarks.training.data import Split, as_batch, first_of_each, read_chips
-from benchmarks.verification import measure_verification, read_pairs
 from captum_plq.calibration import calibrate
 from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import dropout_mobilefacenet

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks.methods import METHODS, select_methods
-from benchmarks.models import load_benchmark_model
-from benchmarks.speed import SpeedSettings, measure_speed
-from benchmarks.subject import Subject
+from benchmarks.protocols.speed import SpeedSettings, measure_speed
+from benchmarks.subjects.methods import METHODS, select_methods
+from benchmarks.subjects.models import load_benchmark_model
+from benchmarks.subjects.subject import Subject
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Running, resuming, timing, statistics and tables, once for all protocols."""

@@ -1,0 +1,1 @@
+"""One protocol a file: what is measured, and what its table shows."""

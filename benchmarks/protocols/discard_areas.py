@@ -1,0 +1,132 @@
+"""Areas under curves of error versus discard, with intervals over people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.harness.statistics import holm
+from captum_plq.metrics import error_versus_discard, partial_area
+from captum_plq.metrics.discard import DiscardCurve
+
+__all__ = ["FLOOR", "LIMITS", "discarded"]
+
+FLOOR = "comparison score"
+"""The score itself as quality of the pair: no quality can do better, and none may look at it."""
+LIMITS = (0.2, 0.3)
+"""Up to which share of discarded pairs the areas go."""
+_RESAMPLES = 1000
+
+
+def discarded(
+    scores: Tensor,
+    qualities: Mapping[str, tuple[Tensor, Tensor]],
+    people: Sequence[str],
+    threshold: float,
+    *,
+    against: str,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Curves and areas of several qualities of the same mated pairs, and their floor.
+
+    Args:
+
+        scores (Tensor): (n,), cosines of the pairs.
+        qualities (mapping): Name → quality of the first images and of the second, (n,) each.
+        people (sequence of str): Whom each pair is of; all pairs of a person are drawn together.
+        threshold (float): A pair matches if its score is at or above it.
+        against (str): The quality that all others are compared with.
+        seed (int): Of the bootstrap.
+
+    Returns:
+        *dict*: as in :class:`~benchmarks.protocols.edc.EDCResult`.
+    """
+    of = {**qualities, FLOOR: (scores, scores)}
+    curves = {name: error_versus_discard(scores, *both, threshold) for name, both in of.items()}
+    return {
+        "pairs": len(scores),
+        "people": len(set(people)),
+        "starting_error": curves[FLOOR].starting_error,
+        "curves": {name: _thinned(curve) for name, curve in curves.items()},
+        "areas": _areas(scores, of, np.array(people), threshold, against, seed),
+    }
+
+
+def _thinned(curve: DiscardCurve) -> list[list[float]]:
+    """Some 200 points at most up to twice the greatest limit, for the figure."""
+    shown = curve.discarded <= 2 * max(LIMITS)
+    step = max(1, int(shown.sum()) // 200)
+    return [
+        [float(f"{x:.5g}") for x in values[shown][::step].tolist()]
+        for values in (curve.discarded, curve.errors)
+    ]
+
+
+def _areas(
+    scores: Tensor,
+    qualities: Mapping[str, tuple[Tensor, Tensor]],
+    people: NDArray[np.str_],
+    threshold: float,
+    against: str,
+    seed: int,
+) -> dict[str, dict[str, Any]] | None:
+    """Relative areas with bootstrap intervals over people, and paired differences."""
+    if not bool((scores < threshold).any()):
+        return None
+    samples = [np.arange(len(scores)), *_resamples(scores, people, threshold, seed)]
+    values = {
+        name: np.array([_relative_areas(scores, both, rows, threshold) for rows in samples])
+        for name, both in qualities.items()
+    }
+    found: dict[str, dict[str, Any]] = {name: {} for name in values}
+    for k, limit in enumerate(LIMITS):
+        gaps = {n: v[:, k] - values[against][:, k] for n, v in values.items() if n != against}
+        corrected = dict(zip(gaps, holm([_p(gap[1:]) for gap in gaps.values()]), strict=True))
+        for name, own in values.items():
+            cell: dict[str, Any] = {"area": _with_interval(own[:, k])}
+            if name in gaps:
+                cell["difference"] = _with_interval(gaps[name])
+                cell["p_holm"] = corrected[name]
+            found[name][f"{limit:g}"] = cell
+    return found
+
+
+def _resamples(
+    scores: Tensor, people: NDArray[np.str_], threshold: float, seed: int
+) -> list[NDArray[np.int64]]:
+    """Rows of people drawn with replacement; samples without any error are drawn again."""
+    rows_of = [np.flatnonzero(people == person) for person in dict.fromkeys(people.tolist())]
+    generator = np.random.default_rng(seed)
+    found: list[NDArray[np.int64]] = []
+    while len(found) < _RESAMPLES:
+        drawn = generator.integers(len(rows_of), size=len(rows_of))
+        rows = np.concatenate([rows_of[i] for i in drawn])
+        if bool((scores[rows] < threshold).any()):
+            found.append(rows)
+    return found
+
+
+def _relative_areas(
+    scores: Tensor, both: tuple[Tensor, Tensor], rows: NDArray[np.int64], threshold: float
+) -> list[float]:
+    first, second = both
+    curve = error_versus_discard(scores[rows], first[rows], second[rows], threshold)
+    return [partial_area(curve, limit) / (limit * curve.starting_error) for limit in LIMITS]
+
+
+def _p(gaps: NDArray[np.float64]) -> float:
+    """Two-sided, of the bootstrap; no less than its resolution. NaN would count as neither side."""
+    if not np.isfinite(gaps).all():
+        raise ValueError("Areas must be finite, but some are NaN or infinite.")
+    one_sided = min((gaps <= 0).mean(), (gaps >= 0).mean())
+    return float(min(1.0, max(2 * one_sided, 1 / len(gaps))))
+
+
+def _with_interval(values: NDArray[np.float64]) -> list[float]:
+    """The value of the sample, and the percentile interval of its resamples, 95 %."""
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return [float(f"{x:.5g}") for x in (values[0], low, high)]

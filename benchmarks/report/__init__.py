@@ -1,0 +1,1 @@
+"""Pages, figures and the README's tables, from the results of all protocols."""

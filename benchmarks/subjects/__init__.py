@@ -1,0 +1,1 @@
+"""The networks, the faces and the maps that are compared."""

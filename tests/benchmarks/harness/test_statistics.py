@@ -1,0 +1,67 @@
+"""Against scipy, by hand, and the interval against what it promises."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.harness.statistics import compare, holm, over_images, per_image_means
+
+
+def test_rows_of_an_image_are_one_observation():
+    values, images = [1.0, 3.0, -4.0], ["a", "a", "b"]
+    assert per_image_means(values, images) == {"a": 2.0, "b": -4.0}
+    found = over_images(values, images)
+    assert (found.mean, found.images, found.rows) == (-1.0, 2, 3)
+    assert found.positive == pytest.approx(2 / 3)
+
+
+def test_interval_is_a_percentile_bootstrap():
+    values = np.random.default_rng(0).normal(size=40)
+    found = over_images(values.tolist(), [str(i) for i in range(40)])
+    generator = np.random.default_rng(5)
+    means = [np.mean(generator.choice(values, 40)) for _ in range(5000)]
+    assert [found.low, found.high] == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.03)
+
+
+def test_interval_covers_the_mean():
+    generator = np.random.default_rng(1)
+    names = [str(i) for i in range(30)]
+    runs = [over_images(generator.normal(2, 1, 30).tolist(), names) for _ in range(100)]
+    assert 87 <= sum(run.low <= 2 <= run.high for run in runs) <= 99
+
+
+def test_one_image_has_no_interval_and_equal_ones_a_point():
+    assert over_images([1.0, 2.0], ["a", "a"]).low is None
+    equal = over_images([0.5, 0.5], ["a", "b"])
+    assert (equal.low, equal.high) == (0.5, 0.5)
+
+
+def test_holm_by_hand():
+    # sorted 0.01·4, 0.02·3, 0.03·2, 0.5·1; never below an earlier one
+    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_compare_is_wilcoxon_on_per_image_means_of_common_rows():
+    generator = np.random.default_rng(2)
+    image_of = {(i, c): str(i) for i in range(12) for c in range(2)}
+    plq = {row: float(generator.normal()) for row in image_of}
+    other = {row: value + float(generator.normal(0.5)) for row, value in plq.items()}
+    del other[(0, 1)]
+    found = compare({"plq": plq, "other": other, "same": dict(plq)}, image_of, "plq")
+    gaps = [np.mean([other[r] - plq[r] for r in other if image_of[r] == str(i)]) for i in range(12)]
+    assert found["other"].difference == pytest.approx(np.mean(gaps))
+    assert found["other"].p == pytest.approx(stats.wilcoxon(gaps).pvalue)
+    assert found["other"].p_holm == pytest.approx(2 * found["other"].p)
+    assert found["other"].images == 12
+    assert (found["same"].difference, found["same"].p) == (0.0, 1.0)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        over_images([], [])
+    with pytest.raises(ValueError, match="finite"):
+        over_images([float("nan")], ["a"])
+    with pytest.raises(ValueError, match="no 'plq'"):
+        compare({"other": {}}, {}, "plq")

@@ -1,0 +1,166 @@
+"""A run that was killed goes on, and ends in the rows of one that was not."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.harness.context import StudyContext
+from benchmarks.harness.environment import current_conditions
+from benchmarks.harness.study import raw_path, run_study
+from benchmarks.subjects.face_sets import FaceSets
+from benchmarks.subjects.map_checks import check_maps
+from benchmarks.subjects.map_subject import MapSubject
+from benchmarks.subjects.maps import MapMethod, _relative, select_maps
+from captum_plq.models import FaceModel, ModelSpec
+
+pytest.importorskip("tqdm")
+
+
+class Means:
+    """The mean of every map, and dies before a chosen batch."""
+
+    name = "means"
+
+    def __init__(self, dies=None, scale=1.0):
+        self.dies, self.settings, self.calls = dies, {"scale": scale}, 0
+
+    def rows(self, context, images, names):
+        if self.calls == self.dies:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return [
+            {"image": name, "method": method, "mean": float(row)}
+            for method, maps in context.maps(images).items()
+            for name, row in zip(names, maps.mean((1, 2)), strict=True)
+        ]
+
+
+@pytest.fixture
+def faces():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (7, 3, 12, 12), generator=generator).byte()
+    names = tuple("abcdefg")
+    return FaceSets(images[:5], names[:5], images[5:], names[5:], "noise")
+
+
+def fails_on_the_second(subject):
+    calls = []
+
+    def explain(images):
+        calls.append(1)
+        if len(calls) > 2:  # the first is for γ
+            raise LookupError("no more\nof this")
+        return images.mean(1)
+
+    return explain
+
+
+@pytest.fixture
+def run(faces, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(100, 8)
+    )
+    model = FaceModel(
+        network, ModelSpec("small", (12, 12), mean=(127.5,) * 3, std=(127.5,) * 3)
+    ).eval()
+    conditions = current_conditions(
+        torch.device("cpu"), torch.float32, passes=5, dropout=0.5, seed=0, rows=8
+    )
+
+    def go(protocol, folder="run", extra=()):
+        subject = MapSubject(model, 0.0, 255.0, 5, 0.5, 0, 8, faces.reference, 2)
+        context = StudyContext(model, subject, [*select_maps(["plq", "random"]), *extra])
+        return run_study(protocol, context, faces, tmp_path / folder, conditions, batch=2)
+
+    return SimpleNamespace(go=go, path=lambda folder: raw_path(tmp_path / folder, "means", "small"))
+
+
+def test_rows_are_of_every_face_and_method(run):
+    study = run.go(Means())
+    assert [(r["image"], r["method"]) for r in study.rows[:4]] == [
+        ("a", "plq"), ("b", "plq"), ("a", "random"), ("b", "random")
+    ]  # fmt: skip
+    assert len(study.rows) == 10
+    assert study.failed == {}
+    assert len(study.sessions) == 1
+    assert study.header["faces"]["evaluated"] == 5
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"batch": 2, "failed": {}, "ro'])
+def test_a_killed_run_goes_on(run, torn):
+    whole = run.go(Means(), "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run.go(Means(dies=2))
+    with run.path("run").open("ab") as file:
+        file.write(torn)
+    rest = Means()
+    resumed = run.go(rest)
+    assert rest.calls == 1
+    assert resumed.rows == whole.rows
+    assert len(resumed.sessions) == 2
+    again = Means()
+    assert run.go(again).rows == whole.rows
+    assert again.calls == 0
+
+
+def test_other_settings_are_refused(run):
+    run.go(Means())
+    with pytest.raises(ValueError, match=r"settings scale is 1\.0 there and 2\.0 here"):
+        run.go(Means(scale=2.0))
+
+
+def test_a_damaged_file_is_refused(run):
+    run.go(Means())
+    run.path("run").write_text("nonsense\n")
+    with pytest.raises(ValueError, match="damaged"):
+        run.go(Means())
+
+
+def test_a_method_that_fails_midway_keeps_no_rows(run):
+    bad = MapMethod("bad", "other", fails_on_the_second)
+    study = run.go(Means(), extra=[bad])
+    assert study.failed == {"bad": "LookupError: no more"}
+    assert {r["method"] for r in study.rows} == {"plq", "random"}
+    assert run.go(Means(), extra=[bad]).failed == study.failed
+
+
+@pytest.mark.parametrize(
+    ("maps", "reason"),
+    [
+        (lambda images: torch.full_like(images[:, 0], 0.3), "2 of 2 maps have one value"),
+        (lambda images: images[:, 0] * torch.nan, "NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, relative):
+    build = (lambda subject: maps) if not relative else _relative(lambda subject: maps)
+    study = run.go(Means(), extra=[MapMethod("void", "other", build, bounded=True)])
+    assert reason in study.failed["void"]
+    assert {r["method"] for r in study.rows} == {"plq", "random"}
+
+
+def test_one_value_scaled_up_is_constant():
+    one = torch.rand(64, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    scaled = torch.nn.functional.interpolate(one, (112, 112), mode="bilinear")[:, 0]
+    with pytest.raises(ValueError, match="constant: 64 of 64"):
+        check_maps(scaled, (64, 112, 112))
+    sure = scaled.clone()
+    sure[:, 3, 4] *= 1.001
+    assert check_maps(sure, (64, 112, 112)) is sure
+
+
+def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run):
+    class Broken(Means):
+        def rows(self, context, images, names):
+            return [row | {"mean": self.number} for row in super().rows(context, images, names)]
+
+    protocol = Broken()
+    protocol.number = float("nan")
+    assert {row["mean"] for row in run.go(protocol, "number").rows} == {None}
+    protocol = Broken()
+    protocol.number = [1.0, float("inf")]
+    with pytest.raises(ValueError, match="plq on a gave NaN or infinity in mean"):
+        run.go(protocol, "curve")

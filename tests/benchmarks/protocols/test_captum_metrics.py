@@ -1,0 +1,107 @@
+"""Captum's metrics on a linear network, where they are known; and the command from end to end."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.__main__ import main
+from benchmarks.harness.context import StudyContext
+from benchmarks.protocols.captum_metrics import SIGNED, CaptumMetrics
+from benchmarks.subjects.map_subject import MapSubject
+from benchmarks.subjects.maps import MAPS, select_maps
+from captum_plq.models import FaceModel, ModelSpec
+from tests.benchmarks.protocols.test_random_mask import NETWORK
+
+pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
+
+SIDE = 8
+NAMES = ["plq", "saliency-sum", "input-x-gradient", "plq-relative", "random", "centre"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The node of a linear network is linear, so its gradient predicts every change exactly."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * SIDE**2, 5))
+    spec = ModelSpec("net", (SIDE, SIDE), mean=(127.5,) * 3, std=(127.5,) * 3)
+    model = FaceModel(layers, spec).eval()
+    images = torch.randint(1, 256, (9, 3, SIDE, SIDE)).float()
+    subject = MapSubject(model, passes=6, reference=images[3:], batch=6)
+    context = StudyContext(model, subject, select_maps(NAMES))
+    protocol = CaptumMetrics(samples=12, draws=3)
+    found = protocol.rows(context, images[:3], list("abc"))
+    assert context.failed == {}
+    return found
+
+
+def of(rows, method, metric, perturbation="noise"):
+    return [
+        row.get(metric)
+        for row in rows
+        if row["method"] == method and row["perturbation"] == perturbation
+    ]
+
+
+@pytest.mark.parametrize("perturbation", ["noise", "square"])
+def test_gradients_explain_all_and_noise_does_not(rows, perturbation):
+    # the network is linear but the unit embedding is not: what is left is its curvature
+    chance = of(rows, "random", "infidelity_node", perturbation)
+    for method in ("plq", "input-x-gradient"):
+        own = of(rows, method, "infidelity_node", perturbation)
+        assert max(own) < 0.1
+        assert all(x < y / 3 for x, y in zip(own, chance, strict=True))
+    serfiq = of(rows, "plq", "infidelity_serfiq", perturbation)
+    assert min(*chance, *serfiq) >= 0
+    assert max(*chance, *serfiq) <= 1 + 1e-5
+
+
+def test_maps_without_a_sign_have_no_infidelity(rows):
+    for method in ("plq-relative", "centre"):
+        assert of(rows, method, "infidelity_node") == [None] * 3
+    assert set(SIGNED) <= set(MAPS)
+
+
+def test_sensitivity_and_sparseness_stand_once(rows):
+    assert of(rows, "centre", "sensitivity") == [0.0] * 3
+    assert min(of(rows, "random", "sensitivity")) > 0.3
+    for metric in ("sensitivity", "gini", "complexity"):
+        assert of(rows, "plq", metric, "square") == [None] * 3
+    np.testing.assert_allclose(of(rows, "random", "gini"), 1 / 3, atol=0.1)  # uniform numbers
+    assert max(of(rows, "plq", "complexity")) <= np.log(SIDE**2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"perturbations": ("rain",)}, "rain"),
+        ({"perturbations": ()}, "Unknown"),
+        ({"samples": 0}, "samples"),
+        ({"draws": 0}, "draws"),
+        ({"radius": 0.0}, "radius"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        CaptumMetrics(**options)
+
+
+def test_command(tmp_path, capsys):
+    pytest.importorskip("tqdm")
+    path = tmp_path / "mine.py"
+    path.write_text(NETWORK)
+    out = tmp_path / "out"
+    given = ["captum", "--model", str(path), "--faces", "3", "--reference", "4", "--batch", "2"]
+    given += ["--methods", "plq,random,centre", "--random-weights", "plq", "--passes", "5"]
+    given += ["--samples", "4", "--draws", "2", "-o", str(out)]
+    assert main(given) == 0
+    assert "ONE face" in capsys.readouterr().out
+    record = json.loads((out / "captum-mine.json").read_text("utf-8"))
+    assert record["failed"] == {}
+    assert "plq (random weights)" in record["estimates"]["infidelity_node"]
+    assert "centre" not in record["estimates"]["infidelity_node"]
+    text = (out / "captum.md").read_text("utf-8")
+    assert "### perturbation noise" in text
+    assert "### sensitivity: difference to plq" in text

@@ -1,0 +1,122 @@
+"""Error versus discard: areas by hand, what knows the errors wins; and the command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.__main__ import main
+from benchmarks.protocols.discard_areas import FLOOR, discarded
+from benchmarks.protocols.edc import MEASURES, sharpness
+from tests.benchmarks.protocols.test_random_mask import NETWORK
+
+
+def test_areas_of_a_hand_computed_example():
+    """Ten pairs, two of them errors; the quality finds one error first and the other third."""
+    scores = torch.tensor([0.1, 0.2, *[0.9] * 8])
+    quality = torch.tensor([1.0, 3.0, 2.0, *map(float, range(4, 11))])
+    high = torch.full((10,), 99.0)
+    found = discarded(scores, {"q": (quality, high)}, list("abcdefghij"), 0.5, against="q")
+    assert found["starting_error"] == pytest.approx(0.2)
+    # errors of what is left: 2/10 up to .1, then 1/9, 1/8, then none
+    area = 0.1 * (2 / 10 + 1 / 9)
+    assert found["areas"]["q"]["0.2"]["area"][0] == pytest.approx(area / (0.2 * 0.2), abs=1e-4)
+    area += 0.1 / 8
+    assert found["areas"]["q"]["0.3"]["area"][0] == pytest.approx(area / (0.3 * 0.2), abs=1e-4)
+    floor = 0.1 * (2 / 10 + 1 / 9)
+    assert found["areas"][FLOOR]["0.3"]["area"][0] == pytest.approx(floor / (0.3 * 0.2), abs=1e-4)
+    discard, errors = found["curves"]["q"]
+    assert discard[:4] == [0, 0.1, 0.2, 0.3]
+    np.testing.assert_allclose(errors[:4], [0.2, 1 / 9, 1 / 8, 0], atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """300 pairs of 100 people; one quality knows the scores roughly, one is its inverse."""
+    generator = np.random.default_rng(0)
+    scores = torch.from_numpy(generator.random(300))
+    noisy = scores + 0.1 * torch.from_numpy(generator.standard_normal(300))
+    chance = [torch.from_numpy(generator.random(300)) for _ in range(2)]
+    qualities = {"good": (noisy, noisy + 1), "bad": (-noisy, -noisy + 1), "chance": tuple(chance)}
+    people = [str(i // 3) for i in range(300)]
+    return discarded(scores, qualities, people, 0.1, against="good")
+
+
+def test_who_knows_the_errors_wins_and_chance_is_chance(planted):
+    areas = planted["areas"]
+    for limit in ("0.2", "0.3"):
+        value = {name: cell[limit]["area"] for name, cell in areas.items()}
+        assert value[FLOOR][0] <= value["good"][0] < value["chance"][0] < value["bad"][0]
+        assert value["chance"][1] < 1 < value["chance"][2]
+        assert value["good"][2] < 1 < value["bad"][1]
+        assert areas["bad"][limit]["p_holm"] < 0.01 < areas["chance"][limit]["p_holm"] * 10
+        assert "difference" not in areas["good"][limit]
+    assert planted["people"] == 100
+
+
+def test_the_interval_is_of_people_not_of_pairs():
+    """With every pair ten times over by the same person, nothing is known better."""
+    generator = np.random.default_rng(1)
+    scores, quality = torch.from_numpy(generator.random((2, 60)))
+    people = [str(i) for i in range(60)]
+    once = discarded(scores, {"q": (quality, quality)}, people, 0.3, against="q")
+    ten = quality.repeat(10)
+    often = discarded(scores.repeat(10), {"q": (ten, ten)}, people * 10, 0.3, against="q")
+    low, high = once["areas"]["q"]["0.3"]["area"][1:]
+    low_often, high_often = often["areas"]["q"]["0.3"]["area"][1:]
+    assert high_often - low_often == pytest.approx(high - low, rel=0.15)
+
+
+def test_without_errors_there_is_no_area():
+    one = torch.ones(5)
+    found = discarded(one, {"q": (one, one)}, list("abcde"), 0.5, against="q")
+    assert found["areas"] is None
+    assert found["starting_error"] == 0
+
+
+def test_sharpness_of_a_checkerboard_of_a_ramp_and_of_nothing():
+    board = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(3, 3)
+    ramp = torch.arange(6.0).expand(6, 6)
+    images = torch.stack([board, ramp, torch.ones(6, 6)])[:, None].repeat(1, 3, 1, 1)
+    # each inner pixel of the board has four other neighbours: ±4, half of each over 16 pixels
+    torch.testing.assert_close(sharpness(images)[0], torch.tensor(16.0 * 16 / 15).double())
+    assert sharpness(images)[1:].tolist() == [0, 0]
+
+
+def test_the_command_from_end_to_end(tmp_path):
+    network = tmp_path / "net.py"
+    network.write_text(NETWORK, encoding="utf-8")
+    generator = np.random.default_rng(0)
+    lines = ["fold,first,second,mated", "2,a0/1.png,a1/1.png,0"]
+    for i in range(12):
+        person = tmp_path / "faces" / f"a{i}"
+        person.mkdir(parents=True)
+        for k in (1, 2):
+            pixels = generator.integers(0, 256, (112, 112, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(person / f"{k}.png")
+        lines.append(f"{i % 2},a{i}/1.png,a{i}/2.png,1")
+    (tmp_path / "faces" / "a11" / "2.png").write_bytes(b"no image")
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(lines), encoding="utf-8")
+    command = (
+        f"edc --model {network} --images {tmp_path / 'faces'} --pairs {pairs} --passes 10 "
+        f"--fmr 0.5 --threads 1 --batch 5 -o {tmp_path}"
+    ).split()
+    assert main(command) == 0
+    record = json.loads(next(tmp_path.glob("edc-*.json")).read_text("utf-8"))
+    assert list(record["left_out"]) == ["a11/2.png"]
+    assert record["faces"] == 23
+    assert record["non_mated_pairs"] == 23 * 22 // 2 - 11
+    for found in record["sets"].values():
+        assert found["pairs"] == 11
+        assert found["starting_error"] > 0  # of noise, on an untrained network
+        assert set(found["areas"]) - {FLOOR} <= set(MEASURES)
+        assert {"serfiq", "sharpness", "random"} <= set(found["areas"])
+    one, other = record["sets"].values()
+    assert one["areas"] != other["areas"] or one["starting_error"] != other["starting_error"]
+    page = (tmp_path / "edc.md").read_text("utf-8")
+    assert "### One degraded" in page
+    assert (tmp_path / "edc.png").stat().st_size > 5000
+    assert main([*command, "--fmr", "0.0001"]) == 2

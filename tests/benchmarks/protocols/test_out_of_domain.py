@@ -1,0 +1,90 @@
+"""Faces that do not fit the reference: what is done to them, and the rows."""
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.harness.context import StudyContext
+from benchmarks.protocols.out_of_domain import FACES, FILLS, METRICS, REFERENCES, Misfit, moved
+from benchmarks.subjects.map_subject import MapSubject
+from benchmarks.subjects.maps import MAPS
+from captum_plq.models import FaceModel, ModelSpec
+
+
+def ramp():
+    """The column's number everywhere, in each channel."""
+    return torch.arange(112.0).expand(1, 3, 112, 112).contiguous()
+
+
+def test_moved_by_whole_pixels_is_a_shift():
+    across, along = moved(ramp(), right=4), moved(ramp().transpose(2, 3), down=4)
+    assert torch.equal(across[..., 10:-10], ramp()[..., 6:-14])
+    assert torch.equal(along[..., 10:-10, :], ramp().transpose(2, 3)[..., 6:-14, :])
+    assert torch.equal(moved(ramp()), ramp())
+
+
+def test_larger_and_turned_about_the_middle():
+    larger = moved(ramp(), zoom=2.0)[0, 0, 56]
+    assert larger[56] == pytest.approx(55.75, abs=0.6)
+    assert (larger[80] - larger[60]).item() == pytest.approx(10, abs=1.1)
+    quarter = moved(ramp(), degrees=90)[0, 0]
+    turned = torch.rot90(ramp()[0, 0])  # counter-clockwise
+    assert (quarter - turned)[5:-5, 5:-5].abs().max() <= 1
+
+
+@pytest.mark.parametrize("changes", [FACES, REFERENCES], ids=["faces", "references"])
+def test_every_change_keeps_whole_numbers_and_changes_what_it_gets(changes):
+    images = torch.randint(0, 256, (12, 3, 112, 112), generator=torch.manual_seed(0)).float()
+    for name, change in changes.items():
+        changed = change(images)
+        assert changed.shape[1:] == images.shape[1:], name
+        assert torch.equal(changed, changed.round()), name
+        assert changed.min() >= 0, name
+        assert changed.max() <= 255, name
+        assert torch.equal(changed, images) == (name in ("as it is", "reference of 30")), name
+
+
+@pytest.fixture
+def face_model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 5, 4), nn.PReLU(), nn.Flatten(), nn.Linear(4 * 27**2, 16)
+        )
+    spec = ModelSpec("small", (112, 112), mean=(127.5,) * 3, std=(127.5,) * 3)
+    return FaceModel(network, spec).eval()
+
+
+def test_rows_are_of_every_condition_and_do_not_depend_on_the_batch(face_model):
+    images = torch.randint(0, 256, (4, 3, 112, 112), generator=torch.manual_seed(1)).float()
+    names = ("a", "b", "c", "d")
+
+    def rows(*batches):
+        subject = MapSubject(face_model, passes=20, reference=images.rot90(1, (2, 3)), batch=4)
+        methods = [MAPS["plq"], MAPS["plq-relative"]]
+        context = StudyContext(face_model, subject, methods)
+        protocol = Misfit(names, images.flip(-2))
+        found = [
+            row for batch in batches for row in protocol.rows(context, images[batch], names[batch])
+        ]
+        assert not context.failed
+        return {(r["image"], r["method"], r["condition"]): r for r in found}
+
+    whole, parts = rows(slice(0, 4)), rows(slice(0, 1), slice(1, 4))
+    assert len(whole) == 4 * 2 * len([*FACES, *REFERENCES])
+    assert {row["fill"] for row in whole.values()} == set(FILLS)
+    for key, row in whole.items():
+        assert row["auroc_gain"] == pytest.approx(row["auroc"] - row["auroc_clean"])
+        for metric in METRICS:
+            assert parts[key][metric] == pytest.approx(row[metric], abs=1e-3)
+    plain, relative = (whole["a", m, "reference 4 px aside"] for m in ("plq", "plq-relative"))
+    assert plain["auroc"] == whole["a", "plq", "as it is"]["auroc"]
+    assert relative["auroc"] != whole["a", "plq-relative", "as it is"]["auroc"]
+
+
+def test_one_face_has_no_interval():
+    from benchmarks.harness.metric_report import interval
+
+    assert interval({"mean": 0.5, "low": None, "high": None}, 2) == "0.50"
+    assert interval({"mean": 0.5, "low": 0.25, "high": 0.75}, 2) == "0.50 [0.25, 0.75]"
+    assert interval(None, 2) == ""

@@ -1,0 +1,194 @@
+"""Which maps pass, on a network of two layers; and the command from end to end."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.__main__ import main
+from benchmarks.harness.context import StudyContext
+from benchmarks.protocols.sanity import METRICS, RULE, Sanity, verdicts
+from benchmarks.subjects.map_subject import MapSubject
+from benchmarks.subjects.maps import MapMethod, select_maps
+from captum_plq.metrics import smooth_mprt, spearman, with_random_weights
+from captum_plq.models import FaceModel, ModelSpec
+from tests.benchmarks.protocols.test_random_mask import NETWORK
+
+pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
+
+SIDE = 16
+
+
+def brightness(subject):
+    """Ignores the network; depends on the image."""
+    return lambda images: images.mean(1)
+
+
+def company(subject):
+    """Knows the images that it comes with."""
+    return lambda images: images.mean(1) + images.mean() * torch.arange(SIDE).view(1, SIDE, 1)
+
+
+def gradient(subject):
+    def explain(images):
+        with torch.enable_grad():
+            leaf = images.clone().requires_grad_()
+            (found,) = torch.autograd.grad(subject.model(leaf).sum(), leaf)
+        return found.abs().mean(1)
+
+    return explain
+
+
+def broken_when_random(subject):
+    def explain(images):
+        if first_weights(subject.model) != WEIGHT:
+            raise LookupError("no such weights")
+        return images.mean(1)
+
+    return explain
+
+
+def network():
+    torch.manual_seed(3)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 49, 6)
+    )
+    spec = ModelSpec("net", (SIDE, SIDE), mean=(127.5,) * 3, std=(127.5,) * 3)
+    return FaceModel(layers, spec).eval()
+
+
+def first_weights(model):
+    return float(next(model.parameters()).detach().abs().sum())
+
+
+WEIGHT = first_weights(network())
+
+
+def methods():
+    own = {"brightness": brightness, "company": company, "gradient": gradient}
+    found = [MapMethod(name, "other", build, bounded=True) for name, build in own.items()]
+    found.append(MapMethod("broken", "other", broken_when_random, bounded=True))
+    return (*found, *select_maps(["random", "centre"]))
+
+
+@pytest.fixture(scope="module")
+def faces():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (14, 3, SIDE, SIDE), generator=generator).float()
+
+
+@pytest.fixture(scope="module")
+def context(faces):
+    model = network()
+    subject = MapSubject(model, passes=4, reference=faces[4:], batch=6)
+    return StudyContext(model, subject, methods())
+
+
+@pytest.fixture(scope="module")
+def rows(context, faces):
+    return Sanity(samples=2, stages=2, others=3).rows(context, faces[:4], list("abcd"))
+
+
+def of(rows, method, metric):
+    return [row[metric] for row in rows if row["method"] == method]
+
+
+def test_what_ignores_the_network_keeps_its_map(rows):
+    for method in ("brightness", "centre"):
+        np.testing.assert_allclose(of(rows, method, "weights"), 1.0, rtol=1e-9)
+        assert of(rows, method, "emprt") == [0.0] * 4
+    assert max(of(rows, "gradient", "weights")) < 0.7
+
+
+def test_numbers_are_those_of_the_definitions(rows, context, faces):
+    subject, images = context.subject, faces[:4]
+    curve = smooth_mprt(
+        context.model,
+        images,
+        lambda net, x: gradient(subject.of(net))(x),
+        samples=2,
+        stages=2,
+        calibration=faces[4:],
+    )
+    np.testing.assert_allclose(of(rows, "gradient", "weights"), curve.similarity[-1], rtol=1e-9)
+    stages = [list(found.values()) for found in of(rows, "gradient", "stages")]
+    np.testing.assert_allclose(stages, curve.similarity.T, rtol=1e-9)
+    maps, others = images.mean(1), faces[4:7].mean(1)
+    expected = [
+        np.mean([float(spearman(one[None], other[None])) for other in others]) for one in maps
+    ]
+    np.testing.assert_allclose(of(rows, "brightness", "others"), expected, rtol=1e-9)
+    np.testing.assert_allclose(of(rows, "centre", "others"), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(of(rows, "centre", "centre"), 1.0, rtol=1e-9)
+
+
+def test_company_is_found_out(rows):
+    assert min(of(rows, "company", "company")) > 0.001
+    assert max(of(rows, "brightness", "company")) == 0
+
+
+def test_a_map_that_breaks_on_random_weights_is_left_out(rows, context):
+    assert of(rows, "broken", "weights") == []
+    assert (
+        context.failed["broken"].startswith("ValueError") or "no such" in context.failed["broken"]
+    )
+
+
+def test_relative_maps_are_made_anew_for_each_network(faces):
+    """plq-relative compares with what the SAME network's map shows on the reference."""
+    model = network()
+    subject = MapSubject(model, passes=4, reference=faces[4:], batch=6)
+    (method,) = select_maps(["plq-relative"])
+    context = StudyContext(model, subject, (method,))
+    rows = Sanity(samples=1, noise=0.0, stages=1).rows(context, faces[:4], list("abcd"))
+    null = with_random_weights(model, 0, images=faces[4:])
+    fresh = MapSubject(null, passes=4, reference=faces[4:], batch=6)
+    expected = spearman(
+        method.build(subject)(faces[:4]).detach(), method.build(fresh)(faces[:4]).detach()
+    )
+    np.testing.assert_allclose(of(rows, "plq-relative", "weights"), expected, atol=1e-5)
+
+
+def test_the_rule_by_hand():
+    def cell(mean, high):
+        return {"all": {"mean": mean, "low": mean, "high": high}}
+
+    estimates = {
+        "weights": {"good": cell(0.1, 0.2), "wide": cell(0.4, 0.6), "one": cell(0.4, None)},
+        "others": {"good": cell(0.1, 0.2), "wide": cell(0.1, 0.2), "one": cell(0.9, None)},
+        "company": {"good": cell(0, 0), "wide": cell(0, 0), "one": cell(0.01, None)},
+    }
+    assert verdicts(estimates) == {
+        "good": [], "wide": ["weights"], "one": ["others", "company"]
+    }  # fmt: skip
+    assert set(RULE) <= set(METRICS)
+
+
+@pytest.mark.parametrize("field", ["samples", "stages", "others"])
+def test_bad_settings_are_refused(field):
+    with pytest.raises(ValueError, match=f"{field} must be at least 1, but got 0"):
+        Sanity(**{field: 0})
+
+
+def test_command(tmp_path, capsys):
+    pytest.importorskip("tqdm")
+    path = tmp_path / "mine.py"
+    path.write_text(NETWORK)
+    out = tmp_path / "out"
+    given = ["sanity", "--model", str(path), "--faces", "3", "--reference", "4", "--batch", "2"]
+    given += ["--methods", "plq,random,centre", "--random-weights", "plq", "--passes", "5"]
+    given += ["--samples", "1", "--stages", "2", "--others", "2", "-o", str(out)]
+    assert main(given) == 0
+    assert "ONE face" in capsys.readouterr().out
+    record = json.loads((out / "sanity-mine.json").read_text("utf-8"))
+    assert record["failed"] == {}
+    assert set(record["verdicts"]) == {"plq", "random", "centre"}
+    assert "weights" in record["verdicts"]["random"]
+    assert [x["passes"] for x in record["repeatability"]["node"]] == [10, 30, 100, 300]
+    assert all(x["map_spearman"] > 0.999 for x in record["repeatability"]["node"])
+    text = (out / "sanity.md").read_text("utf-8")
+    assert "| random | fails: weights" in text
+    assert "ONE face" in text
+    assert "difference to plq" in text

@@ -1,0 +1,88 @@
+"""Violations of the photo standards: rows of a network of known behaviour; the command."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.protocols.standards import SEVERITIES, Standards, violate
+from benchmarks.subjects.chips import sample_image
+from captum_plq.faces.disturb.standards import NONCOMPLIANCES
+from captum_plq.models import ModelSpec
+from tests.benchmarks.protocols.test_random_mask import NETWORK
+
+pytest.importorskip("PIL", reason="needs Pillow")
+SPEC = ModelSpec("mine", (112, 112), mean=(127.5,) * 3, std=(127.5,) * 3, alignment="arcface")
+
+
+@pytest.fixture
+def image():
+    return sample_image(SPEC, torch.zeros(1))[None]
+
+
+def test_every_kind_changes_the_face_more_the_severer_it_is(image):
+    for kind in NONCOMPLIANCES:
+        far = []
+        for severity in SEVERITIES:
+            changed, mask = violate(image, SPEC, kind, severity)
+            assert changed.shape == image.shape
+            assert (mask is not None) == (kind in ("headgear", "glasses", "mask")), kind
+            if mask is not None:
+                outside = ~mask[:, None].expand_as(image)
+                assert torch.equal(changed[outside], image[outside]), kind
+            far.append(float((changed - image).abs().mean()))
+        assert 0 < far[0] < far[1] < far[2], kind
+
+
+def test_rows_of_a_known_network(image):
+    """Q is the mean brightness, the map too: both fall as told by the images themselves."""
+    subject = SimpleNamespace(quality=lambda images: images.mean((1, 2, 3)))
+    context = SimpleNamespace(
+        model=SimpleNamespace(spec=SPEC),
+        subject=subject,
+        subject_of=lambda _: subject,
+        methods=[SimpleNamespace(name="brightness")],
+        maps=lambda images: {"brightness": images.mean(1)},
+        pixel_qualities=lambda _, maps: maps / 255,
+    )
+    rows = Standards(("low light", "mask")).rows(context, image, ["one"])
+    assert len(rows) == 6
+    for row in rows:
+        changed, mask = violate(image, SPEC, row["kind"], row["severity"])
+        lost = float((image - changed).mean())
+        assert row["quality_change"] == pytest.approx(lost, abs=1e-3)
+        assert row["pixel_change"] == pytest.approx(lost / 255, abs=1e-5)
+        if mask is None:
+            assert "auroc" not in row
+            continue
+        for key, shown in (("auroc", changed), ("auroc_clean", image)):
+            scores, inside = shown.mean(1).numpy(), mask.numpy()
+            low, high = scores[inside], scores[~inside]
+            wins = (low[:, None] < high).mean() + (low[:, None] == high).mean() / 2
+            assert row[key] == pytest.approx(float(wins), abs=1e-6)
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="fog"):
+        Standards(("fog",))
+
+
+def test_command(tmp_path, capsys):
+    pytest.importorskip("tqdm")
+    network = tmp_path / "mine.py"
+    network.write_text(NETWORK)
+    out = tmp_path / "out"
+    given = ["standards", "--model", str(network), "--faces", "2", "--reference", "4"]
+    given += ["--methods", "plq,random", "--random-weights", "none", "--passes", "5"]
+    given += ["--kinds", "mask,JPEG", "-o", str(out)]
+    assert main(given) == 0
+    assert "ONE face" in capsys.readouterr().out
+    record = json.loads((out / "standards-mine.json").read_text("utf-8"))
+    assert record["failed"] == {}
+    assert record["estimates"]["quality_change"]["plq"]["cell=JPEG 3"]["rows"] == 2
+    assert np.isfinite(record["estimates"]["auroc"]["random"]["kind=mask"]["mean"])
+    assert "JPEG (quality: 30, 12, 5)" in (out / "standards.md").read_text("utf-8")
+    assert (out / "standards-mine.png").stat().st_size > 5000

@@ -1,0 +1,203 @@
+"""Verification: thresholds and folds against brute force, and the command from end to end."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.__main__ import main
+from benchmarks.protocols.verification import (
+    Pair,
+    VerificationResult,
+    best_threshold,
+    measure_verification,
+    score_folds,
+)
+from benchmarks.protocols.verification_report import verification_markdown
+from benchmarks.subjects.pairs import read_pairs
+from captum_plq.models import FaceModel, ModelSpec
+from tests.conftest import SHARED_DATA
+
+Image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
+SPEC = ModelSpec("means", (24, 24), mean=(127.5,) * 3, std=(127.5,) * 3, source="made here")
+
+
+class Means(nn.Module):
+    """Embeds an image as its mean colour, (B, 3), and counts what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return x.mean((2, 3))
+
+
+def means_model():
+    return FaceModel(Means(), SPEC).eval()
+
+
+def accuracy(scores, mated, threshold):
+    return np.mean([(s >= threshold) == m for s, m in zip(scores, mated, strict=True)])
+
+
+def test_threshold_by_hand():
+    assert best_threshold(np.array([0.1, 0.2, 0.8]), np.array([False, False, True])) == 0.5
+    assert best_threshold(np.array([0.4, 0.2]), np.array([True, True])) < 0.2
+    assert best_threshold(np.array([0.4, 0.2]), np.array([False, False])) > 0.4
+
+
+def test_equal_scores_fall_on_the_same_side():
+    scores, mated = np.array([0.5, 0.5, 0.5, 0.9]), np.array([True, True, False, False])
+    threshold = best_threshold(scores, mated)
+    assert threshold < 0.5 or threshold > 0.9
+    assert accuracy(scores, mated, threshold) == 0.5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_threshold_is_better(seed):
+    generator = np.random.default_rng(seed)
+    mated = generator.random(30) < 0.5
+    scores = np.round(generator.normal(mated.astype(float), 0.8), 1)  # with ties
+    tried = np.unique(np.concatenate([scores - 0.05, scores + 0.05]))
+    most = max(accuracy(scores, mated, t) for t in tried)
+    assert accuracy(scores, mated, best_threshold(scores, mated)) == pytest.approx(most)
+
+
+def test_each_fold_is_judged_by_the_others():
+    """Fold b's own best threshold would be 0.3; fold a dictates 0.7, where b gets half."""
+    scores = {"a": [0.9, 0.8, 0.6, 0.1], "b": [0.5, 0.4, 0.2, 0.9]}
+    mated = {"a": [True, True, False, False], "b": [True, True, False, True]}
+    pairs = [Pair(f, "x", "y", m) for f in "ab" for m in mated[f]]
+    folds = score_folds(pairs, np.array(scores["a"] + scores["b"]))
+    a, b = folds
+    assert (a.fold, b.fold, a.pairs, b.pairs) == ("a", "b", 4, 4)
+    assert b.threshold == pytest.approx(0.7)
+    assert b.accuracy == 0.5  # 0.9 and 0.2 are right
+    assert a.threshold == pytest.approx(0.3)
+    assert a.accuracy == 0.75  # 0.6 is taken for mated
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three people of one colour each, two shots: red, green, blue with some noise."""
+    generator = np.random.default_rng(0)
+    for person in range(3):
+        for shot in range(2):
+            pixels = np.full((24, 24, 3), 60.0) + generator.normal(0, 20, (24, 24, 3))
+            pixels[..., person] += 120
+            path = tmp_path / "faces" / f"p{person}" / f"{shot}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+    lines = ["fold,first,second,mated"]
+    for fold in (1, 2):
+        lines += [f"{fold},p{i}/0.png,p{i}/1.png,1" for i in range(3)]
+        lines += [f"{fold},p{i}/0.png,p{(i + 1) % 3}/1.png,0" for i in range(3)]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_every_image_once_and_cosines_of_unit_embeddings(folder):
+    model = means_model()
+    result = measure_verification(model, folder / "faces", folder / "pairs.csv", batch=4)
+    assert model.backbone.seen == [4, 2]
+    assert (result.faces, result.accuracy, result.deviation) == (6, 1.0, 0.0)
+    cosines = {True: [], False: []}
+    for pair in read_pairs(folder / "pairs.csv"):
+        e = [
+            np.asarray(Image.open(folder / "faces" / name), np.float64).mean((0, 1)) / 127.5 - 1
+            for name in (pair.first, pair.second)
+        ]
+        cosines[pair.mated].append(e[0] @ e[1] / np.linalg.norm(e[0]) / np.linalg.norm(e[1]))
+    assert result.mated == pytest.approx(np.mean(cosines[True]), abs=1e-5)
+    assert result.non_mated == pytest.approx(np.mean(cosines[False]), abs=1e-5)
+    assert result.mated > 0.99 > result.non_mated
+
+
+def test_unusable_images_cost_their_pairs_only(folder):
+    (folder / "faces" / "p0" / "1.png").write_bytes(b"no image")
+    result = measure_verification(means_model(), folder / "faces", folder / "pairs.csv")
+    assert list(result.left_out) == ["p0/1.png"]
+    assert (result.faces, result.pairs_left_out) == (5, 4)
+    assert sum(fold.pairs for fold in result.folds) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fold,first,second\n1,a,b\n", "lacks mated"),
+        ("fold,first,second,mated\n1,a,b,yes\n", "line 2: .* mated 0 or 1"),
+        ("fold,first,second,mated\n1,a,,1\n", "two images"),
+        ("fold,first,second,mated\n1,a,b,1\n1,a,c,0\n", "1 folds"),
+        ("fold,first,second,mated\n1,a,b,1\n2,a,c,1\n", "2 of them mated"),
+        ("", "lacks fold, first, second, mated"),
+    ],
+)
+def test_a_bad_list_is_refused(tmp_path, text, message):
+    path = tmp_path / "pairs.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_pairs(path)
+
+
+def test_json_there_and_back_and_the_table(folder):
+    result = measure_verification(means_model(), folder / "faces", folder / "pairs.csv")
+    assert VerificationResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    text = verification_markdown([result])
+    assert "| means | faces | 1.0000 | 0.0000 |" in text
+    for word in ("made here", "pairs.csv", "6 images", result.conditions.commit):
+        assert word in text
+    assert "m = " not in text  # SER-FIQ plays no part
+
+
+def test_command_line(folder, capsys):
+    network = folder / "net.py"
+    network.write_text(
+        "from tests.benchmarks.protocols.test_verification import means_model as load_model\n"
+    )
+    out = folder / "out"
+    arguments = ["verification", "--model", str(network), "--pairs", str(folder / "pairs.csv")]
+    arguments += ["--threads", "1", "-o", str(out), "--images"]
+    before = torch.get_rng_state()
+    assert main([*arguments, str(folder / "faces")]) == 0
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sorted(p.name for p in out.iterdir()) == ["verification-means.json", "verification.md"]
+    assert main([*arguments, str(folder / "nowhere")]) == 2
+    assert "no folder" in capsys.readouterr().err
+    assert main([*arguments, str(folder)]) == 2  # there the images are called something else
+    assert "6 images of which could not be used" in capsys.readouterr().err
+
+
+def reference_net(name):
+    """A trained network of the shared data, wrapped; skips where that is absent."""
+    import importlib.util
+
+    path = SHARED_DATA / "weights" / "reference_nets.py"
+    if not path.is_file():
+        pytest.skip("needs the weights in ../shared/data, which are absent")
+    spec = importlib.util.spec_from_file_location("reference_nets", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    raw = ModelSpec(name, (112, 112), mean=(0.0,) * 3, std=(1.0,) * 3)
+    return FaceModel(module.load(name), raw).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "accuracy", "mated", "non_mated"),
+    [
+        ("mobilefacenet_y1", 0.9933, 0.677, 0.006),
+        ("mobilefacenet_foamliu", 0.9917, 0.654, 0.010),
+        ("edgeface_xs", 0.9943, 0.641, 0.007),
+    ],
+)
+def test_figures_of_the_shared_data(name, accuracy, mated, non_mated):
+    model, faces = reference_net(name), SHARED_DATA / "faces"
+    result = measure_verification(model, faces / "lfw", faces / "lfw_pairs_folds1-5.csv")
+    assert result.accuracy == pytest.approx(accuracy, abs=0.003)
+    assert result.mated == pytest.approx(mated, abs=0.002)
+    assert result.non_mated == pytest.approx(non_mated, abs=0.002)
+    assert (result.faces, result.pairs_left_out, len(result.folds)) == (3811, 0, 5)

@@ -80,7 +80,8 @@ def test_all_signs_at_once_give_it_exactly(net, images):
 
 def test_the_papers_direction_alone_is_the_papers_map(net, images, monkeypatch):
     monkeypatch.setattr(
-        "captum_plq.attribution.sign_directions", lambda count, shape, seed: torch.ones(1, *shape)
+        "captum_plq.attribution.pixel.sign_directions",
+        lambda count, shape, seed: torch.ones(1, *shape),
     )
     found = PixelQualityAttribution(net, directions=1).attribute(images)
     torch.testing.assert_close(found, PixelQualityAttribution(net).attribute(images).abs())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 COPIES = [DOCS / name for name in ("_build", "benchmarks", "models")]  # of `make docs`
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not any(map(path.is_relative_to, COPIES)))

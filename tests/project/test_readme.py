@@ -8,7 +8,7 @@ import pytest
 
 from captum_plq.faces import sample_face
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def python_blocks():
@@ -40,7 +40,7 @@ def test_a_photo_becomes_the_face_that_the_quick_start_explains(tmp_path, monkey
 
 
 def test_the_commands_it_shows_exist():
-    from captum_plq.cli import _parser
+    from captum_plq.cli.app import _parser
 
     text = README.read_text("utf-8")
     commands = re.findall(r"^captum-plq (.*)$", text, re.MULTILINE)

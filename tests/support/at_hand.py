@@ -91,33 +91,33 @@ COMMON = {
 # Here the model is the reader's own, small one: what is shown takes long, or needs its layer.
 OWN_MODEL = (
     "integrations",
-    "layer_attribution",
+    "attribution.layer",
     "metrics.captum_own",
     "metrics.inpainting.quality_spread",
     "metrics.perturbation",
     "metrics.random_weights",
     "metrics.repeatability.repeatability",
     "metrics.sanity.smooth_mprt",
-    "quality_model",
-    "serfiq",
+    "quality.model",
+    "quality.serfiq",
 )
 
 # What a module's docstrings, or one of them, have beside that or in its place.
 SPECIAL = {
-    "calibration": {"batches": lambda my: pixels(12).split(4)},
-    "dropout_sites": {"chips": lambda my: pixels(2, 150)},
-    "embedding_output": {
+    "calibration.measure": {"batches": lambda my: pixels(12).split(4)},
+    "suitability.sites": {"chips": lambda my: pixels(2, 150)},
+    "network.output": {
         "embedding": lambda my: torch.ones(2, 8),
         "norm": lambda my: torch.ones(2, 1),
     },
-    "explanation": {"chips": lambda my: photos(2, 150)},
+    "explanation.explainer": {"chips": lambda my: photos(2, 150)},
     "faces.align": {
         "image": lambda my: portrait(),
         "best": detected,
         "crop": lambda my: sample_face().chip,
     },
     "faces.crops": {"paths": lambda my: [Path("photo.jpg")]},
-    "faces.disturb": {"face": detected},
+    "faces.disturb.cover": {"face": detected},
     "faces.inpaint": {"patch": lambda my: np.pad(np.ones((12, 12), bool), 50)},
     "integrations.grad_cam": {"GradCAM": lambda my: optional("pytorch_grad_cam", "GradCAM")},
     "integrations.quantus": {
@@ -145,22 +145,22 @@ SPECIAL = {
     "metrics.sanity": {"explain": lambda my: explain},
     "metrics.sanity.efficient_mprt": {"images": lambda my: pixels(4)},
     "models.architecture": {"MyNetwork": lambda my: own_network},
-    "models.dlib_resnet": {"chips": lambda my: pixels(2, 150)},
-    "models.dropout_mobilefacenet": {"chips": lambda my: pixels(2)},
-    "models.inception_resnet": {"images": lambda my: pixels(2, 160)},
+    "models.architectures.dlib_resnet": {"chips": lambda my: pixels(2, 150)},
+    "models.architectures.dropout_mobilefacenet": {"chips": lambda my: pixels(2)},
+    "models.architectures.inception_resnet": {"images": lambda my: pixels(2, 160)},
     "models.spec": {"my_network": lambda my: own_network()},
-    "models.weight_fit": {
+    "models.weight_files.fit": {
         "network": lambda my: models.InceptionResnetV1(),
         "architecture": lambda my: FACENET,
     },
-    "separation": {
+    "suitability.separation": {
         "clean": lambda my: torch.linspace(0.8, 0.9, 50),
         "degraded": lambda my: torch.linspace(0.7, 0.85, 50),
         "one": lambda my: torch.stack([torch.linspace(a, 1 + a, 50) for a in (1.0, 0.0)]),
         "other": lambda my: torch.stack([torch.linspace(a, 1 + a, 50) for a in (0.1, 0.0)]),
     },
-    "suitability": {"chips": lambda my: photos(20, 150)},
-    "visualization": {
+    "suitability.assess": {"chips": lambda my: photos(20, 150)},
+    "visualization.quality_maps": {
         "clean": lambda my: my["chip"],
         "masked": lambda my: faces.surgical_mask(my["chip"], my["landmarks"]).image,
     },

@@ -16,7 +16,7 @@ from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, DlibResNet, d
 from captum_plq.models.weight_files.dlib import find_dlib_weights, read_dlib_weights
 
 WEIGHTS = find_dlib_weights()
-LFW = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "faces" / "lfw"
+LFW = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "faces" / "lfw"
 
 
 @pytest.fixture(scope="module")

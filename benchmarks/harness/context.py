@@ -46,7 +46,7 @@ class StudyContext:
         self._explain: dict[str, ExplainMap] = {}
         self._gamma: dict[str, float] = {}
 
-    def subject_of(self, method: MapMethod) -> MapSubject:
+    def network_for(self, method: MapMethod) -> MapSubject:
         """The network that a method explains: this one, or itself with random weights."""
         return self.subject.random if method.random_weights else self.subject
 

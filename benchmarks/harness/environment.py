@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Conditions", "conditions_set", "current_conditions"]
+__all__ = ["Environment", "current_environment", "reproducible_settings"]
 
 _PACKAGES = ("captum", "captum-plq", "timm", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Environment:
     """Everything a reader needs to know to doubt or repeat a measurement.
 
     Args:
@@ -74,7 +74,7 @@ class Conditions:
         )
 
 
-def current_conditions(
+def current_environment(
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -83,10 +83,10 @@ def current_conditions(
     seed: int,
     rows: int,
     channels_last: bool = False,
-) -> Conditions:
+) -> Environment:
     """The conditions as they are now."""
     cuda = device.type == "cuda"
-    return Conditions(
+    return Environment(
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if cuda else _processor(),
         versions=_versions(),
@@ -107,7 +107,7 @@ def current_conditions(
 
 
 @contextmanager
-def conditions_set(threads: int | None, tf32: bool, seed: int) -> Iterator[None]:
+def reproducible_settings(threads: int | None, tf32: bool, seed: int) -> Iterator[None]:
     """Sets threads, TF32 and the random states of torch and NumPy, and restores them.
 
     Args:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from benchmarks.harness.context import StudyContext
-from benchmarks.harness.environment import Conditions
+from benchmarks.harness.environment import Environment
 from benchmarks.subjects.face_sets import FaceSets
 from captum_plq.calibration.settings import network_digest
 
@@ -52,7 +52,7 @@ class Study:
     Args:
 
         header (dict): Protocol, model, network digest, settings and faces.
-        sessions (list[dict]): Conditions of every session it took.
+        sessions (list[dict]): Environment of every session it took.
         failed (dict[str, str]): Method → why; none of its rows are kept.
         rows (list[dict]): All others.
     """
@@ -78,7 +78,7 @@ def run_study(
     context: StudyContext,
     faces: FaceSets,
     directory: Path,
-    conditions: Conditions,
+    conditions: Environment,
     *,
     batch: int = 16,
 ) -> Study:
@@ -90,7 +90,7 @@ def run_study(
         context (StudyContext): Of the network; methods that failed are added to it.
         faces (FaceSets): Of whom.
         directory (Path): Where ``raw/`` is made.
-        conditions (Conditions): Of this session.
+        conditions (Environment): Of this session.
         batch (int): Faces at a time.
 
     Returns:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness.context import StudyContext
-from benchmarks.harness.environment import Conditions, conditions_set, current_conditions
+from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
 from benchmarks.harness.study import Study, StudyProtocol, run_study
 from benchmarks.subjects.face_sets import FaceSets, face_sets, quick_face_sets
 from benchmarks.subjects.map_subject import MapSubject
@@ -43,7 +43,7 @@ class Subject:
 
     context: StudyContext
     faces: FaceSets
-    conditions: Conditions
+    conditions: Environment
 
 
 def add_study_options(parser: argparse.ArgumentParser) -> None:
@@ -150,8 +150,8 @@ def subjects(
         faces.reference,
         given.batch,
     )
-    with conditions_set(given.threads, False, given.seed):
-        conditions = current_conditions(
+    with reproducible_settings(given.threads, False, given.seed):
+        conditions = current_environment(
             device,
             torch.float32,
             passes=given.passes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.harness.environment import Conditions
+from benchmarks.harness.environment import Environment
 from benchmarks.harness.summary import ALL
 from benchmarks.subjects.maps import RANDOM_WEIGHTS
 
@@ -52,7 +52,7 @@ def _left_out(record: dict[str, Any]) -> list[str]:
 
 
 def _when(sessions: Sequence[dict[str, Any]]) -> str:
-    given = [Conditions(**session) for session in sessions]
+    given = [Environment(**session) for session in sessions]
     return "; ".join(f"{session.line()}; {session.date}" for session in given)
 
 

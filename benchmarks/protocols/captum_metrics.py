@@ -137,7 +137,7 @@ class CaptumMetrics:
         methods = {method.name: method for method in context.methods}
         nothing: dict[tuple[int, str, str], Tensor] = {}
         for name, maps in context.maps(images).items():
-            subject = context.subject_of(methods[name])
+            subject = context.network_for(methods[name])
             steady: list[float | None] = list(self._sensitivity(context, methods[name], images))
             gini, spread = _sparseness(maps)
             signed = SIGNED.get(name.removesuffix(RANDOM_WEIGHTS))

@@ -86,7 +86,7 @@ class Curves:
         rows: list[Row] = []
         methods = {method.name: method for method in context.methods}
         for method, maps in context.maps(images).items():
-            quality = context.subject_of(methods[method]).quality
+            quality = context.network_for(methods[method]).quality
             for imputer in self.imputers:
                 impute = imputer_of(imputer, images.shape[-2], self.seed)
                 lerf, morf = (

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness.environment import Conditions, conditions_set, current_conditions
+from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
 from benchmarks.protocols.discard_areas import discarded
 from benchmarks.subjects.faces import face_batches, unit_length
 from benchmarks.subjects.pairs import Pair, read_pairs
@@ -55,7 +55,7 @@ class EDCResult:
             (quality → discarded shares and errors) and ``areas`` (quality → limit → area over
             that of a quality that knows nothing, with its bootstrap interval over people, and
             the same of the difference to SER-FIQ with its corrected p; ``None`` without errors).
-        conditions (Conditions): Device, versions and all the rest.
+        conditions (Environment): Device, versions and all the rest.
     """
 
     model: str
@@ -70,7 +70,7 @@ class EDCResult:
     non_mated_pairs: int
     failed: dict[str, str]
     sets: dict[str, dict[str, Any]]
-    conditions: Conditions
+    conditions: Environment
 
     @property
     def stem(self) -> str:
@@ -145,8 +145,8 @@ def measure_edc(
     names = list(dict.fromkeys(n for pair in mated for n in (pair.first, pair.second)))
     place, left_out, failed = torch.device(device), dict[str, str](), dict[str, str]()
     model = model.to(place).eval()
-    with conditions_set(threads, False, seed), torch.no_grad():
-        conditions = current_conditions(
+    with reproducible_settings(threads, False, seed), torch.no_grad():
+        conditions = current_environment(
             place, torch.float32, passes=passes, dropout=dropout, seed=seed, rows=batch
         )
         assess = _Assessor(model, passes, dropout, seed, failed)

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.harness.environment import Conditions
+from benchmarks.harness.environment import Environment
 from benchmarks.harness.tables import number, read_json, table
 from benchmarks.protocols.discard_areas import FLOOR, LIMITS
 from benchmarks.protocols.edc import MEASURES
@@ -90,7 +90,7 @@ def _interval(values: Sequence[float] | None, sign: str) -> str:
 
 
 def _about(record: dict[str, Any]) -> str:
-    conditions = Conditions(**record["conditions"])
+    conditions = Environment(**record["conditions"])
     return (
         f"{record['source']} (network {record['network']}). {record['faces']} images of "
         f"{record['images']}, {record['pairs']}, {len(record['left_out'])} left out; a match from "

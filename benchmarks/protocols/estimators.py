@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness.environment import Conditions, conditions_set, current_conditions
+from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
 from benchmarks.subjects.faces import FaceSet
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel
@@ -92,7 +92,7 @@ class EstimatorStudy:
         whole_network (float): Largest difference of Q when the estimators run on the whole
             network rather than on its head, over the first faces.
         scores (list[EstimatorScore]): One each.
-        conditions (Conditions): Device, versions and all the rest.
+        conditions (Environment): Device, versions and all the rest.
         reference_estimator (str): How the limit was drawn.
     """
 
@@ -109,7 +109,7 @@ class EstimatorStudy:
     spread: float
     whole_network: float
     scores: list[EstimatorScore]
-    conditions: Conditions
+    conditions: Environment
     reference_estimator: str = "sampling"
 
     @property
@@ -126,7 +126,7 @@ class EstimatorStudy:
     def from_json(cls, record: dict[str, Any]) -> EstimatorStudy:
         """The inverse of :meth:`to_json`."""
         record = dict(record)
-        record["conditions"] = Conditions(**record["conditions"])
+        record["conditions"] = Environment(**record["conditions"])
         record["scores"] = [EstimatorScore(**score) for score in record["scores"]]
         return cls(**record)
 
@@ -160,8 +160,8 @@ def study_estimators(
     """
     device = torch.device(settings.device)
     model, pixels = model.to(device), faces.images.to(device)
-    with conditions_set(settings.threads, False, settings.seed), torch.no_grad():
-        conditions = current_conditions(
+    with reproducible_settings(settings.threads, False, settings.seed), torch.no_grad():
+        conditions = current_environment(
             device,
             torch.float32,
             passes=100,

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.harness.context import StudyContext
-from benchmarks.harness.environment import Conditions
+from benchmarks.harness.environment import Environment
 from benchmarks.harness.tables import number, read_json, table, write_json
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
 from benchmarks.subjects.maps import MapMethod
@@ -35,7 +35,7 @@ class MapTimes:
 
         model (str): Its name.
         batch (int): Images at a time.
-        conditions (Conditions): Of the run.
+        conditions (Environment): Of the run.
         seconds (dict[str, Spread]): Map → seconds per batch, median and quartiles over rounds.
         ratios (dict[str, Spread]): Map → ratio to :data:`REFERENCE` within each round.
         failed (dict[str, str]): Map → why it has no time.
@@ -43,7 +43,7 @@ class MapTimes:
 
     model: str
     batch: int
-    conditions: Conditions
+    conditions: Environment
     seconds: dict[str, Spread]
     ratios: dict[str, Spread]
     failed: dict[str, str]
@@ -62,7 +62,7 @@ class MapTimes:
 def measure_map_times(
     context: StudyContext,
     images: Tensor,
-    conditions: Conditions,
+    conditions: Environment,
     *,
     rounds: int = 7,
     slow_rounds: int = 3,
@@ -74,7 +74,7 @@ def measure_map_times(
         context (StudyContext): Of the network. :data:`REFERENCE` is timed whether it is in it or
             not.
         images (Tensor): (B, 3, H, W), 0–255, on the network's device.
-        conditions (Conditions): Of this run.
+        conditions (Environment): Of this run.
         rounds (int): How many.
         slow_rounds (int): Of these, for methods that take tens of forwards.
 
@@ -134,7 +134,7 @@ def _markdown(records: Sequence[dict[str, Any]]) -> str:
         lines += [f"## {record['model']}, batch {record['batch']}{void}", ""]
         lines += [*table(["map", "ratio", "ms per image"], cells), ""]
         lines += [f"- `{name}` has no time: {reason}" for name, reason in record["failed"].items()]
-        conditions = Conditions(**record["conditions"])
+        conditions = Environment(**record["conditions"])
         lines += ["", f"{conditions.line()}; {conditions.date}.", ""]
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.cost import OperatorCost, counted_passes
-from benchmarks.harness.environment import conditions_set, current_conditions
+from benchmarks.harness.environment import current_environment, reproducible_settings
 from benchmarks.harness.memory import METHOD, peak_bytes
 from benchmarks.harness.roofline import Rates, floor_seconds, measure_rates
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
@@ -31,7 +31,7 @@ class SpeedSettings:
 
         device (str): ``"cpu"`` or ``"cuda"``.
         dtype (torch.dtype): Weights and images are cast to it.
-        tf32 (bool): See :func:`~benchmarks.harness.environment.conditions_set`.
+        tf32 (bool): See :func:`~benchmarks.harness.environment.reproducible_settings`.
         channels_last (bool): Weights and images of convolutions in this memory format.
         threads (int, optional): ``None``: torch's own number.
         rounds (int): Interleaved rounds.
@@ -84,7 +84,7 @@ def measure_speed(
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("There is no CUDA device here: run with --device cpu.")
     rows = settings.rows or (256 if device.type == "cuda" else 32)
-    with conditions_set(settings.threads, settings.tf32, settings.seed):
+    with reproducible_settings(settings.threads, settings.tf32, settings.seed):
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         network = model.network.to(device, settings.dtype).to(memory_format=layout)
         images = model.images(batch, settings.seed).to(device, settings.dtype)
@@ -92,7 +92,7 @@ def measure_speed(
         subject = Subject(
             network, model.low, model.high, settings.passes, settings.dropout, settings.seed, rows
         )
-        conditions = current_conditions(
+        conditions = current_environment(
             device,
             settings.dtype,
             passes=settings.passes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.harness.environment import Conditions
+from benchmarks.harness.environment import Environment
 from benchmarks.harness.roofline import Rates
 from benchmarks.harness.timing import Spread
 
@@ -78,7 +78,7 @@ class SpeedResult:
         parameters (int): How many it has.
         rounds (int), slow_rounds (int): see :class:`SpeedSettings`.
         void (bool): Saliency was not within 3 % of itself: throw the times away.
-        conditions (Conditions): Device, versions and all the rest.
+        conditions (Environment): Device, versions and all the rest.
         memory_method (str): How the peak memory was measured.
         order (list[list[str]]): What ran after what in each round.
         rates (Rates, optional): The device's, for the floor; on a GPU only.
@@ -92,7 +92,7 @@ class SpeedResult:
     rounds: int
     slow_rounds: int
     void: bool
-    conditions: Conditions
+    conditions: Environment
     memory_method: str
     order: list[list[str]]
     rates: Rates | None
@@ -132,7 +132,7 @@ class SpeedResult:
     def from_json(cls, record: dict[str, Any]) -> SpeedResult:
         """The inverse of :meth:`to_json`."""
         record = dict(record)
-        record["conditions"] = Conditions(**record["conditions"])
+        record["conditions"] = Environment(**record["conditions"])
         record["rates"] = None if record["rates"] is None else Rates(**record["rates"])
         record["methods"] = [MethodResult.from_json(m) for m in record["methods"]]
         return cls(**record)

@@ -58,13 +58,13 @@ class Standards:
         clean = context.maps(images)
         p_clean = {name: context.pixel_qualities(name, maps) for name, maps in clean.items()}
         methods = {method.name: method for method in context.methods}
-        before = {name: context.subject_of(methods[name]).quality(images) for name in clean}
+        before = {name: context.network_for(methods[name]).quality(images) for name in clean}
         rows: list[Row] = []
         for kind in self.kinds:
             for severity in SEVERITIES:
                 violating, masks = violate(images, context.model.spec, kind, severity)
                 found = context.maps(violating)
-                after = {name: context.subject_of(methods[name]).quality(violating)
+                after = {name: context.network_for(methods[name]).quality(violating)
                          for name in found}  # fmt: skip
                 for name, maps in found.items():
                     p = context.pixel_qualities(name, maps)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.environment import Conditions, conditions_set, current_conditions
+from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
 from benchmarks.subjects.faces import face_batches, unit_length
 from benchmarks.subjects.pairs import Pair, read_pairs, require_folds
 from captum_plq.models import FaceModel
@@ -60,7 +60,7 @@ class VerificationResult:
         accuracy (float), deviation (float): Mean over the folds, and standard deviation
             between them (of a sample, n - 1).
         mated (float), non_mated (float): Mean cosine of each kind of pair.
-        conditions (Conditions): Device, versions and all the rest.
+        conditions (Environment): Device, versions and all the rest.
     """
 
     model: str
@@ -75,7 +75,7 @@ class VerificationResult:
     deviation: float
     mated: float
     non_mated: float
-    conditions: Conditions
+    conditions: Environment
 
     @property
     def stem(self) -> str:
@@ -90,7 +90,7 @@ class VerificationResult:
     def from_json(cls, record: dict[str, Any]) -> VerificationResult:
         """The inverse of :meth:`to_json`."""
         record = dict(record)
-        record["conditions"] = Conditions(**record["conditions"])
+        record["conditions"] = Environment(**record["conditions"])
         record["folds"] = [FoldScore(**fold) for fold in record["folds"]]
         return cls(**record)
 
@@ -190,8 +190,8 @@ def measure_verification(
     names = list(dict.fromkeys(name for pair in listed for name in (pair.first, pair.second)))
     place, left_out = torch.device(device), dict[str, str]()
     embeddings: dict[str, Tensor] = {}
-    with conditions_set(threads, False, 0), torch.no_grad():
-        conditions = current_conditions(
+    with reproducible_settings(threads, False, 0), torch.no_grad():
+        conditions = current_environment(
             place, torch.float32, passes=0, dropout=0.0, seed=0, rows=batch
         )
         model = model.to(place)

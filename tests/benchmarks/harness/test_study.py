@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness.context import StudyContext
-from benchmarks.harness.environment import current_conditions
+from benchmarks.harness.environment import current_environment
 from benchmarks.harness.study import raw_path, run_study
 from benchmarks.subjects.face_sets import FaceSets
 from benchmarks.subjects.map_checks import check_maps
@@ -66,7 +66,7 @@ def run(faces, tmp_path):
     model = FaceModel(
         network, ModelSpec("small", (12, 12), mean=(127.5,) * 3, std=(127.5,) * 3)
     ).eval()
-    conditions = current_conditions(
+    conditions = current_environment(
         torch.device("cpu"), torch.float32, passes=5, dropout=0.5, seed=0, rows=8
     )
 

@@ -23,7 +23,7 @@ def context_of(maps):
     subject = SimpleNamespace(quality=brightness, rows=7)
     methods = [SimpleNamespace(name=name) for name in maps]
     return SimpleNamespace(
-        subject=subject, subject_of=lambda _: subject, methods=methods, maps=lambda images: maps
+        subject=subject, network_for=lambda _: subject, methods=methods, maps=lambda images: maps
     )
 
 
@@ -63,7 +63,7 @@ def test_a_map_on_random_weights_is_measured_on_these():
     context = context_of({"plq": torch.rand(1, 4, 4), "plq (random weights)": torch.rand(1, 4, 4)})
     dim = SimpleNamespace(quality=lambda images: brightness(images) / 10, rows=7)
     own = context.subject
-    context.subject_of = lambda method: dim if "random" in method.name else own
+    context.network_for = lambda method: dim if "random" in method.name else own
     image = torch.full((1, 3, 4, 4), 100.0)
     rows = Curves(("mean",), steps=2).rows(context, image, ["one"])
     assert [row["curves"][0][0] for row in rows] == [100.0, 10.0]

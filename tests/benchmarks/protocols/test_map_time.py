@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness.context import StudyContext
-from benchmarks.harness.environment import current_conditions
+from benchmarks.harness.environment import current_environment
 from benchmarks.protocols.map_time import REFERENCE, measure_map_times, write_map_time_report
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS, on_random_weights, select_maps
@@ -37,7 +37,7 @@ def context():
 
 
 def conditions():
-    return current_conditions(
+    return current_environment(
         torch.device("cpu"), torch.float32, passes=4, dropout=0.5, seed=0, rows=32
     )
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.harness.environment import conditions_set
+from benchmarks.harness.environment import reproducible_settings
 from benchmarks.protocols.speed import SpeedSettings, measure_speed
 from benchmarks.subjects.methods import REFERENCE, REPEATED, select_methods
 from benchmarks.subjects.models import available_models, load_benchmark_model
@@ -70,7 +70,7 @@ def test_conditions_are_set_meanwhile_and_restored_on_errors():
     threads = torch.get_num_threads()
 
     def fail():
-        with conditions_set(threads + 1, False, 0):
+        with reproducible_settings(threads + 1, False, 0):
             raise KeyError(torch.get_num_threads())
 
     with pytest.raises(KeyError, match=str(threads + 1)):

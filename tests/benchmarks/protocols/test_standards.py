@@ -43,7 +43,7 @@ def test_rows_of_a_known_network(image):
     context = SimpleNamespace(
         model=SimpleNamespace(spec=SPEC),
         subject=subject,
-        subject_of=lambda _: subject,
+        network_for=lambda _: subject,
         methods=[SimpleNamespace(name="brightness")],
         maps=lambda images: {"brightness": images.mean(1)},
         pixel_qualities=lambda _, maps: maps / 255,

@@ -1,7 +1,6 @@
-"""Tables and figures of the documents, made from results: ``python -m benchmarks readme``.
+"""Write the tables and figures of the documents from results: ``python -m benchmarks readme``.
 
-A table of a README file stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is there
-is replaced.
+Whatever stands between ``<!-- table NAME -->`` and ``<!-- end -->`` on a page is replaced.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from captum_plq.cli.demo import run_demo
 
 __all__ = ["FIGURES", "PAGES", "TABLES", "refresh_figures", "refreshed"]
 
-PAGES = ("README.md", "benchmarks/README.md")
+PAGES = ("README.md", "benchmarks/README.md", "docs/how_to/speed.md")
 FIGURES = ("docs/figures/demo.png", "docs/figures/data_flow.png")
 
 _MASKS = ("mobilefacenet_y1", "mobilefacenet_foamliu", "mobilefacenet-dropout")
@@ -34,62 +34,79 @@ _SPEED = {
     "dlib's ResNet-29": "dlib",
 }
 _TIMED = {
-    "sampling (paper)": "plq",
-    '`"balanced"`': "plq-balanced",
-    '`"closed-form"`': "plq-closed-form",
+    "PLQ, sampling (paper)": "plq",
+    "PLQ, balanced": "plq-balanced",
+    "PLQ, closed form": "plq-closed-form",
     "SER-FIQ, then gradient": "naive-plq",
     "IntegratedGradients, 50 steps": "integrated-gradients",
-    "SER-FIQ by 100 full passes": "official-serfiq",
+    "SER-FIQ alone, 100 full passes": "official-serfiq",
 }
 _SQUARES = {
-    "plq, as in the paper": "plq",
-    "relative": "plq-relative",
-    "relative, smoothed": "plq-relative-smooth",
-    "relative, 4 directions": "plq-directions-4-relative",
-    "the same, smoothed": "plq-directions-4-relative-smooth",
-    "relative, of Σe: no quality": "saliency-sum-relative",
-    "paper's map, random weights": "plq (random weights)",
-    "relative, random weights": "plq-relative (random weights)",
-    "the same, smoothed, random weights": "plq-relative-smooth (random weights)",
+    "PLQ, paper's map": "plq",
+    "PLQ, relative": "plq-relative",
+    "PLQ, relative, smoothed": "plq-relative-smooth",
+    "PLQ, 4 directions, relative": "plq-directions-4-relative",
+    "PLQ, 4 directions, relative, smoothed": "plq-directions-4-relative-smooth",
+    "gradient without quality, relative": "saliency-sum-relative",
+    "random weights: paper's map": "plq (random weights)",
+    "random weights: relative": "plq-relative (random weights)",
+    "random weights: relative, smoothed": "plq-relative-smooth (random weights)",
 }
-_FILLS = ("black", "mean", "noise", "texture", "blur")
+_FILLS = {
+    "black": "black",
+    "mean colour": "mean",
+    "noise": "noise",
+    "another face": "texture",
+    "blur": "blur",
+}
 
 
 def _cost(results: Path) -> list[str]:
-    """Time as a ratio to Saliency, network × method, from the speed protocol."""
-    rows = []
-    for name, model in _SPEED.items():
-        for batch in (1, 8):
-            record = _record(results / f"speed-{model}-cpu-b{batch}.json")
-            ratios = {m["name"]: m["ratio"] for m in record["methods"]}
-            cells = [ratios.get(method) for method in _TIMED.values()]
-            texts = ["" if x is None else _ratio(x["median"]) for x in cells]
-            rows.append([f"{name}, batch {batch}", *texts])
+    """Return time relative to Saliency, network by method, from the speed protocol."""
+    rows = [
+        [f"{name}, batch {batch}", *_ratios(results, model, batch, _TIMED.values())]
+        for name, model in _SPEED.items()
+        for batch in (1, 8)
+    ]
     return table(["", *_TIMED], rows)
 
 
-def _squares(results: Path) -> list[str]:
-    """AUROC of squares, method × network, from the random masks."""
-    records = {model: _record(results / f"random-mask-{model}.json") for model in _MASKS}
-    rows = []
-    for words, method in _SQUARES.items():
-        found = [record["estimates"]["auroc"].get(method) for record in records.values()]
-        if not any(found):
-            continue
-        cells = [
-            "" if own is None else " / ".join(_share(own[f"middle={x}"]["mean"]) for x in _FILLS)
-            for own in found
-        ]
-        rows.append([words, *cells])
-    return table(["", *_MASKS], rows)
+def _cost_in_short(results: Path) -> list[str]:
+    """Return the same for one image on three networks, with three of the methods."""
+    names = ("IResNet-18", "IResNet-100", "ViT-S")
+    methods = ("PLQ, sampling (paper)", "PLQ, closed form", "IntegratedGradients, 50 steps")
+    timed = [_TIMED[name] for name in methods]
+    return table(["", *methods], [[x, *_ratios(results, _SPEED[x], 1, timed)] for x in names])
 
 
-TABLES: dict[str, Callable[[Path], list[str]]] = {"cost": _cost, "squares": _squares}
+def _ratios(results: Path, model: str, batch: int, methods: Iterable[str]) -> list[str]:
+    record = _record(results / f"speed-{model}-cpu-b{batch}.json")
+    ratios = {m["name"]: m["ratio"] for m in record["methods"]}
+    cells = [ratios.get(method) for method in methods]
+    return ["" if x is None else _ratio(x["median"]) for x in cells]
+
+
+def _squares(model: str, results: Path) -> list[str]:
+    """Return the AUROC of squares on one network, method by fill, from the random masks."""
+    auroc = _record(results / f"random-mask-{model}.json")["estimates"]["auroc"]
+    rows = [
+        [words, *(_share(auroc[method][f"middle={fill}"]["mean"]) for fill in _FILLS.values())]
+        for words, method in _SQUARES.items()
+        if method in auroc
+    ]
+    return table(["", *_FILLS], rows)
+
+
+TABLES: dict[str, Callable[[Path], list[str]]] = {
+    "cost": _cost,
+    "cost-in-short": _cost_in_short,
+    **{f"squares-{model}": partial(_squares, model) for model in _MASKS},
+}
 """Name of a table → its lines, made from a folder of results."""
 
 
 def refreshed(text: str, results: Path) -> str:
-    """A page with its tables made anew.
+    """Return a page with its tables made anew.
 
     Args:
 
@@ -114,7 +131,7 @@ def refreshed(text: str, results: Path) -> str:
 
 
 def refresh_figures(root: Path) -> list[Path]:
-    """Makes the figures: that of ``captum-plq demo``, and the paper's Fig. 1.
+    """Make the figures: that of ``captum-plq demo``, and the paper's Fig. 1.
 
     Args:
 

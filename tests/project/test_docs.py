@@ -9,7 +9,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 COPIES = [DOCS / name for name in ("_build", "benchmarks", "models")]  # of `make docs`
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not any(map(path.is_relative_to, COPIES)))
-DOCUMENTS = [*PAGES, ROOT / "benchmarks" / "README.md"]
+DOCUMENTS = [
+    *PAGES,
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / "benchmarks" / name for name in ("README.md", "training/README.md")),
+    *(ROOT / "captum_plq" / "models" / "weights").glob("*.md"),
+]
 NETWORKS = ("dlib", "edgeface", "mobilefacenet")
 
 

@@ -28,16 +28,26 @@ def test_what_stands_between_is_replaced_and_the_rest_kept():
 
 
 def test_a_table_that_nothing_makes():
-    with pytest.raises(ValueError, match="no table 'costs'; there are cost, squares"):
+    with pytest.raises(ValueError, match="no table 'costs'; there are cost, cost-in-short"):
         refreshed("<!-- table costs -->\n<!-- end -->", RESULTS)
 
 
 def test_numbers_are_those_of_the_files():
     speed = json.loads((RESULTS / "speed-iresnet18-cpu-b1.json").read_text("utf-8"))
-    (plq,) = [m["ratio"]["median"] for m in speed["methods"] if m["name"] == "plq"]
-    (row,) = [line for line in TABLES["cost"](RESULTS) if line.startswith("| IResNet-18, batch 1")]
-    assert row.split("|")[2].strip() == f"{plq:.2f}"
+    ratio = {m["name"]: m["ratio"]["median"] for m in speed["methods"]}
+    for name, column, method in (
+        ("cost", 2, "plq-balanced"),
+        ("cost-in-short", 2, "plq-closed-form"),
+    ):
+        (row,) = [
+            x
+            for x in TABLES[name](RESULTS)
+            if x.startswith(("| IResNet-18 ", "| IResNet-18, batch 1"))
+        ]
+        assert row.split("|")[1 + column].strip() == f"{ratio[method]:.2f}"
     masks = json.loads((RESULTS / "random-mask-mobilefacenet_y1.json").read_text("utf-8"))
     auroc = masks["estimates"]["auroc"]["plq-relative"]["middle=noise"]["mean"]
-    (row,) = [line for line in TABLES["squares"](RESULTS) if line.startswith("| relative |")]
-    assert float(row.split("|")[2].split("/")[2]) == pytest.approx(auroc, abs=0.005)
+    (row,) = [
+        x for x in TABLES["squares-mobilefacenet_y1"](RESULTS) if x.startswith("| PLQ, relative |")
+    ]
+    assert float(row.split("|")[4]) == pytest.approx(auroc, abs=0.005)

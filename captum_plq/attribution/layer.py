@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
-from captum.attr import GradientAttribution, LayerAttribution
+from captum.attr import LayerAttribution
 from captum.log import log_usage
-from torch import Tensor, nn
+from torch import nn
 
-from captum_plq.attribution.pixel import Inputs, TargetScalar
+from captum_plq.attribution.quality_gradient import (
+    Inputs,
+    QualityCall,
+    QualityGradient,
+    TargetScalar,
+)
 from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.network.borrowed import original_of
 from captum_plq.network.embedding_layer import named_layer
 from captum_plq.network.leaves import LayerError, LayerLeaves
-from captum_plq.network.state import check_images, outside_inference
-from captum_plq.quality.model import QualityModel, borrowed_quality_model
-from captum_plq.quality.scalar import QualityScalar
+from captum_plq.network.state import outside_inference
 
 __all__ = ["LayerPixelQuality"]
 
 
-class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[misc]
+class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc]
     r"""Where in a layer the quality of a face image is decided.
 
     The gradient of :class:`~captum_plq.PixelQualityAttribution`, taken with respect to what
@@ -44,6 +48,7 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
         scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
         normalize (bool, optional): Scale the embedding to unit length within the gradient
             path.
+        directions (int, optional): As for :class:`~captum_plq.PixelQualityAttribution`.
 
     Raises:
         TypeError: if ``layer`` is no ``nn.Module``.
@@ -68,19 +73,22 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
         target_scalar: TargetScalar = "node",
         scaling: QualityScaling | None = None,
         normalize: bool | None = None,
+        directions: int | None = None,
     ) -> None:
         if not isinstance(layer, nn.Module):
             raise TypeError(
                 f"layer must be a module of the model, but got {type(layer).__name__}. "
                 "model.get_submodule(name) gives a module by its name."
             )
-        self.quality_model = QualityModel(
-            model, weights=weights, scaling=scaling, normalize=normalize
+        super().__init__(
+            model,
+            weights=weights,
+            target_scalar=target_scalar,
+            scaling=scaling,
+            normalize=normalize,
+            directions=directions,
         )
-        QualityScalar(self.quality_model, target_scalar)  # refuses an unknown word here and now
-        self.target_scalar: TargetScalar = target_scalar
         LayerAttribution.__init__(self, self.quality_model, layer, device_ids)
-        GradientAttribution.__init__(self, self.quality_model)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -125,22 +133,12 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
             ValueError: for NaN pixels; as :class:`~captum_plq.network.leaves.LayerError` for a
                 layer that does not run exactly once or has no part in the quality.
         """
-        images: tuple[Tensor, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
-        check_images(images)
-        extras: tuple[object, ...] = ()
-        if additional_forward_args is not None:
-            extra = additional_forward_args
-            extras = extra if isinstance(extra, tuple) else (extra,)
-        quality_model = borrowed_quality_model(self.quality_model)
-        scalar = QualityScalar(
-            quality_model,
-            self.target_scalar,
-            by_feature=target is not None,
-            standard_error=return_standard_error,
+        call: QualityCall = QualityCall(
+            self, inputs, target, additional_forward_args, return_standard_error
         )
-        serfiq = quality_model.serfiq
+        serfiq = call.model.serfiq
         with torch.inference_mode(False), torch.enable_grad():
-            given = outside_inference((*images, *extras))
+            given = outside_inference((*call.images, *call.extras))
             name = self.quality_model.serfiq.prepare(*given)
             leaves = LayerLeaves(
                 _copy_of(self.layer, serfiq.model),
@@ -150,33 +148,13 @@ class LayerPixelQuality(LayerAttribution, GradientAttribution):  # type: ignore[
                 device_ids=self.device_ids,
             )
             with leaves.planted():
-                scalars = scalar(*given)
-            selection = self._selection(scalars, target)
-            gradients, is_tuple = leaves.gradients(
-                scalars, selection, serfiq.masks.passes, len(images[0])
+                values = call.values(given)
+            images, passes = len(call.images[0]), serfiq.masks.passes
+            attributions = call.attributions(
+                values, partial(leaves.gradients, values, images, passes), max_gradient_norm
             )
-            attributions = scalar.finished(gradients, max_gradient_norm)
-        result = attributions if is_tuple else attributions[0]
-        return scalar.answer(result, return_quality, return_standard_error)
-
-    def attribute_future(self) -> None:
-        """Not implemented, as for Captum's layer methods."""
-        raise NotImplementedError("attribute_future is not implemented for pixel-level quality.")
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """``False``: the attribution is a gradient."""
-        return False
-
-    def has_convergence_delta(self) -> bool:
-        """``False``: a gradient does not sum to a difference of outputs."""
-        return False
-
-    def _selection(self, scalars: Tensor, target: Any) -> Tensor:
-        """What Captum picks of ``scalars`` for a target: the gradient of its own pick."""
-        leaf = scalars.detach().requires_grad_()
-        (selection,) = self.gradient_func(lambda x: x, (leaf,), target)
-        return cast(Tensor, selection)
+        answer = attributions if leaves.in_tuple else attributions[0]
+        return call.answer(answer, return_quality, return_standard_error)
 
 
 def _copy_of(layer: nn.Module, model: nn.Module) -> nn.Module:

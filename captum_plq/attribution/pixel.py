@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
+from captum_plq.attribution.quality_gradient import (
+    Inputs,
+    QualityCall,
+    QualityGradient,
+    TargetScalar,
+)
 from captum_plq.functional import NodeWeights, QualityScaling
-from captum_plq.functional.directions import root_mean_square_gradients, sign_directions
-from captum_plq.network.state import check_images, differentiable_copies
-from captum_plq.quality.model import QualityModel, borrowed_quality_model
-from captum_plq.quality.scalar import QualityScalar, TargetScalar
+from captum_plq.network.state import differentiable_copies
 
-__all__ = ["PixelQualityAttribution", "TargetScalar", "scaling_factor"]
+__all__ = ["PixelQualityAttribution", "scaling_factor"]
 
 
 def scaling_factor(
@@ -56,10 +58,7 @@ def scaling_factor(
     return torch.sigmoid(x) / quality
 
 
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
-
-
-class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
+class PixelQualityAttribution(QualityGradient):
     r"""Pixel-level face image quality (PLQ): which pixels help recognition, which hurt.
 
     Terhörst et al., "Pixel-Level Face Image Quality Assessment for Explainable Face
@@ -113,14 +112,14 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
         normalize: bool | None = None,
         directions: int | None = None,
     ) -> None:
-        require_choice("target_scalar", target_scalar, TargetScalar)
-        _check_directions(directions, target_scalar)
-        self.quality_model = QualityModel(
-            model, weights=weights, scaling=scaling, normalize=normalize
+        super().__init__(
+            model,
+            weights=weights,
+            target_scalar=target_scalar,
+            scaling=scaling,
+            normalize=normalize,
+            directions=directions,
         )
-        self.target_scalar: TargetScalar = target_scalar
-        self.directions = directions
-        GradientAttribution.__init__(self, self.quality_model)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -172,67 +171,16 @@ class PixelQualityAttribution(GradientAttribution):  # type: ignore[misc]
                 embedding is not moved by dropout at all.
             PixelScaleWarning: for 0–1 pixels where the network takes 0–255.
         """
-        is_tuple = isinstance(inputs, tuple)
-        images = cast("tuple[Tensor, ...]", inputs if is_tuple else (inputs,))
-        check_images(images)
-        if target is not None and self.directions is not None:
-            raise ValueError(
-                "target picks one feature of the embedding, directions combine all: give one of "
-                "the two."
+        call: QualityCall = QualityCall(
+            self, inputs, target, additional_forward_args, return_standard_error
+        )
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves: tuple[Tensor, ...] = differentiable_copies(call.images)
+            values = call.values((*leaves, *call.extras))
+            attributions = call.attributions(
+                values,
+                lambda selection, again: torch.autograd.grad(values, leaves, selection, again),
+                max_gradient_norm,
             )
-        scalar = QualityScalar(
-            borrowed_quality_model(self.quality_model),
-            self.target_scalar,
-            by_feature=target is not None or self.directions is not None,
-            standard_error=return_standard_error,
-        )
-        with torch.inference_mode(False):
-            leaves = differentiable_copies(images)
-            if self.directions is None:
-                gradients = self.gradient_func(scalar, leaves, target, additional_forward_args)
-            else:
-                gradients = self._along_directions(
-                    scalar, cast("tuple[Tensor, ...]", leaves), additional_forward_args
-                )
-            attributions = scalar.finished(gradients, max_gradient_norm)
-        result = attributions if is_tuple else attributions[0]
-        return scalar.answer(result, return_quality, return_standard_error)
-
-    def _along_directions(
-        self, scalar: QualityScalar, leaves: tuple[Tensor, ...], arguments: object
-    ) -> tuple[Tensor, ...]:
-        """In place of Captum's ``gradient_func``: as many backwards as there are directions."""
-        assert self.directions is not None
-        more = arguments if isinstance(arguments, tuple) else (arguments,)
-        with torch.enable_grad():
-            contributions = scalar(*leaves, *(() if arguments is None else more))
-        seed = self.quality_model.serfiq.masks.seed
-        signs = sign_directions(self.directions, contributions.shape[1:], seed)
-        gradients = root_mean_square_gradients(contributions, leaves, signs)
-        return tuple(g.to(leaf) for g, leaf in zip(gradients, leaves, strict=True))
-
-    def attribute_future(self) -> None:
-        """Not implemented, as for Captum's Saliency."""
-        raise NotImplementedError("attribute_future is not implemented for pixel-level quality.")
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """``False``: the attribution is a gradient."""
-        return False
-
-    def has_convergence_delta(self) -> bool:
-        """``False``: a gradient does not sum to a difference of outputs."""
-        return False
-
-
-def _check_directions(directions: object, target_scalar: TargetScalar) -> None:
-    if directions is None:
-        return
-    if isinstance(directions, bool) or not isinstance(directions, int):
-        raise TypeError(f"directions must be a whole number or None, but got {directions!r}.")
-    if directions < 1:
-        raise ValueError(f"directions must be at least 1, but got {directions}.")
-    if target_scalar != "node":
-        raise ValueError(
-            "directions are of the quality node's weights: they need target_scalar='node'."
-        )
+        answer = attributions if isinstance(inputs, tuple) else attributions[0]
+        return call.answer(answer, return_quality, return_standard_error)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from captum_plq._base.precision import at_least_float32
 
-__all__ = ["root_mean_square_gradients", "sign_directions"]
+__all__ = ["root_mean_square", "sign_directions"]
 
 
 def sign_directions(count: int, features: Sequence[int], seed: int) -> Tensor:
@@ -33,10 +33,8 @@ def sign_directions(count: int, features: Sequence[int], seed: int) -> Tensor:
     return torch.randint(0, 2, (count, *features), generator=generator).float() * 2 - 1
 
 
-def root_mean_square_gradients(
-    contributions: Tensor, leaves: Sequence[Tensor], directions: Tensor
-) -> tuple[Tensor, ...]:
-    r"""Root mean square over directions of the gradients of one forward.
+def root_mean_square(gradients: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    r"""Root mean square over the gradients along several directions.
 
     .. math:: \sqrt{\tfrac{1}{K}\sum_k \left(\partial\, s_k^\top c / \partial x\right)^2}
 
@@ -44,21 +42,17 @@ def root_mean_square_gradients(
 
     Args:
 
-        contributions (Tensor): (B, ...), under autograd: c.
-        leaves (sequence of Tensor): What to differentiate with respect to, (B, ...) each.
-        directions (Tensor): (K, ...): s, the same for all images.
+        gradients (iterable of sequences of Tensor): For each direction the gradients with
+            respect to the same tensors; taken one direction at a time.
 
     Returns:
-        *tuple[Tensor, ...]*: as ``leaves`` in shape, ≥ 0, float32 or wider.
+        *tuple[Tensor, ...]*: as one direction's gradients in shape and dtype, ≥ 0.
     """
     totals: list[Tensor] = []
-    for k, direction in enumerate(directions.to(contributions)):
-        gradients = torch.autograd.grad(
-            contributions,
-            list(leaves),
-            grad_outputs=direction.expand_as(contributions),
-            retain_graph=k + 1 < len(directions),
-        )
-        wide = [at_least_float32(gradient) for gradient in gradients]
-        totals = [torch.hypot(a, b) for a, b in zip(totals, wide, strict=True)] if k else wide
-    return tuple(total.abs() / len(directions) ** 0.5 for total in totals)
+    along: Sequence[Tensor] = ()
+    count = 0
+    for along in gradients:
+        wide = [at_least_float32(gradient) for gradient in along]
+        totals = [torch.hypot(a, b) for a, b in zip(totals, wide, strict=True)] if count else wide
+        count += 1
+    return tuple((t.abs() / count**0.5).to(g) for t, g in zip(totals, along, strict=True))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +35,15 @@ __all__ = [
     "own_copy",
 ]
 
+Module = TypeVar("Module", bound=nn.Module)
+
 _MARK = "_borrowed_by_captum_plq"
 _OWN = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _FUNCTIONS = (FunctionType, MethodType)
 
 
-def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
+def borrowed(model: Module, *, frozen: bool = False) -> Module:
     """A copy of the network for one call, in evaluation mode.
 
     Modules that a module holds in a container, an object, a bound method or the closure of a
@@ -89,7 +91,7 @@ def borrowed(model: nn.Module, *, frozen: bool = False) -> nn.Module:
                     hooks[key] = _hook_on_copy(hook, original_of(copy), copies, rebind)
     if frozen:
         _freeze(copies.values())
-    return copies[id(model)]
+    return copies[id(model)]  # type: ignore[return-value]
 
 
 def original_of(model: nn.Module) -> nn.Module:

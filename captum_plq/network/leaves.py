@@ -84,8 +84,13 @@ class LayerLeaves:
             self._planting = False
 
     def gradients(
-        self, scalars: Tensor, selection: Tensor, passes: int, images: int
-    ) -> tuple[tuple[Tensor, ...], bool]:
+        self,
+        scalars: Tensor,
+        images: int,
+        passes: int,
+        selection: Tensor,
+        retain_graph: bool = False,
+    ) -> tuple[Tensor, ...]:
         """Gradients of ``(selection * scalars).sum()`` at the layer, on the images' own rows.
 
         Args:
@@ -94,10 +99,11 @@ class LayerLeaves:
             selection (Tensor): the shape of ``scalars``.
             passes (int): Stochastic rows that may follow each image's own.
             images (int): B.
+            retain_graph (bool): Another backward follows.
 
         Returns:
-            *tuple[tuple[Tensor, ...], bool]*: one gradient per tensor of the layer, (k B, ...),
-            k rows for each image in turn, and whether the layer has them in a tuple.
+            *tuple[Tensor, ...]*: one gradient per tensor of the layer, (k B, ...), k rows for
+            each image in turn.
 
         Raises:
             LayerError: if the layer did not run exactly once, has no part in the scalars, or
@@ -107,7 +113,7 @@ class LayerLeaves:
         leaves = [leaf for run in runs for leaf in run.leaves]
         found: Sequence[Tensor | None] = [None] * len(leaves)
         if scalars.requires_grad:
-            found = torch.autograd.grad(scalars, leaves, selection, allow_unused=True)
+            found = torch.autograd.grad(scalars, leaves, selection, retain_graph, allow_unused=True)
         if all(gradient is None for gradient in found):
             raise LayerError(
                 f"{self._shown()} has no part in the quality: its values do not reach the "
@@ -127,7 +133,12 @@ class LayerLeaves:
                     f"{self._shown()} has values of shape {tuple(gradient.shape)} for {images} "
                     "images: they do not belong to single images."
                 )
-        return together, runs[0].is_tuple
+        return together
+
+    @property
+    def in_tuple(self) -> bool:
+        """Whether the layer has its tensors in a tuple."""
+        return self._one_run_per_device()[0].is_tuple
 
     def _enter(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

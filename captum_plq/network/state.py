@@ -186,7 +186,7 @@ def check_images(images: Sequence[object]) -> None:
                 )
 
 
-def differentiable_copies(inputs: Sequence[object]) -> tuple[object, ...]:
+def differentiable_copies(inputs: Sequence[object]) -> tuple[Any, ...]:
     """Leaves that share the floating-point tensors' memory and require grad.
 
     The caller's own tensors keep their flags and their ``.grad``.
@@ -197,6 +197,6 @@ def differentiable_copies(inputs: Sequence[object]) -> tuple[object, ...]:
     )
 
 
-def outside_inference(inputs: Sequence[object]) -> tuple[object, ...]:
+def outside_inference(inputs: Sequence[object]) -> tuple[Any, ...]:
     """The inputs, those made in inference mode cloned, since autograd cannot use them."""
     return tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)

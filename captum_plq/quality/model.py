@@ -18,11 +18,10 @@ from captum_plq.functional import (
     scale_quality,
     unit_length,
 )
-from captum_plq.network.borrowed import borrowed
 from captum_plq.network.state import check_images
 from captum_plq.quality.serfiq import SERFIQ
 
-__all__ = ["QualityModel", "QualityNode", "borrowed_quality_model"]
+__all__ = ["QualityModel", "QualityNode"]
 
 
 @dataclass(frozen=True)
@@ -181,13 +180,6 @@ class QualityModel(nn.Module):
     def extra_repr(self) -> str:
         """The parameters, for ``print``."""
         return f"weights={self.weights!r}, scaling={self.scaling}, normalize={self.normalize}"
-
-
-def borrowed_quality_model(model: QualityModel) -> QualityModel:
-    """A copy for one call, whose parameters require no grad."""
-    copy = borrowed(model, frozen=True)
-    assert isinstance(copy, QualityModel)
-    return copy
 
 
 def _dot(weights: Tensor, embedding: Tensor) -> Tensor:

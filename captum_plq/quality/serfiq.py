@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,47 +11,24 @@ from torch import Tensor, nn
 from captum_plq._base.choices import require_choice
 from captum_plq._base.tracing import never_compiled, untraced
 from captum_plq.errors import PixelScaleWarning
-from captum_plq.functional import (
-    PairAverage,
-    quality_from_distance,
-    quality_from_embeddings,
-    quality_with_standard_error,
-)
+from captum_plq.functional import PairAverage
 from captum_plq.functional.balanced_masks import BalancedMasks
 from captum_plq.functional.masks import DropoutMasks
-from captum_plq.network.embedding_layer import OutputSelector
-from captum_plq.network.exploration import structure_of
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
-from captum_plq.network.state import check_images, outside_inference, weights_state
-from captum_plq.network.tail import NotAffineError
+from captum_plq.network.output import OutputSelector
+from captum_plq.network.state import check_images
 from captum_plq.network.tap import EmbeddingTap
-from captum_plq.quality.closed_form import ClosedForm
+from captum_plq.quality.estimators import (
+    Assessment,
+    ClosedFormEstimator,
+    Estimator,
+    QualityEstimator,
+    Request,
+    Sampling,
+)
 
 __all__ = ["SERFIQ", "Assessment", "Estimator"]
-
-Estimator = Literal["sampling", "balanced", "closed-form"]
-"""How the mean pairwise distance of Eq. 1 is estimated."""
-
-
-_ROW_ELEMENTS_AT_A_TIME = 2**20
-"""Numbers of stochastic embeddings that distances are taken of at once: 4 MiB in float32."""
-
-
-class Assessment(NamedTuple):
-    """What one forward of a network tells of a batch of images.
-
-    Args:
-
-        embedding (Tensor): (B, ...), clean, under autograd.
-        quality (Tensor): (B,), Q, in (0, 1].
-        standard_error (Tensor or None): (B,), of Q, from the finite number of passes, in
-            units of Q; 0 for the closed form, which draws none. ``None``: not asked for.
-    """
-
-    embedding: Tensor
-    quality: Tensor
-    standard_error: Tensor | None
 
 
 class SERFIQ(nn.Module):
@@ -139,7 +114,7 @@ class SERFIQ(nn.Module):
     ) -> None:
         super().__init__()
         model = as_module(model)
-        if _is_scripted(model):
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
             raise ValueError(
                 "model is a scripted or traced program, where hooks do not fire: pass the "
                 "nn.Module it was made from."
@@ -152,12 +127,12 @@ class SERFIQ(nn.Module):
             raise ValueError("The closed form is that of unit-length embeddings: normalize=True.")
         self.model = model
         self.estimator: Estimator = estimator
-        self._closed_form = _ClosedFormKept()
         make_masks = BalancedMasks if estimator == "balanced" else DropoutMasks
-        self.masks = make_masks(passes, dropout, seed)
-        self.average: PairAverage = average
-        self.normalize = normalize
-        self.chunk_size = chunk_size
+        masks = make_masks(passes, dropout, seed)
+        self._sampling = Sampling(masks, average, normalize, chunk_size)
+        self._estimator: QualityEstimator = self._sampling
+        if estimator == "closed-form":
+            self._estimator = ClosedFormEstimator(self._sampling)
         self.tap = EmbeddingTap(embedding_layer, output)
 
     def forward(self, *inputs: object) -> Tensor:
@@ -197,28 +172,10 @@ class SERFIQ(nn.Module):
         """
         check_images(inputs[:1])
         self._warn_of_pixels(inputs)
-        closed_form = self._usable_closed_form(inputs)
-        if closed_form is not None:
-            clean, features, output = self.tap.features(self.model, inputs)
-            if not closed_form.agrees(clean, output):
-                self._closed_form.form = None
-                closed_form = self._usable_closed_form(inputs)
-        if closed_form is None:
-            clean, stochastic = self.embeddings(*inputs, differentiable=differentiable)
-            if differentiable:
-                quality, error = self._estimate(stochastic, standard_error)
-            else:
-                quality, error = self._estimate_in_parts(stochastic.detach(), standard_error)
-        else:
-            if not differentiable:
-                features, output = features.detach(), output.detach()
-            distance = closed_form.distance(features, output)
-            if self.average == "paper":  # what m passes would be expected to give
-                distance = distance * (self.masks.passes - 1) / self.masks.passes
-            quality = quality_from_distance(distance)
-            error = torch.zeros_like(quality) if standard_error else None
-        refuse_uninformative(inputs[0], clean, quality)
-        return Assessment(clean, quality, error)
+        request = Request(self.tap, self.model, inputs, differentiable, standard_error)
+        assessment = self._estimator.assess(request)
+        refuse_uninformative(inputs[0], assessment.embedding, assessment.quality)
+        return assessment
 
     def prepare(self, *inputs: object) -> str:
         """Does now what the first call does once: finds the embedding layer, checks the head.
@@ -231,33 +188,15 @@ class SERFIQ(nn.Module):
             *str*: the embedding layer's name, for ``model.get_submodule``.
         """
         name = self.tap.locate(self.model, inputs)
-        self._usable_closed_form(inputs)
+        if isinstance(self._estimator, ClosedFormEstimator):
+            self._estimator.prepare(Request(self.tap, self.model, inputs))
         return name
 
     @property
     def fallback_reason(self) -> str | None:
         """Why there is no closed form on this network; ``None``: there is, or it was not tried."""
-        return self._closed_form.reason
-
-    def _estimate_in_parts(
-        self, stochastic: Tensor, standard_error: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`_estimate`, a few images at a time: copies on the way stay small."""
-        images = max(1, _ROW_ELEMENTS_AT_A_TIME // max(1, stochastic[0].numel()))
-        parts = [self._estimate(x, standard_error) for x in stochastic.split(images)]
-        errors = [error for _, error in parts if error is not None]
-        return torch.cat([q for q, _ in parts]), torch.cat(errors) if errors else None
-
-    def _estimate(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
-        """Q (B,) of stochastic embeddings (B, m, ...), and its standard error if wanted."""
-        estimate = quality_with_standard_error if standard_error else quality_from_embeddings
-        found = estimate(
-            stochastic.flatten(2),
-            average=self.average,
-            normalize=self.normalize,
-            group_size=self.masks.group_size,
-        )
-        return (found[0], found[1].detach()) if isinstance(found, tuple) else (found, None)
+        estimator = self._estimator
+        return estimator.reason if isinstance(estimator, ClosedFormEstimator) else None
 
     def embeddings(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Clean and stochastic embeddings, in one forward of the network.
@@ -270,36 +209,27 @@ class SERFIQ(nn.Module):
         Returns:
             *tuple[Tensor, Tensor]*: (B, ...) and (B, m, ...), not normalised by us.
         """
-        return self.tap.run(
-            self.model,
-            inputs,
-            self.masks,
-            differentiable=differentiable,
-            chunk_size=self.chunk_size,
-        )
+        return self._sampling.embeddings(Request(self.tap, self.model, inputs, differentiable))
 
-    @never_compiled
-    def _usable_closed_form(self, inputs: tuple[object, ...]) -> ClosedForm | None:
-        """The closed form of the model as it is now; ``None``: sampling is to be used."""
-        if self.estimator != "closed-form":
-            return None
-        kept = self._closed_form
-        if kept.form is not None and kept.form.holds_for(self.model):
-            return kept.form
-        if kept.reason is not None and kept.failed_on == _state_of(self.model):
-            return None
-        try:
-            with torch.inference_mode(False), untraced():
-                kept.form = ClosedForm(
-                    self.model, self.tap, outside_inference(inputs), self.masks.dropout
-                )
-                kept.reason = None
-        except NotAffineError as error:
-            kept.form, kept.reason, kept.failed_on = None, str(error), _state_of(self.model)
-            warnings.warn(
-                f"No closed form on this network, sampling instead: {error}", stacklevel=3
-            )
-        return kept.form
+    @property
+    def masks(self) -> DropoutMasks:
+        """The dropout masks."""
+        return self._sampling.masks
+
+    @property
+    def average(self) -> PairAverage:
+        """How Eq. 1 averages over pairs."""
+        return self._sampling.average
+
+    @property
+    def chunk_size(self) -> int | None:
+        """Rows put through the embedding layer at a time."""
+        return self._sampling.chunk_size
+
+    @property
+    def normalize(self) -> bool:
+        """Whether the stochastic embeddings are scaled to unit length."""
+        return self._sampling.normalize
 
     @never_compiled
     def _warn_of_pixels(self, inputs: tuple[object, ...]) -> None:
@@ -324,21 +254,3 @@ class SERFIQ(nn.Module):
             f"passes={masks.passes}, dropout={masks.dropout}, seed={masks.seed}, "
             f"estimator={self.estimator!r}"
         )
-
-
-@dataclass
-class _ClosedFormKept:
-    """The closed form of the weights that were last seen, or why they have none."""
-
-    form: ClosedForm | None = None
-    reason: str | None = None
-    failed_on: object = None
-
-
-def _state_of(model: nn.Module) -> object:
-    """Changes when modules or weights do, as far as versions tell."""
-    return structure_of(model), weights_state(model)
-
-
-def _is_scripted(model: nn.Module) -> bool:
-    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())

@@ -7,7 +7,7 @@ from torch import nn
 from captum_plq import SERFIQ, PixelQualityAttribution, calibration
 from captum_plq.calibration.file import Calibration
 from captum_plq.functional import merge_channels
-from captum_plq.functional.directions import root_mean_square_gradients, sign_directions
+from captum_plq.functional.directions import root_mean_square, sign_directions
 
 
 @pytest.fixture
@@ -22,6 +22,11 @@ def net():
 @pytest.fixture
 def images():
     return torch.rand(3, 3, 11, 11, generator=torch.Generator().manual_seed(1)).double()
+
+
+def along(contributions, x, signs):
+    for sign in signs:
+        yield torch.autograd.grad(contributions, [x], sign.expand_as(contributions).to(x), True)
 
 
 def jacobian_lengths(net, images, quality):
@@ -43,7 +48,7 @@ def test_a_hand_computed_example():
     x = torch.tensor([[1.0, 2.0]], requires_grad=True)
     contributions = torch.stack([3 * x[:, 0], 4 * x[:, 0] - x[:, 1]], 1)
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    (found,) = root_mean_square_gradients(contributions, [x], signs)
+    (found,) = root_mean_square(along(contributions, x, signs))
     # gradients (7, -1) and (-1, 1): √((49 + 1)/2) = 5 = √(3² + 4²), and 1
     torch.testing.assert_close(found, torch.tensor([[5.0, 1.0]]))
 
@@ -73,14 +78,14 @@ def test_all_signs_at_once_give_it_exactly(net, images):
         signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
     x = images.clone().requires_grad_()
     e = net(x)
-    (found,) = root_mean_square_gradients(e, [x], signs[:, :10])
+    (found,) = root_mean_square(along(e, x, signs[:, :10]))
     jacobian = torch.stack([torch.autograd.grad(net(x)[:, j].sum(), x)[0] for j in range(10)])
     torch.testing.assert_close(found, jacobian.square().sum(0).sqrt())
 
 
 def test_the_papers_direction_alone_is_the_papers_map(net, images, monkeypatch):
     monkeypatch.setattr(
-        "captum_plq.attribution.pixel.sign_directions",
+        "captum_plq.attribution.quality_gradient.sign_directions",
         lambda count, shape, seed: torch.ones(1, *shape),
     )
     found = PixelQualityAttribution(net, directions=1).attribute(images)

@@ -101,7 +101,7 @@ def test_gradient_equals_the_naive_one(net, images):
     naive = naive_quality(net.trunk, head_of(net), y, masks, 0.5)
     expected = torch.autograd.grad(naive.sum(), y)[0]
     for chunk_size in (None, 5):
-        serfiq.chunk_size = chunk_size
+        serfiq = SERFIQ(net, passes=8, chunk_size=chunk_size)
         actual = torch.autograd.grad(serfiq(x).sum(), x)[0]
         torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-16)
 

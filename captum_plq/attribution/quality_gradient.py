@@ -1,0 +1,220 @@
+"""What the attribution methods share: one forward, a scalar per image, its gradients."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+from captum.attr import GradientAttribution
+from torch import Tensor, nn
+
+from captum_plq._base.choices import require_choice
+from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq.errors import UninformativeWarning, places
+from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
+from captum_plq.functional.directions import root_mean_square, sign_directions
+from captum_plq.network.borrowed import borrowed
+from captum_plq.network.state import check_images, outside_inference
+from captum_plq.quality.model import QualityModel
+
+__all__ = ["Inputs", "QualityCall", "QualityGradient", "TargetScalar"]
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+TargetScalar = Literal["node", "serfiq"]
+"""What the gradient is taken of: the quality node M_Q, or the SER-FIQ score itself."""
+
+
+class QualityGradient(GradientAttribution):  # type: ignore[misc]
+    """Base of the methods that differentiate an image's quality; see its subclasses."""
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., object],
+        *,
+        weights: NodeWeights,
+        target_scalar: TargetScalar,
+        scaling: QualityScaling | None,
+        normalize: bool | None,
+        directions: int | None,
+    ) -> None:
+        require_choice("target_scalar", target_scalar, TargetScalar)
+        _check_directions(directions, target_scalar)
+        self.quality_model = QualityModel(
+            model, weights=weights, scaling=scaling, normalize=normalize
+        )
+        self.target_scalar: TargetScalar = target_scalar
+        self.directions = directions
+        GradientAttribution.__init__(self, self.quality_model)
+
+    def attribute_future(self) -> None:
+        """Not implemented, as for Captum's Saliency."""
+        raise NotImplementedError("attribute_future is not implemented for pixel-level quality.")
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """``False``: the attribution is a gradient."""
+        return False
+
+    def has_convergence_delta(self) -> bool:
+        """``False``: a gradient does not sum to a difference of outputs."""
+        return False
+
+
+class QualityCall:
+    """One call of ``attribute``: the quality of its images, and gradients of it.
+
+    Args:
+
+        method (QualityGradient): What is called.
+        inputs, target, additional_forward_args: As in Captum.
+        standard_error (bool): Estimate the standard error of Q as well.
+
+    Raises:
+        TypeError, ValueError: as ``attribute``.
+    """
+
+    def __init__(
+        self,
+        method: QualityGradient,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any,
+        additional_forward_args: object,
+        standard_error: bool,
+    ) -> None:
+        self.images = inputs if isinstance(inputs, tuple) else (inputs,)
+        check_images(self.images)
+        if target is not None and method.directions is not None:
+            raise ValueError(
+                "target picks one feature of the embedding, directions combine all: give one of "
+                "the two."
+            )
+        extras = additional_forward_args
+        self.extras = extras if isinstance(extras, tuple) else () if extras is None else (extras,)
+        self.model: QualityModel = borrowed(method.quality_model, frozen=True)
+        self._method, self._target, self._standard_error = method, target, standard_error
+        self._scale: Tensor | None = None
+
+    def values(self, given: Sequence[object]) -> Tensor:
+        """Run the network once.
+
+        Args:
+
+            given (sequence): What the model takes, the images first, (B, ...).
+
+        Returns:
+            *Tensor*: (B,), or (B, ...) contributions of the embedding's features of which a
+            target or directions select. The node's scale is left out, and multiplied into the
+            gradient afterwards: the same number, without underflow in half precision.
+        """
+        arguments, method = outside_inference(given), self._method
+        if method.target_scalar == "serfiq":
+            assessed = self.model.serfiq.assess(
+                *arguments, differentiable=True, standard_error=self._standard_error
+            )
+            self._told = assessed.quality.detach(), assessed.standard_error
+            return scale_quality(assessed.quality, self.model.scaling)
+        node = self.model.build(arguments, standard_error=self._standard_error)
+        if self.model.weights == "l2":
+            _refuse_unit_length(node.embedding, self.model.normalize)
+        self._told, self._scale = (node.quality, node.standard_error), node.scale
+        values = node.direction * node.embedding
+        by_feature = self._target is not None or method.directions is not None
+        return values if by_feature else values.flatten(1).sum(1)
+
+    def attributions(
+        self,
+        values: Tensor,
+        differentiate: Callable[[Tensor, bool], tuple[Tensor, ...]],
+        max_gradient_norm: float | None,
+    ) -> tuple[Tensor, ...]:
+        """Differentiate what :meth:`values` gave.
+
+        Args:
+
+            values (Tensor): Under autograd.
+            differentiate (Callable): From weights of the values, and whether another backward
+                follows, to gradients, each (k B, ...), k rows for each image in turn.
+            max_gradient_norm (float, optional): Clip each image's gradient to this L2 norm.
+
+        Returns:
+            *tuple[Tensor, ...]*: gradients of the quality, scaled, clipped and contiguous.
+        """
+        method = self._method
+        if method.directions is None:
+            leaf = values.detach().requires_grad_()
+            (selection,) = method.gradient_func(lambda x: x, (leaf,), self._target)
+            gradients = differentiate(selection, False)
+        else:
+            seed, last = self.model.serfiq.masks.seed, method.directions - 1
+            signs = sign_directions(method.directions, values.shape[1:], seed).to(values)
+            gradients = root_mean_square(
+                differentiate(s.expand_as(values), k < last) for k, s in enumerate(signs)
+            )
+        _warn_of_gradients(gradients, len(self._told[0]))
+        return tuple(self._finished(gradient, max_gradient_norm) for gradient in gradients)
+
+    def answer(self, attributions: object, quality: bool, standard_error: bool) -> Any:
+        """Return attributions, and on request Q and its standard error, as ``attribute`` does."""
+        asked = zip(self._told, (quality, standard_error), strict=True)
+        told = [x for x, wanted in asked if wanted]
+        return (attributions, *told) if told else attributions
+
+    def _finished(self, gradient: Tensor, max_gradient_norm: float | None) -> Tensor:
+        by_image = gradient.unflatten(0, (len(self._told[0]), -1))
+        if self._scale is not None:
+            scale = self._scale.to(gradient.device).view(-1, *[1] * gradient.ndim)
+            by_image = (by_image * scale).to(gradient.dtype)
+        if max_gradient_norm is not None:
+            by_image = clip_gradient(by_image, max_gradient_norm)
+        finished: Tensor = by_image.flatten(0, 1).contiguous()
+        return finished
+
+
+def _check_directions(directions: object, target_scalar: TargetScalar) -> None:
+    if directions is None:
+        return
+    if isinstance(directions, bool) or not isinstance(directions, int):
+        raise TypeError(f"directions must be a whole number or None, but got {directions!r}.")
+    if directions < 1:
+        raise ValueError(f"directions must be at least 1, but got {directions}.")
+    if target_scalar != "node":
+        raise ValueError(
+            "directions are of the quality node's weights: they need target_scalar='node'."
+        )
+
+
+def _refuse_unit_length(embedding: Tensor, normalized: bool) -> None:
+    """Raise for the ``"l2"`` node on unit vectors, whose gradient is zero everywhere."""
+    lengths = embedding.detach().flatten(1).norm(dim=1)
+    if normalized or bool(((lengths - 1).abs() < 1e-4).all()):
+        raise ValueError(
+            "weights='l2' on an embedding of unit length has gradient zero everywhere: the "
+            "node looks along the embedding, which can only move across it. Use an "
+            "embedding that is not normalised, or another weighting."
+        )
+
+
+@never_compiled
+def _warn_of_gradients(gradients: Sequence[Tensor], images: int) -> None:
+    """Warn of images whose gradients, over all that is attributed to, mean nothing."""
+    with torch.no_grad(), untraced():
+        by_image = [x.detach().unflatten(0, (images, -1)).flatten(1) for x in gradients]
+        largest = torch.stack([x.abs().amax(1).double().to(by_image[0].device) for x in by_image])
+        largest = largest.amax(0)  # NaN and infinity stay what they are
+        if bool(((largest > 0) & (largest < torch.inf)).all()):
+            return
+    for bad, what, why in (
+        (largest == 0, "zero everywhere", "does a step, such as rounding, have no slope?"),
+        (~(largest < torch.inf), "NaN or infinite", "does it divide by 0, or take a root of 0?"),
+    ):
+        indices = torch.nonzero(bad).flatten().tolist()
+        if indices:
+            warnings.warn(
+                f"The gradient of an image is {what}{places(indices, images)}, so its map means "
+                f"nothing there. Look at the network: {why}",
+                UninformativeWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,197 @@
+"""Estimators of SER-FIQ's quality, one class each.
+
+To add one, write a class with the method ``assess`` of :class:`QualityEstimator` and give it a
+name in :data:`Estimator`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq.functional import (
+    PairAverage,
+    quality_from_distance,
+    quality_from_embeddings,
+    quality_with_standard_error,
+)
+from captum_plq.functional.masks import DropoutMasks
+from captum_plq.network.exploration import structure_of
+from captum_plq.network.state import outside_inference, weights_state
+from captum_plq.network.tail import NotAffineError
+from captum_plq.network.tap import EmbeddingTap
+from captum_plq.quality.closed_form import ClosedForm
+
+__all__ = [
+    "Assessment",
+    "ClosedFormEstimator",
+    "Estimator",
+    "QualityEstimator",
+    "Request",
+    "Sampling",
+]
+
+Estimator = Literal["sampling", "balanced", "closed-form"]
+"""How the mean pairwise distance of Eq. 1 is estimated."""
+
+_ELEMENTS_AT_A_TIME = 2**20
+"""Stochastic embedding values compared at once: 4 MiB in float32."""
+
+
+class Assessment(NamedTuple):
+    """What one forward of a network tells about a batch of images.
+
+    Args:
+
+        embedding (Tensor): (B, ...), clean, under autograd.
+        quality (Tensor): (B,), Q, in (0, 1].
+        standard_error (Tensor or None): (B,), of Q, from the finite number of passes, in
+            units of Q; 0 for the closed form, which draws none. ``None``: not asked for.
+    """
+
+    embedding: Tensor
+    quality: Tensor
+    standard_error: Tensor | None
+
+
+class Request(NamedTuple):
+    """What an estimator is asked.
+
+    Args:
+
+        tap (EmbeddingTap): Of the network's embedding layer.
+        model (nn.Module): The network.
+        inputs (tuple): Its arguments, images first, (B, ...).
+        differentiable (bool): Keep the quality under autograd.
+        standard_error (bool): Estimate the standard error of Q as well.
+    """
+
+    tap: EmbeddingTap
+    model: nn.Module
+    inputs: tuple[object, ...]
+    differentiable: bool = False
+    standard_error: bool = False
+
+
+class QualityEstimator(Protocol):
+    """What an estimator has to offer."""
+
+    def assess(self, request: Request) -> Assessment:
+        """Return embedding, quality and standard error of B images."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The mean distance between m stochastic embeddings (Eq. 1).
+
+    Args:
+
+        masks (DropoutMasks): The m dropout patterns; in groups for ``"balanced"``.
+        average (str): see :func:`~captum_plq.functional.mean_pairwise_distance`.
+        normalize (bool): Scale the stochastic embeddings to unit length first.
+        chunk_size (int, optional): Rows put through the embedding layer at a time.
+    """
+
+    masks: DropoutMasks
+    average: PairAverage
+    normalize: bool
+    chunk_size: int | None
+
+    def assess(self, request: Request) -> Assessment:
+        """Assess a batch of images, see :class:`QualityEstimator`."""
+        clean, stochastic = self.embeddings(request)
+        if request.differentiable:
+            return Assessment(clean, *self._quality(stochastic, request.standard_error))
+        # A few images at a time: copies on the way stay small.
+        images = max(1, _ELEMENTS_AT_A_TIME // max(1, stochastic[0].numel()))
+        split = stochastic.detach().split(images)
+        parts = [self._quality(x, request.standard_error) for x in split]
+        errors = [error for _, error in parts if error is not None]
+        quality = torch.cat([q for q, _ in parts])
+        return Assessment(clean, quality, torch.cat(errors) if errors else None)
+
+    def embeddings(self, request: Request) -> tuple[Tensor, Tensor]:
+        """Return clean (B, ...) and stochastic (B, m, ...) embeddings."""
+        tap, model, inputs, differentiable, _ = request
+        return tap.run(
+            model,
+            inputs,
+            self.masks,
+            differentiable=differentiable,
+            chunk_size=self.chunk_size,
+        )
+
+    def _quality(self, stochastic: Tensor, standard_error: bool) -> tuple[Tensor, Tensor | None]:
+        estimate = quality_with_standard_error if standard_error else quality_from_embeddings
+        found = estimate(
+            stochastic.flatten(2),
+            average=self.average,
+            normalize=self.normalize,
+            group_size=self.masks.group_size,
+        )
+        return (found[0], found[1].detach()) if isinstance(found, tuple) else (found, None)
+
+
+class ClosedFormEstimator:
+    """The value that sampling scatters around, where the network allows a closed form.
+
+    The closed form is kept for the weights it was made of. Where there is none, sampling is used,
+    and ``reason`` says why.
+
+    Args:
+
+        sampling (Sampling): What is estimated, and the fallback.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.reason: str | None = None
+        self._form: ClosedForm | None = None
+        self._failed_on: object = None
+
+    def assess(self, request: Request) -> Assessment:
+        """Assess a batch of images, see :class:`QualityEstimator`."""
+        form = self.prepare(request)
+        if form is not None:
+            clean, features, output = request.tap.features(request.model, request.inputs)
+            if not form.agrees(clean, output):
+                self._form = None
+                form = self.prepare(request)
+        if form is None:
+            return self.sampling.assess(request)
+        if not request.differentiable:
+            features, output = features.detach(), output.detach()
+        distance = form.distance(features, output)
+        if self.sampling.average == "paper":  # what m passes would be expected to give
+            passes = self.sampling.masks.passes
+            distance = distance * (passes - 1) / passes
+        quality = quality_from_distance(distance)
+        error = torch.zeros_like(quality) if request.standard_error else None
+        return Assessment(clean, quality, error)
+
+    @never_compiled
+    def prepare(self, request: Request) -> ClosedForm | None:
+        """Return the closed form of the network as it is now; ``None``: sampling is to be used."""
+        tap, model, inputs, *_ = request
+        if self._form is not None and self._form.holds_for(model):
+            return self._form
+        state = (structure_of(model), weights_state(model))
+        if self.reason is not None and self._failed_on == state:
+            return None
+        try:
+            with torch.inference_mode(False), untraced():
+                self._form = ClosedForm(
+                    model, tap, outside_inference(inputs), self.sampling.masks.dropout
+                )
+                self.reason = None
+        except NotAffineError as error:
+            self._form, self.reason, self._failed_on = None, str(error), state
+            warnings.warn(
+                f"No closed form on this network, sampling instead: {error}", stacklevel=4
+            )
+        return self._form

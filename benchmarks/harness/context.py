@@ -1,15 +1,17 @@
-"""What a protocol is given: a network, its maps, and which of them failed."""
+"""What a study is given: a network, its faces, its maps, and which of them failed."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.harness.environment import Environment
+from benchmarks.subjects.face_sets import FaceSets
 from benchmarks.subjects.map_checks import check_maps
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import ExplainMap, MapMethod
@@ -30,7 +32,8 @@ class StudyContext:
         model (FaceModel): The network, on its device, in evaluation mode.
         subject (MapSubject): The same with its parameters and the reference faces.
         methods (sequence of MapMethod): What is compared.
-        failed (dict[str, str]): Method → why it failed before: these are not tried again.
+        faces (FaceSets): Of whom.
+        environment (Environment): What is measured under.
     """
 
     def __init__(
@@ -38,20 +41,23 @@ class StudyContext:
         model: FaceModel,
         subject: MapSubject,
         methods: Sequence[MapMethod],
-        failed: dict[str, str] | None = None,
+        faces: FaceSets,
+        environment: Environment,
     ) -> None:
-        self.model, self.subject = model, subject
-        self.methods = tuple(methods)
-        self.failed = dict(failed or {})
+        self.model, self.subject, self.methods = model, subject, tuple(methods)
+        self.faces, self.environment = faces, environment
+        self.failed: dict[str, str] = {}
         self._explain: dict[str, ExplainMap] = {}
         self._gamma: dict[str, float] = {}
+        self._others: dict[str, StudyContext] = {}
 
-    def network_for(self, method: MapMethod) -> MapSubject:
-        """The network that a method explains: this one, or itself with random weights."""
-        return self.subject.random if method.random_weights else self.subject
+    def network_for(self, method: str) -> MapSubject:
+        """Return the network that a method explains: this one, or itself with random weights."""
+        random = any(own.random_weights for own in self.methods if own.name == method)
+        return self.subject.random if random else self.subject
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """The score maps of all methods that work, by name.
+        """Return the score maps of all methods that work, by name.
 
         Methods that draw are given the same random state each time, so an image and a disturbed
         copy of it at the same place of the batch are explained with the same draws.
@@ -66,31 +72,40 @@ class StudyContext:
         """
         found = {}
         for method in self.methods:
-            if method.name in self.failed:
-                continue
-            try:
-                found[method.name] = self._map(method, images)
-            except Exception as error:
-                reason = (str(error).strip().splitlines() or [""])[0]
-                self.failed[method.name] = f"{type(error).__name__}: {reason}"
+            if method.name not in self.failed:
+                try:
+                    found[method.name] = self._map(method, images)
+                except Exception as error:
+                    self.fail(method, error)
         return found
 
+    def fail(self, method: MapMethod, error: Exception) -> None:
+        """Leave a method out from now on, for the first line of an error."""
+        reason = (str(error).strip().splitlines() or [""])[0]
+        self.failed[method.name] = f"{type(error).__name__}: {reason}"
+
     def explain(self, method: MapMethod) -> ExplainMap:
-        """One of the maps, made ready; draws as its caller has seeded them.
+        """Return one of the maps, made ready once; draws as its caller has seeded them.
 
         Args:
 
             method (MapMethod): Of this context, or another.
 
         Raises:
-            Exception: whatever speaks against it on this network.
+            Exception: the reason it cannot run on this network.
         """
         if method.name not in self._explain:
-            self._prepare(method)
+            explain = method.build(self.subject)
+            if not method.bounded:
+                if self.subject.reference is None:
+                    raise ValueError("needs reference faces for its γ of Eq. 6, but there are none")
+                some = self.subject.reference[:_FOR_GAMMA].to(next(self.model.parameters()))
+                self._gamma[method.name] = half_quality_gamma(explain(some))
+            self._explain[method.name] = explain
         return self._explain[method.name]
 
     def pixel_qualities(self, name: str, maps: Tensor) -> Tensor:
-        """Maps of a method as qualities in [0, 1].
+        """Return maps of a method as qualities in [0, 1].
 
         Bounded maps are such. Others are put through Eq. 6, with the γ that gives the median
         pixel of the reference faces quality ½; one γ for all images.
@@ -105,6 +120,24 @@ class StudyContext:
         """
         return pixel_quality(maps, self._gamma[name]) if name in self._gamma else maps
 
+    def with_reference(self, name: str, change: Callable[[Tensor], Tensor]) -> StudyContext:
+        """Return the same network and maps with another reference; the random weights stay.
+
+        Args:
+
+            name (str): Of the other reference; it is made once.
+            change (Callable): Reference faces (r, 3, H, W) → others.
+        """
+        if name not in self._others:
+            reference = change(torch.cat(self.subject.reference_batches()))
+            other = self.subject.of(self.subject.model, reference)
+            other.__dict__["random"] = other.of(self.subject.random.model)
+            self._others[name] = StudyContext(
+                self.model, other, self.methods, self.faces, self.environment
+            )
+            self._others[name].failed = self.failed
+        return self._others[name]
+
     def _map(self, method: MapMethod, images: Tensor) -> Tensor:
         with untouched_rng((images,)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -114,20 +147,10 @@ class StudyContext:
                 maps = explain(images).detach()
         return check_maps(maps, (len(images), *images.shape[-2:]))
 
-    def _prepare(self, method: MapMethod) -> None:
-        explain = method.build(self.subject)
-        if not method.bounded:
-            parameter = next(self.model.parameters())
-            if self.subject.reference is None:
-                raise ValueError("needs reference faces for its γ of Eq. 6, but there are none")
-            some = self.subject.reference[:_FOR_GAMMA].to(parameter)
-            self._gamma[method.name] = half_quality_gamma(explain(some))
-        self._explain[method.name] = explain
-
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Torch's global random state, and NumPy's, from which Captum's GradientShap also draws.
+    """Seed torch's global random state, and NumPy's, from which Captum's GradientShap draws.
 
     Torch's is restored by the caller, NumPy's here.
     """

@@ -63,7 +63,7 @@ class Environment:
     channels_last: bool = False
 
     def line(self) -> str:
-        """All that a table or figure must name, but for the date, in one line."""
+        """Return all that a table or figure must name, but for the date, in one line."""
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         extras = ", TF32" * self.tf32 + ", channels last" * self.channels_last
         serfiq = "" if self.passes == 0 else f"m = {self.passes}, p = {self.dropout:g}, "
@@ -72,6 +72,10 @@ class Environment:
             f"{serfiq}seed {self.seed}; {versions}; "
             f"commit {self.commit}"
         )
+
+    def dated(self) -> str:
+        """Return the line and the date."""
+        return f"{self.line()}; {self.date}"
 
 
 def current_environment(

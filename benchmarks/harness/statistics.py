@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Comparison", "Estimate", "compare", "holm", "over_images", "per_image_means"]
+__all__ = [
+    "ALL",
+    "Comparison",
+    "Estimate",
+    "Row",
+    "compare",
+    "holm",
+    "over_images",
+    "rounded",
+    "summarise",
+]
+
+ALL = "all"
+"""The group of all rows, under whatever conditions."""
+
+Row = dict[str, Any]
+"""Numbers of one image, one method and one condition; ``image`` and ``method`` name the first
+two. A number that does not exist, e.g. as it would be NaN, is ``None``; one that the condition does
+not ask for is not in the row."""
 
 _RESAMPLES = 2000
 
@@ -56,21 +75,8 @@ class Comparison:
     images: int
 
 
-def per_image_means(values: Sequence[float], images: Sequence[str]) -> dict[str, float]:
-    """The mean of each image's rows, in the order in which the images first occur.
-
-    Raises:
-        ValueError: if a value is not finite.
-    """
-    _check_finite(values)
-    rows: dict[str, list[float]] = {}
-    for value, image in zip(values, images, strict=True):
-        rows.setdefault(image, []).append(value)
-    return {image: float(np.mean(own)) for image, own in rows.items()}
-
-
-def over_images(values: Sequence[float], images: Sequence[str], *, seed: int = 0) -> Estimate:
-    """Mean over images with its bootstrap interval, and the share of rows above 0.
+def over_images(values: Sequence[float], images: Sequence[Hashable], *, seed: int = 0) -> Estimate:
+    """Return the mean over images with its bootstrap interval, and the share of rows above 0.
 
     Args:
 
@@ -84,27 +90,23 @@ def over_images(values: Sequence[float], images: Sequence[str], *, seed: int = 0
     Raises:
         ValueError: if there are no rows, or a value is not finite.
     """
-    _check(values)
-    means = np.array(list(per_image_means(values, images).values()))
-    low, high = _interval(means, seed)
+    means = _per_image_means(values, images)
     positive = float(np.mean(np.asarray(values) > 0))
-    return Estimate(float(means.mean()), low, high, positive, len(means), len(values))
+    return Estimate(float(means.mean()), *_interval(means, seed), positive, len(means), len(values))
 
 
 def compare(
-    values: dict[str, dict[Hashable, float]],
-    image_of: dict[Hashable, str],
+    values: Mapping[str, Mapping[tuple[Hashable, ...], float]],
     reference: str,
     *,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Every method against a named one, in pairs.
+    """Compare every method with a named one, in pairs.
 
     Args:
 
-        values (dict): Method → row → value. A row is whatever names image and condition; only
-            rows that both methods have count.
-        image_of (dict): Row → its image.
+        values (mapping): Method → row → value. A row is named by its image and its conditions;
+            only rows that both methods have count.
         reference (str): The method that all others are compared with.
         seed (int): Of the bootstrap.
 
@@ -121,13 +123,10 @@ def compare(
     found: dict[str, tuple[NDArray[np.float64], float]] = {}
     for name, own in values.items():
         common = [row for row in own if row in values[reference]]
-        if name == reference or not common:
-            continue
-        gaps = [own[row] - values[reference][row] for row in common]
-        _check(gaps)
-        differences = per_image_means(gaps, [image_of[row] for row in common])
-        d = np.array(list(differences.values()))
-        found[name] = d, float(wilcoxon(d).pvalue) if d.any() else 1.0
+        if name != reference and common:
+            gaps = [own[row] - values[reference][row] for row in common]
+            means = _per_image_means(gaps, [row[0] for row in common])
+            found[name] = means, float(wilcoxon(means).pvalue) if means.any() else 1.0
     corrected = holm([p for _, p in found.values()])
     return {
         name: Comparison(float(d.mean()), *_interval(d, seed), p, adjusted, len(d))
@@ -136,7 +135,7 @@ def compare(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scand. J. Statist. 6, 1979) of p-values made together.
+    """Correct p-values made together by Holm's step-down method (Scand. J. Statist. 6, 1979).
 
     Raises:
         ValueError: if a p-value is not in [0, 1], e.g. NaN.
@@ -155,6 +154,97 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def summarise(
+    rows: Sequence[Row],
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    conditions: Sequence[str],
+    *,
+    compared: Sequence[str] = (),
+    against: str = "plq",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return means over images of every metric, and every method against a named one.
+
+    Args:
+
+        rows (sequence of dict): Of a study.
+        methods (sequence of str): Those that may have rows, in order.
+        metrics (sequence of str): Their numbers.
+        conditions (sequence of str): E.g. size and fill. Means are over all rows, and over those
+            with each value of each condition.
+        compared (sequence of str): Metrics that methods are compared in.
+        against (str): With which one; if it has no rows, nothing is compared.
+        seed (int): Of the bootstraps.
+
+    Returns:
+        *dict*: ``"estimates"``: metric → method → ``"all"`` or ``"fill=black"`` and the like →
+        :class:`Estimate` (and ``"undefined"``, the number of rows that it leaves out, if any), and
+        ``"comparisons"``: metric → method → :class:`Comparison`.
+    """
+    groups: dict[str, dict[str, list[Row]]] = {method: {} for method in methods}
+    for row in rows:
+        of = groups[row["method"]]
+        for name in (ALL, *(f"{condition}={row[condition]}" for condition in conditions)):
+            of.setdefault(name, []).append(row)
+    estimates: dict[str, dict[str, dict[str, Any]]] = {}
+    comparisons: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        cells = {
+            method: {
+                name: cell
+                for name, own in of.items()
+                if (cell := _estimate(own, metric, seed)) is not None
+            }
+            for method, of in groups.items()
+        }
+        estimates[metric] = {method: of for method, of in cells.items() if of}
+    for metric in compared:
+        values: dict[str, dict[tuple[Hashable, ...], float]] = {}
+        for row in rows:
+            if row.get(metric) is not None:
+                key = (row["image"], *(row[condition] for condition in conditions))
+                values.setdefault(row["method"], {})[key] = row[metric]
+        found = compare(values, against, seed=seed) if against in values else {}
+        comparisons[metric] = {name: rounded(asdict(x)) for name, x in found.items()}
+    return {"against": against, "estimates": estimates, "comparisons": comparisons}
+
+
+def rounded(value: Any, digits: int = 5) -> Any:
+    """Round all numbers in lists and mappings: five digits are far below any of the intervals."""
+    if isinstance(value, dict):
+        return {key: rounded(own, digits) for key, own in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [rounded(own, digits) for own in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def _estimate(rows: Sequence[Row], metric: str, seed: int) -> dict[str, Any] | None:
+    """Over the rows that have the number; ``"undefined"``: in how many it does not exist."""
+    asked = [row for row in rows if metric in row]
+    kept = [row for row in asked if row[metric] is not None]
+    if not kept:
+        return None
+    found = over_images([r[metric] for r in kept], [r["image"] for r in kept], seed=seed)
+    undefined = len(asked) - len(kept)
+    return {**rounded(asdict(found)), **({"undefined": undefined} if undefined else {})}
+
+
+def _per_image_means(values: Sequence[float], images: Sequence[Hashable]) -> NDArray[np.float64]:
+    """The mean of each image's rows, in the order in which the images first occur."""
+    if not len(values):
+        raise ValueError("There are no rows to take a mean of.")
+    if wrong := len(values) - int(np.isfinite(values).sum()):
+        raise ValueError(
+            f"Values must be finite, but {wrong} of {len(values)} are NaN or infinite: leave these "
+            "out, and say how many they are."
+        )
+    rows: dict[Hashable, list[float]] = {}
+    for value, image in zip(values, images, strict=True):
+        rows.setdefault(image, []).append(value)
+    return np.array([np.mean(own) for own in rows.values()])
+
+
 def _interval(means: NDArray[np.float64], seed: int) -> tuple[float | None, float | None]:
     if len(means) < 2:
         return None, None
@@ -170,18 +260,3 @@ def _interval(means: NDArray[np.float64], seed: int) -> tuple[float | None, floa
         random_state=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
-
-
-def _check(values: Sequence[float]) -> None:
-    if not len(values):
-        raise ValueError("There are no rows to take a mean of.")
-    _check_finite(values)
-
-
-def _check_finite(values: Sequence[float]) -> None:
-    wrong = len(values) - int(np.isfinite(values).sum())
-    if wrong:
-        raise ValueError(
-            f"Values must be finite, but {wrong} of {len(values)} are NaN or infinite: leave these "
-            "out, and say how many they are."
-        )

@@ -1,223 +1,262 @@
-"""Runs a protocol over faces, batch by batch, so that a killed run goes on where it was.
-
-Every batch becomes one line of ``DIR/raw/PROTOCOL-MODEL.jsonl``, after a header that says under
-what settings; a line that was torn by the kill is dropped, and its batch runs again.
-"""
+"""Protocols that measure score maps, face by face: ``MapStudy``, and the options they share."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar
 
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.harness.context import StudyContext
-from benchmarks.harness.environment import Environment
-from benchmarks.subjects.face_sets import FaceSets
+from benchmarks.harness.options import Names, PositiveInt, some_of
+from benchmarks.harness.pages import Shown, about, by_method, comparisons
+from benchmarks.harness.protocol import Cell, Protocol, Record
+from benchmarks.harness.resume import Study, run_rows
+from benchmarks.harness.statistics import ALL, Row, summarise
+from benchmarks.subjects.face_sets import FaceSets, face_sets, quick_face_sets
+from benchmarks.subjects.map_subject import MapSubject
+from benchmarks.subjects.maps import MAPS, MapMethod, on_random_weights, select_maps
 from captum_plq.calibration.settings import network_digest
+from captum_plq.models import ModelSpec, load_model
 
-__all__ = ["Row", "Study", "StudyProtocol", "raw_path", "run_study"]
+__all__ = ["Column", "MapOptions", "MapStudy", "Row", "Study", "StudyContext", "estimate_of"]
 
-Row = dict[str, Any]
-"""Numbers of one image, one method and one condition; ``image`` and ``method`` name the first
-two. A number that does not exist, e.g. as it would be NaN, is ``None``; one that the condition does
-not ask for is not in the row."""
-
-
-class StudyProtocol(Protocol):
-    """What a protocol has to be."""
-
-    @property
-    def name(self) -> str:
-        """As on the command line; also in file names."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything the rows depend on but network, faces and methods; ready for JSON."""
-
-    def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """The rows of some faces, (B, 3, H, W), 0–255; they may depend on nothing else."""
+_MAPS = some_of(("all", "fast", *MAPS))
 
 
 @dataclass(frozen=True)
-class Study:
-    """A finished run.
+class Column:
+    """A number of the rows of a study.
 
     Args:
 
-        header (dict): Protocol, model, network digest, settings and faces.
-        sessions (list[dict]): Environment of every session it took.
-        failed (dict[str, str]): Method → why; none of its rows are kept.
-        rows (list[dict]): All others.
+        name (str): Its key in a row. Tables show its mean over faces, and the interval of that.
+        meaning (str): What it is, and which way is better.
+        form (str): How it is written.
     """
 
-    header: dict[str, Any]
-    sessions: list[dict[str, Any]]
-    failed: dict[str, str]
-    rows: list[Row]
-
-    @property
-    def stem(self) -> str:
-        """Name of its files."""
-        return f"{self.header['protocol']}-{self.header['model']}"
+    name: str
+    meaning: str
+    form: str = ".3f"
 
 
-def raw_path(directory: Path, protocol: str, model: str) -> Path:
-    """Where the rows of a run are."""
-    return directory / "raw" / f"{protocol}-{model}.jsonl"
-
-
-def run_study(
-    protocol: StudyProtocol,
-    context: StudyContext,
-    faces: FaceSets,
-    directory: Path,
-    conditions: Environment,
-    *,
-    batch: int = 16,
-) -> Study:
-    """Runs a protocol over all faces, or what is left of them.
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(Protocol):
+    """What every protocol that explains faces is asked.
 
     Args:
 
-        protocol (StudyProtocol): What to measure.
-        context (StudyContext): Of the network; methods that failed are added to it.
-        faces (FaceSets): Of whom.
-        directory (Path): Where ``raw/`` is made.
-        conditions (Environment): Of this session.
+        images (Path, optional): Folder of faces; subfolders are people (default: variants of the
+            one sample face).
+        faces (int, optional): How many, one per person (default: 100; without images 8).
+        reference (int, optional): People that maps are relative to, not evaluated (default: 150;
+            without images 16).
+        methods (tuple[str, ...]): Maps; all, fast (all but the slow ones), or names.
+        random_weights (tuple[str, ...]): Methods of these that also run on random weights; all,
+            fast, none.
         batch (int): Faces at a time.
-
-    Returns:
-        *Study*
-
-    Raises:
-        ValueError: if the file was begun under other settings, or is damaged.
-        ImportError: if tqdm is not installed.
+        passes (int): m of SER-FIQ.
+        dropout (float): p of SER-FIQ.
     """
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError("Studies need tqdm; run: pip install '.[benchmarks]'") from error
 
-    header = _header(protocol, context, faces, batch)
-    path = raw_path(directory, protocol.name, context.model.spec.name)
-    lines = _begin(path, header)
-    done = [line for line in lines if "rows" in line]
-    for line in done:
-        context.failed.update(line["failed"])
-    parameter = next(context.model.parameters())
-    batches = range(len(done), -(-len(faces.names) // batch))
-    with path.open("a", encoding="utf-8") as file:
-        if batches:
-            lines.append({"session": asdict(conditions)})
-            _append(file, lines[-1])
-        for i in tqdm(batches, desc=path.stem, unit="batch", disable=None):
-            part = slice(i * batch, (i + 1) * batch)
-            images = faces.images[part].to(parameter)
-            rows = [_ready(row) for row in protocol.rows(context, images, faces.names[part])]
-            done.append({"batch": i, "failed": dict(context.failed), "rows": rows})
-            _append(file, done[-1])
-    failed = dict(context.failed)
-    return Study(
-        header,
-        [line["session"] for line in lines if "session" in line],
-        failed,
-        [row for line in done for row in line["rows"] if row["method"] not in failed],
-    )
+    images: Path | None = None
+    faces: PositiveInt | None = None
+    reference: PositiveInt | None = None
+    methods: Annotated[tuple[str, ...], _MAPS] = ("fast",)
+    random_weights: Names = ("plq", "plq-relative", "saliency-sum", "saliency-sum-relative")
+    batch: PositiveInt = 16
+    passes: PositiveInt = 100
+    dropout: float = 0.5
 
+    def draw(self, spec: ModelSpec) -> FaceSets:
+        """Return one face each of different people, or without images what the package ships."""
+        faces, reference = self.how_many()
+        if self.images is None:
+            return quick_face_sets(spec, faces, reference, self.seed)
+        return face_sets(self.images, spec, faces, reference, self.seed)
 
-def _header(
-    protocol: StudyProtocol, context: StudyContext, faces: FaceSets, batch: int
-) -> dict[str, Any]:
-    subject, parameter = context.subject, next(context.model.parameters())
-    header = {
-        "protocol": protocol.name,
-        "model": context.model.spec.name,
-        "source": context.model.spec.source,
-        "network": network_digest(context.model),
-        "settings": {
-            **protocol.settings,
-            "methods": [method.name for method in context.methods],
-            "passes": subject.passes,
-            "dropout": subject.dropout,
-            "method seed": subject.seed,
-            "batch": batch,
-            "device": parameter.device.type,
-            "dtype": str(parameter.dtype).removeprefix("torch."),
-        },
-        "faces": {
-            "about": faces.about,
-            "warning": faces.warning,
-            "evaluated": len(faces.names),
-            "reference": len(faces.reference_names),
-            "digest": faces.digest,
-            **({"unusable": faces.unusable} if faces.unusable else {}),
-        },
-    }
-    ready: dict[str, Any] = json.loads(json.dumps(header))
-    return ready
+    def how_many(self) -> tuple[int, int]:
+        """Return how many faces to evaluate, and how many for the reference."""
+        faces, reference = (8, 16) if self.images is None else (100, 150)
+        return self.faces or faces, self.reference or reference
 
+    @contextmanager
+    def context(self, name: str) -> Iterator[StudyContext]:
+        """Make a network ready; threads and random states are put back after.
 
-def _begin(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
-    """The whole lines after the header; a torn last one is cut off, a new file begun."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    if not whole:
-        with path.open("a", encoding="utf-8") as file:
-            _append(file, header)
-        return []
-    try:
-        found, *lines = (json.loads(line) for line in whole.splitlines())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it to start anew.") from error
-    if found != header:
-        raise ValueError(
-            f"{path} was begun under other settings: {'; '.join(_differences(found, header))}. "
-            "Give these, or another folder, or delete the file to start anew."
-        )
-    return list(lines)
+        Args:
+
+            name (str): Of the network, or its file.
+
+        Raises:
+            RuntimeError: if CUDA is asked for and not there.
+        """
+        methods = self.chosen()
+        model = load_model(name).eval()
+        faces = self.draw(model.spec)
+        if faces.warning:
+            print(faces.warning, flush=True)
+        rows = 256 if self.device == "cuda" else 32
+        with self.environment(passes=self.passes, dropout=self.dropout, rows=rows) as (
+            device,
+            environment,
+        ):
+            subject = MapSubject(
+                model.to(device),
+                passes=self.passes,
+                dropout=self.dropout,
+                seed=self.seed,
+                rows=rows,
+                reference=faces.reference,
+                batch=self.batch,
+            )
+            yield StudyContext(model, subject, methods, faces, environment)
+
+    def chosen(self) -> tuple[MapMethod, ...]:
+        """Return the methods, and those of them that also run on random weights."""
+        chosen = select_maps(self.methods)
+        if self.random_weights == ("none",):
+            return chosen
+        nulls = set(select_maps(self.random_weights)) & set(chosen)
+        return (*chosen, *(on_random_weights(method) for method in chosen if method in nulls))
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = dict.fromkeys([*there, *here])
-        return [
-            text for k in keys for text in _differences(there.get(k), here.get(k), f"{name} {k}")
-        ]
-    return [] if there == here else [f"{name.strip()} is {there} there and {here} here"]
+@dataclass(frozen=True, kw_only=True)
+class MapStudy(MapOptions):
+    """A protocol that is declared: rows of each face, columns, conditions, comparisons, words.
 
-
-def _ready(row: Row) -> Row:
-    """A row for JSON, which has no NaN: a number that is not finite does not exist.
-
-    Raises:
-        ValueError: if a curve holds such a number.
+    Running it writes ``raw/NAME-MODEL.jsonl`` batch by batch, from which a run that was cut off
+    goes on; ``NAME-MODEL.json`` with means, bootstrap intervals and paired comparisons;
+    ``NAME-MODEL.png``, an example on the sample face, if there is one; and page and figures.
+    See :mod:`benchmarks.protocols.curves`.
     """
-    ready = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }
-    try:
-        json.dumps(ready, allow_nan=False)
-    except ValueError as error:
-        wrong = [k for k, v in ready.items() if re.search("NaN|Infinity", json.dumps(v))]
-        raise ValueError(
-            f"{row['method']} on {row['image']} gave NaN or infinity in {', '.join(wrong)}."
-        ) from error
-    return ready
+
+    title: ClassVar[str]
+    introduction: ClassVar[str]
+    notes: ClassVar[str] = ""
+    """What the page says after the meaning of the columns."""
+    columns: ClassVar[tuple[Column, ...]]
+    conditions: ClassVar[tuple[str, ...]] = ()
+    """Keys of a row by whose values means are also taken, e.g. size and fill."""
+    compared: ClassVar[tuple[str, ...]] = ()
+    """Columns in which every method is compared with ``plq``."""
+    difference: ClassVar[str] = ".3f"
+    """How differences are written."""
+    controls: ClassVar[tuple[MapMethod, ...]] = ()
+    """What has rows beside the maps."""
+
+    @abstractmethod
+    def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
+        """Return the rows of some faces, (B, 3, H, W), 0–255; they may depend on nothing else."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the rows depend on but network, faces and methods; ready for JSON."""
+        shared = {field.name for field in fields(MapOptions)}
+        own = [field.name for field in fields(self) if field.name not in shared]
+        return {name: getattr(self, name) for name in [*own, "seed"]}
+
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Return what is kept of a study; protocols add to it."""
+        methods = (*self.controls, *context.methods)
+        return {
+            **study.header,
+            "sessions": study.sessions,
+            "methods": {
+                m.name: {"kind": m.kind, "description": m.description, "slow": m.slow}
+                for m in methods
+            },
+            "failed": study.failed,
+            **summarise(
+                study.rows,
+                [method.name for method in methods],
+                [column.name for column in self.columns],
+                self.conditions,
+                compared=self.compared,
+                seed=self.seed,
+            ),
+        }
+
+    def example(self, context: StudyContext) -> Figure | None:
+        """Return a figure of what is done to the sample face, if there is one."""
+        return None
+
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Return the tables of one network: all columns, by group if it names some."""
+        lines: list[str] = []
+        for group in record.get("groups", [ALL]):
+            lines += [] if group == ALL else [f"### {group.replace('=', ' ')}", ""]
+            lines += by_method(record, [Shown(c.name, c.name, group, c.form) for c in cls.columns])
+        return [*lines, *comparisons(record, cls.difference)]
+
+    def measure(self, model: str) -> Iterator[tuple[str, Record]]:
+        """Yield the summary of a network; an example is drawn beside it."""
+        with self.context(model) as context:
+            stem = f"{self.name}-{context.model.spec.name}"
+            path = self.output / "raw" / f"{stem}.jsonl"
+            study = run_rows(self.rows, context, self._header(context), path, self.batch)
+            yield stem, self.summary(study, context)
+            if (figure := self.example(context)) is not None:
+                figure.savefig(picture := self.output / f"{stem}.png", dpi=80)
+                print(picture)
+        for method, reason in study.failed.items():
+            print(f"{context.model.spec.name}: {method} failed: {reason}", flush=True)
+
+    @classmethod
+    def page(cls, records: Sequence[Record]) -> str:
+        """Return the page: meanings, then tables and environment of every network."""
+        lines = [f"# {cls.title}", "", cls.introduction, ""]
+        lines += [*(f"- `{column.name}`: {column.meaning}" for column in cls.columns), ""]
+        lines += [cls.notes, ""] if cls.notes else []
+        for record in records:
+            lines += [f"## {record['model']}", ""]
+            if record["faces"]["warning"]:
+                lines += [f"**{record['faces']['warning']}**", ""]
+            lines += cls.tables(record)
+            lines += [f"- `{name}` failed here: {why}" for name, why in record["failed"].items()]
+            lines += ["", about(record), ""]
+        return "\n".join(lines)
+
+    def _header(self, context: StudyContext) -> Record:
+        faces, parameter = context.faces, next(context.model.parameters())
+        return {
+            "protocol": self.name,
+            "model": context.model.spec.name,
+            "source": context.model.spec.source,
+            "network": network_digest(context.model),
+            "settings": {
+                **self.settings(),
+                "methods": [method.name for method in context.methods],
+                "passes": self.passes,
+                "dropout": self.dropout,
+                "method seed": self.seed,
+                "batch": self.batch,
+                "device": parameter.device.type,
+                "dtype": str(parameter.dtype).removeprefix("torch."),
+            },
+            "faces": {
+                "about": faces.about,
+                "warning": faces.warning,
+                "evaluated": len(faces.names),
+                "reference": len(faces.reference_names),
+                "digest": faces.digest,
+                **({"unusable": faces.unusable} if faces.unusable else {}),
+            },
+        }
 
 
-def _append(file: Any, line: dict[str, Any]) -> None:
-    file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+def estimate_of(metric: str, group: str = ALL) -> Any:
+    """Return a :class:`~benchmarks.harness.protocol.Headline`'s reader of a metric's mean."""
+
+    def read(record: Record, method: str) -> Cell | None:
+        found = record["estimates"].get(metric, {}).get(method, {}).get(group)
+        if found is None or found["mean"] is None:
+            return None
+        return Cell(found["mean"], found["low"], found["high"])
+
+    return read

@@ -17,8 +17,8 @@ import torch
 from captum import attr
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Row
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import RANDOM_WEIGHTS, MapMethod
 from benchmarks.subjects.methods import METHODS as ATTRIBUTIONS

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.harness.study_report import line_styles
+from benchmarks.harness.old_study_report import line_styles
 
 __all__ = ["Panel", "curve_panels"]
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
+from benchmarks.harness.figures import curve_panels
+from benchmarks.harness.options import PositiveInt, some_of
+from benchmarks.harness.pages import Shown, by_method, comparisons
+from benchmarks.harness.protocol import Headline, Record
+from benchmarks.harness.statistics import rounded
+from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
 from captum_plq.metrics import (
     Imputer,
     area_under_curve,
@@ -25,22 +31,14 @@ from captum_plq.metrics import (
     road,
 )
 
-__all__ = ["IMPUTERS", "METRICS", "Curves", "imputer_of", "require_imputers"]
-
-METRICS = {
-    "srg": "area of lerf − area of morf: 0 for chance, under any imputation",
-    "morf": "mean Q while the best pixels go first (deletion), low for a faithful map",
-    "lerf": "mean Q while the worst pixels go first (insertion), high for a faithful map",
-}
-"""What each number of a row is."""
-
+__all__ = ["IMPUTERS", "Curves", "imputer_of"]
 
 IMPUTERS = ("black", "mean", "blur", "road")
 """Black; the image's mean colour; a blur of σ = 5 px at 112 rows; ROAD's linear imputation."""
 
 
 def imputer_of(name: str, height: int, seed: int = 0) -> Imputer:
-    """One of :data:`IMPUTERS`, for 0–255 pixels and images of this height."""
+    """Return one of :data:`IMPUTERS`, for 0–255 pixels and images of this height."""
     if name == "road":
         return road(seed=seed)
     if name == "blur":
@@ -48,45 +46,53 @@ def imputer_of(name: str, height: int, seed: int = 0) -> Imputer:
     return {"black": black, "mean": mean_colour}[name]
 
 
-def require_imputers(names: Sequence[str]) -> None:
-    """Raises ValueError unless these are some of :data:`IMPUTERS`."""
-    unknown = sorted(set(names) - set(IMPUTERS))
-    if unknown or not names:
-        raise ValueError(f"Unknown imputers {unknown}; there are {', '.join(IMPUTERS)}.")
-
-
-@dataclass(frozen=True)
-class Curves:
-    """The protocol.
+@dataclass(frozen=True, kw_only=True)
+class Curves(MapStudy):
+    """Measure Q while pixels go in the order of a map.
 
     Args:
 
-        imputers (tuple[str, ...]): Of :data:`IMPUTERS`.
+        imputers (tuple[str, ...]): What removed pixels become.
         steps (int): In how many equal steps all pixels go.
-        seed (int): Of ROAD's noise, and of the order of equal scores.
     """
 
-    imputers: tuple[str, ...] = ("mean", "road")
-    steps: int = 10
-    seed: int = 0
-    name: str = "curves"
+    name: ClassVar[str] = "curves"
+    title: ClassVar[str] = "Perturbation curves on Q"
+    introduction: ClassVar[str] = (
+        "Pixels go in the order of a map, and Q is measured on what is left. Means over faces; in "
+        "brackets 95 % bootstrap intervals over faces."
+    )
+    notes: ClassVar[str] = (
+        "Inserting the best pixels first is removing the worst first, backwards, so `morf` is also "
+        "the deletion area and `lerf` the insertion area. Neither says anything alone: both depend "
+        "on what removed pixels become. A map of a network with random weights is measured on "
+        "that network, and its areas compare with nothing but its own `srg` with 0."
+    )
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("srg", "area of lerf − area of morf: 0 for chance, under any imputation", "+.4f"),
+        Column("morf", "mean Q while the best pixels go first (deletion), low for a faithful map",
+               ".4f"),
+        Column("lerf", "mean Q while the worst pixels go first (insertion), high for a faithful "
+               "map", ".4f"),
+    )  # fmt: skip
+    conditions: ClassVar[tuple[str, ...]] = ("imputer",)
+    compared: ClassVar[tuple[str, ...]] = ("srg",)
+    difference: ClassVar[str] = "+.4f"
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        Headline("SRG, mean", "area between removing worst first and best first; 0 is chance",
+                 estimate_of("srg", "imputer=mean"), "+.3f"),
+        Headline("SRG, ROAD", "the same with ROAD's imputation",
+                 estimate_of("srg", "imputer=road"), "+.3f"),
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        require_imputers(self.imputers)
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, but got {self.steps}.")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {name: getattr(self, name) for name in ("imputers", "steps", "seed")}
+    imputers: Annotated[tuple[str, ...], some_of(IMPUTERS)] = ("mean", "road")
+    steps: PositiveInt = 10
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per face, imputer and method."""
+        """Return one row per face, imputer and method."""
         rows: list[Row] = []
-        methods = {method.name: method for method in context.methods}
         for method, maps in context.maps(images).items():
-            quality = context.network_for(methods[method]).quality
+            quality = context.network_for(method).quality
             for imputer in self.imputers:
                 impute = imputer_of(imputer, images.shape[-2], self.seed)
                 lerf, morf = (
@@ -104,18 +110,34 @@ class Curves:
                 )
                 areas = area_under_curve(lerf).tolist(), area_under_curve(morf).tolist()
                 for i, (name, high, low) in enumerate(zip(names, *areas, strict=True)):
-                    rows.append(
-                        {
-                            "image": name,
-                            "method": method,
-                            "imputer": imputer,
-                            "srg": high - low,
-                            "morf": low,
-                            "lerf": high,
-                            "curves": [
-                                [float(f"{q:.5g}") for q in curve.values[i].tolist()]
-                                for curve in (morf, lerf)
-                            ],
-                        }
-                    )
+                    row: Row = {"image": name, "method": method, "imputer": imputer}
+                    row |= {"srg": high - low, "morf": low, "lerf": high}
+                    row["curves"] = rounded([x.values[i].tolist() for x in (morf, lerf)])
+                    rows.append(row)
         return rows
+
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Add the mean curves: imputer → method → ``[morf, lerf]``, Q at each step."""
+        curves: dict[str, dict[str, list[Any]]] = {}
+        for row in study.rows:
+            of = curves.setdefault(row["imputer"], {})
+            of.setdefault(row["method"], []).append(row["curves"])
+        means = {k: {m: np.mean(x, axis=0).tolist() for m, x in of.items()} for k, of in
+                 curves.items()}  # fmt: skip
+        return super().summary(study, context) | {"curves": rounded(means)}
+
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Return one table of all imputers."""
+        shown = [
+            Shown(f"{c.name}, {imputer}", c.name, f"imputer={imputer}", c.form, c.name == "srg")
+            for imputer in record["settings"]["imputers"]
+            for c in cls.columns
+        ]
+        return [*by_method(record, shown), *comparisons(record, cls.difference)]
+
+    @classmethod
+    def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
+        """Return Q along the mean curves."""
+        figure = curve_panels(records, lambda _, own: own, lambda _: "Q", width=5.2, unit="faces")
+        return {cls.name: figure}

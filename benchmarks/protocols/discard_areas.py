@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.statistics import holm
+from benchmarks.harness.old_statistics import holm
 from captum_plq.metrics import error_versus_discard, partial_area
 from captum_plq.metrics.discard import DiscardCurve
 

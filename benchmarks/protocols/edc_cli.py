@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.study_cli import positive, words
+from benchmarks.harness.old_study_cli import positive, words
 from benchmarks.harness.tables import write_json
 from benchmarks.protocols.edc import measure_edc
 from benchmarks.protocols.edc_report import write_edc_report

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Row
 from benchmarks.protocols.quality_runs import quality_runs
 from benchmarks.protocols.region_controls import control_regions
 from benchmarks.subjects.chips import as_chip, as_image, spec_landmarks

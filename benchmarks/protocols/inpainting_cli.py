@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any, get_args
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Study, StudyProtocol
-from benchmarks.harness.summary import summarise
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Study, StudyProtocol
+from benchmarks.harness.old_summary import summarise
 from benchmarks.harness.tables import write_json
 from benchmarks.protocols.inpainting import METRICS, Inpainting
 from benchmarks.protocols.inpainting_example import inpainting_example

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.harness.context import StudyContext
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.inpainting import Inpainting, lowest_regions, paint_over
 from benchmarks.protocols.quality_runs import quality_runs
 from benchmarks.subjects.chips import sample_image, spec_landmarks

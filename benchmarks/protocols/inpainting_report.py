@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.harness.study import Study
-from benchmarks.harness.study_report import about, interval
-from benchmarks.harness.summary import ALL
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_study_report import about, interval
+from benchmarks.harness.old_summary import ALL
 from benchmarks.harness.tables import number, read_json, table
 from benchmarks.protocols.inpainting import METRICS
 from benchmarks.protocols.region_controls import CONTROLS, TRUE_MASK

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
 from benchmarks.harness.environment import Environment
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.tables import number, read_json, table, write_json
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
 from benchmarks.subjects.maps import MapMethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.harness.study_cli import add_study_options, positive, subjects
+from benchmarks.harness.old_study_cli import add_study_options, positive, subjects
 from benchmarks.protocols.map_time import REFERENCE, measure_map_times, write_map_time_report
 
 __all__ = ["add_map_time"]

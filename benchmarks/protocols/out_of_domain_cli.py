@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.metric_report import interval, write_metric_report
-from benchmarks.harness.study import Study
-from benchmarks.harness.summary import summarise
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_metric_report import interval, write_metric_report
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_summary import summarise
 from benchmarks.harness.tables import table, write_json
 from benchmarks.protocols.inpainting_cli import AddOptions, RunStudies
 from benchmarks.protocols.out_of_domain import METRICS, Misfit

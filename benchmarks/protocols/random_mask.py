@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Row
 from benchmarks.protocols.mask_scores import (
     auroc,
     log_contrast,

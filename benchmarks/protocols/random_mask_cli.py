@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Study
-from benchmarks.harness.study_cli import add_study_options, numbers, positive, run_studies, words
-from benchmarks.harness.summary import summarise
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_study_cli import (
+    add_study_options,
+    numbers,
+    positive,
+    run_studies,
+    words,
+)
+from benchmarks.harness.old_summary import summarise
 from benchmarks.harness.tables import write_json
 from benchmarks.protocols.random_mask import METRICS, RandomMask
 from benchmarks.protocols.random_mask_example import example_figure

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.harness.context import StudyContext
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.random_squares import spoil
 from benchmarks.subjects.faces import aligned_chip
 from captum_plq.faces import sample_face

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
-from benchmarks.protocols.curves import IMPUTERS, imputer_of, require_imputers
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Row
+from benchmarks.protocols.curves import IMPUTERS, imputer_of
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import ExplainMap, MapMethod
 from captum_plq.metrics import (
@@ -103,7 +103,6 @@ class Recognition:
     name: str = "recognition"
 
     def __post_init__(self) -> None:
-        require_imputers(self.imputers)
         if self.steps < 1 or self.orders < 1:
             raise ValueError(
                 f"steps and orders must be at least 1, but got {(self.steps, self.orders)}."

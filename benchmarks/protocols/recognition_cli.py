@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import torch
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Study
-from benchmarks.harness.study_cli import add_study_options, how_many, run_studies, words
-from benchmarks.harness.summary import summarise
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_study_cli import add_study_options, how_many, run_studies, words
+from benchmarks.harness.old_summary import summarise
 from benchmarks.harness.tables import write_json
 from benchmarks.protocols.curves import IMPUTERS
 from benchmarks.protocols.recognition import (

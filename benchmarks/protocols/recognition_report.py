@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.harness.metric_report import write_metric_report
-from benchmarks.harness.study import Study
+from benchmarks.harness.old_metric_report import write_metric_report
+from benchmarks.harness.old_study import Study
 from benchmarks.harness.tables import read_json
 from benchmarks.protocols.curve_panels import curve_panels
 from benchmarks.protocols.recognition import METRICS

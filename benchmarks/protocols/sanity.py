@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Row
 from benchmarks.subjects.maps import ExplainMap, MapMethod
 from captum_plq.metrics import centre_similarity, efficient_mprt, smooth_mprt, spearman
 from captum_plq.network.state import untouched_rng

@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.metric_report import write_metric_report
-from benchmarks.harness.study import Study
-from benchmarks.harness.summary import summarise
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_metric_report import write_metric_report
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_summary import summarise
 from benchmarks.harness.tables import table, write_json
 from benchmarks.protocols.inpainting_cli import AddOptions, RunStudies
 from benchmarks.protocols.sanity import METRICS, RULE, Sanity, verdicts

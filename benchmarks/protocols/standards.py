@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Row
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Row
 from benchmarks.protocols.mask_scores import auroc
 from benchmarks.subjects.chips import as_chip, as_image, spec_landmarks
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES

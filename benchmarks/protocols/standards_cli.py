@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study import Study
-from benchmarks.harness.summary import summarise
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_summary import summarise
 from benchmarks.harness.tables import write_json
 from benchmarks.protocols.inpainting_cli import AddOptions, RunStudies
 from benchmarks.protocols.standards import METRICS, Standards

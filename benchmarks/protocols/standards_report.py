@@ -10,9 +10,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.context import StudyContext
-from benchmarks.harness.study_report import about
-from benchmarks.harness.summary import ALL
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study_report import about
+from benchmarks.harness.old_summary import ALL
 from benchmarks.harness.tables import number, read_json, table
 from benchmarks.protocols.standards import METRICS, SEVERITIES, Standards, violate
 from benchmarks.subjects.chips import sample_image

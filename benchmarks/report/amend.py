@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.statistics import holm
+from benchmarks.harness.old_statistics import holm
 from benchmarks.harness.tables import write_json
-from benchmarks.protocols.curves_report import write_curves_report
+from benchmarks.protocols.curves import Curves
 from benchmarks.protocols.inpainting_report import write_inpainting_report
 from benchmarks.protocols.random_mask_report import write_random_mask_report
 from benchmarks.protocols.recognition_report import write_recognition_report
@@ -99,7 +99,7 @@ def _alike(cell: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 _PAGES: dict[str, Callable[[Path], object]] = {
-    "curves": write_curves_report,
+    "curves": Curves.write,
     "inpainting": write_inpainting_report,
     "random-mask": write_random_mask_report,
     "recognition": write_recognition_report,

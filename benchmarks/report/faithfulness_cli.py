@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness.study_cli import add_study_options, run_studies
+from benchmarks.harness.old_study_cli import add_study_options, run_studies
 from benchmarks.protocols.captum_metrics_cli import add_captum_metrics
-from benchmarks.protocols.curves_cli import add_curves
 from benchmarks.protocols.edc_cli import add_edc
 from benchmarks.protocols.inpainting_cli import add_inpainting
 from benchmarks.protocols.map_time_cli import add_map_time
@@ -25,7 +24,6 @@ def add_faithfulness(protocols: Any) -> None:
     add_random_mask(protocols)
     add_inpainting(protocols, add_study_options, run_studies)
     add_misfit(protocols, add_study_options, run_studies)
-    add_curves(protocols, add_study_options, run_studies)
     add_standards(protocols, add_study_options, run_studies)
     add_sanity(protocols, add_study_options, run_studies)
     add_captum_metrics(protocols, add_study_options, run_studies)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.harness import statistics
-from benchmarks.harness.study import Study
-from benchmarks.harness.study_report import about
-from benchmarks.harness.summary import summarise
+from benchmarks.harness import old_statistics as statistics
+from benchmarks.harness.old_study import Study
+from benchmarks.harness.old_study_report import about
+from benchmarks.harness.old_summary import summarise
 from benchmarks.protocols import mask_scores
 from benchmarks.protocols.discard_areas import discarded
 from benchmarks.protocols.verification import best_threshold

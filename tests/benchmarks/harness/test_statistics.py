@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.harness.statistics import compare, holm, over_images, per_image_means
+from benchmarks.harness.old_statistics import compare, holm, over_images, per_image_means
 
 
 def test_rows_of_an_image_are_one_observation():

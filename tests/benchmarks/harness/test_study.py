@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.harness.context import StudyContext
 from benchmarks.harness.environment import current_environment
-from benchmarks.harness.study import raw_path, run_study
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import raw_path, run_study
 from benchmarks.subjects.face_sets import FaceSets
 from benchmarks.subjects.map_checks import check_maps
 from benchmarks.subjects.map_subject import MapSubject

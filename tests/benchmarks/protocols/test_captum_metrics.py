@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.__main__ import main
-from benchmarks.harness.context import StudyContext
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.captum_metrics import SIGNED, CaptumMetrics
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS, select_maps

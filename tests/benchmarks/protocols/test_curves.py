@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.protocols.curves import IMPUTERS, Curves, imputer_of
-from benchmarks.protocols.curves_report import curves_markdown
 from tests.benchmarks.protocols.test_random_mask import NETWORK
 
 pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
@@ -30,7 +29,7 @@ def context_of(maps):
 def test_a_hand_computed_example():
     """Four pixels of 40, 30, 20 and 10, removed to black one by one: sums 100, 60, 30, 10, 0."""
     image = torch.tensor([[[[40.0, 30.0], [20.0, 10.0]]]])
-    rows = Curves(("black",), steps=4).rows(context_of({"planted": image[0]}), image, ["one"])
+    rows = Curves(model=("m",), imputers=("black",), steps=4).rows(context_of({"planted": image[0]}), image, ["one"])
     (row,) = rows
     assert row["curves"] == [[25, 15, 7.5, 2.5, 0], [25, 22.5, 17.5, 10, 0]]
     assert row["morf"] == pytest.approx((12.5 + 15 + 7.5 + 2.5) / 4)
@@ -51,7 +50,7 @@ def test_planted_best_inverted_worst_random_at_chance(imputer):
         "constant": torch.ones(6, 12, 12),
     }
     names = [str(i) for i in range(6)]
-    rows = Curves((imputer,), steps=10).rows(context_of(maps), images, names)
+    rows = Curves(model=("m",), imputers=(imputer,), steps=10).rows(context_of(maps), images, names)
     srg = {name: np.array([r["srg"] for r in rows if r["method"] == name]) for name in maps}
     assert (srg["planted"] > 2).all()
     np.testing.assert_allclose(srg["inverted"], -srg["planted"], rtol=1e-4)
@@ -63,19 +62,19 @@ def test_a_map_on_random_weights_is_measured_on_these():
     context = context_of({"plq": torch.rand(1, 4, 4), "plq (random weights)": torch.rand(1, 4, 4)})
     dim = SimpleNamespace(quality=lambda images: brightness(images) / 10, rows=7)
     own = context.subject
-    context.network_for = lambda method: dim if "random" in method.name else own
+    context.network_for = lambda method: dim if "random" in method else own
     image = torch.full((1, 3, 4, 4), 100.0)
-    rows = Curves(("mean",), steps=2).rows(context, image, ["one"])
+    rows = Curves(model=("m",), imputers=("mean",), steps=2).rows(context, image, ["one"])
     assert [row["curves"][0][0] for row in rows] == [100.0, 10.0]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"imputers": ("grey",)}, "grey"), ({"imputers": ()}, "Unknown"), ({"steps": 0}, "steps")],
+    [("--imputers=grey", "grey"), ("--imputers=,", "at least one"), ("--steps=0", "> 0")],
 )
-def test_bad_settings_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        Curves(**options)
+def test_bad_settings_are_refused(options, message, capsys):
+    assert main(["curves", "--model", "m", options]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_imputers_do_what_they_are_called():
@@ -109,6 +108,6 @@ def test_command(tmp_path, capsys):
     assert cells["plq"]["imputer=black"]["images"] == 3
     assert len(record["curves"]["mean"]["plq"][0]) == 5
     text = (out / "curves.md").read_text("utf-8")
-    assert text == curves_markdown([record])
+    assert text == Curves.page([record])
     assert "ONE face" in text
     assert (out / "curves.png").stat().st_size > 5000

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.harness.context import StudyContext
 from benchmarks.harness.environment import current_environment
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.map_time import REFERENCE, measure_map_times, write_map_time_report
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS, on_random_weights, select_maps

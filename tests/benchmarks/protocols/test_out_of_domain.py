@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.harness.context import StudyContext
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.out_of_domain import FACES, FILLS, METRICS, REFERENCES, Misfit, moved
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS
@@ -83,7 +83,7 @@ def test_rows_are_of_every_condition_and_do_not_depend_on_the_batch(face_model):
 
 
 def test_one_face_has_no_interval():
-    from benchmarks.harness.metric_report import interval
+    from benchmarks.harness.old_metric_report import interval
 
     assert interval({"mean": 0.5, "low": None, "high": None}, 2) == "0.50"
     assert interval({"mean": 0.5, "low": 0.25, "high": 0.75}, 2) == "0.50 [0.25, 0.75]"

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.harness.statistics import holm
+from benchmarks.harness.old_statistics import holm
 from benchmarks.report.amend import amended
 
 FACES = {"about": "lfw", "warning": "", "evaluated": 3, "reference": 2, "digest": "d"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.harness.context import StudyContext
+from benchmarks.harness.old_context import StudyContext
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS, on_random_weights, select_maps
 from captum_plq import PixelQualityAttribution

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.harness.statistics import Comparison, Estimate, compare, over_images
-from benchmarks.harness.study import Study
+from benchmarks.harness.old_statistics import Comparison, Estimate, compare, over_images
+from benchmarks.harness.old_study import Study
 from benchmarks.subjects.maps import MapMethod
 
 __all__ = ["ALL", "summarise"]
@@ -40,11 +40,11 @@ def summarise(
         seed (int): Of the bootstraps.
 
     Returns:
-        *dict*: ready for JSON: what the study was, ``"estimates"``: metric → method →
+        *dict*: ready for JSON: header, ``"estimates"``: metric → method →
         ``"all"`` or ``"fill=black"`` and the like →
-        :class:`~benchmarks.harness.statistics.Estimate` (and ``"undefined"``, the number of rows
+        :class:`~x.Estimate` (and ``"undefined"``, the number of rows
         that it leaves out, if any),
-        and ``"comparisons"``: metric → method → :class:`~benchmarks.harness.statistics.Comparison`.
+        means with intervals,
     """
     estimates: dict[str, dict[str, dict[str, Any]]] = {metric: {} for metric in metrics}
     for method in methods:

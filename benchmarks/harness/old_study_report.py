@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.harness.environment import Environment
-from benchmarks.harness.summary import ALL
+from benchmarks.harness.old_summary import ALL
 from benchmarks.subjects.maps import RANDOM_WEIGHTS
 
 __all__ = ["about", "interval", "line_styles"]

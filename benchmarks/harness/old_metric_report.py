@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.study_report import about
-from benchmarks.harness.summary import ALL
+from benchmarks.harness.old_study_report import about
+from benchmarks.harness.old_summary import ALL
 from benchmarks.harness.tables import number, read_json, table
 
 __all__ = ["Extra", "interval", "metric_markdown", "write_metric_report"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness.context import StudyContext
 from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
-from benchmarks.harness.study import Study, StudyProtocol, run_study
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.harness.old_study import Study, StudyProtocol, run_study
 from benchmarks.subjects.face_sets import FaceSets, face_sets, quick_face_sets
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS, MapMethod, on_random_weights, select_maps

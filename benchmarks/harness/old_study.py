@@ -1,0 +1,223 @@
+"""Runs a protocol over faces, batch by batch, so that a killed run goes on where it was.
+
+Every batch becomes one line of ``DIR/raw/PROTOCOL-MODEL.jsonl``, after a header that says under
+what settings; a line that was torn by the kill is dropped, and its batch runs again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from benchmarks.harness.environment import Environment
+from benchmarks.harness.old_context import StudyContext
+from benchmarks.subjects.face_sets import FaceSets
+from captum_plq.calibration.settings import network_digest
+
+__all__ = ["Row", "Study", "StudyProtocol", "raw_path", "run_study"]
+
+Row = dict[str, Any]
+"""Numbers of one image, one method and one condition; ``image`` and ``method`` name the first
+two. A number that does not exist, e.g. as it would be NaN, is ``None``; one that the condition does
+not ask for is not in the row."""
+
+
+class StudyProtocol(Protocol):
+    """What a protocol has to be."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line; also in file names."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything the rows depend on but network, faces and methods; ready for JSON."""
+
+    def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
+        """The rows of some faces, (B, 3, H, W), 0–255; they may depend on nothing else."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished run.
+
+    Args:
+
+        header (dict): Protocol, model, network digest, settings and faces.
+        sessions (list[dict]): Environment of every session it took.
+        failed (dict[str, str]): Method → why; none of its rows are kept.
+        rows (list[dict]): All others.
+    """
+
+    header: dict[str, Any]
+    sessions: list[dict[str, Any]]
+    failed: dict[str, str]
+    rows: list[Row]
+
+    @property
+    def stem(self) -> str:
+        """Name of its files."""
+        return f"{self.header['protocol']}-{self.header['model']}"
+
+
+def raw_path(directory: Path, protocol: str, model: str) -> Path:
+    """Where the rows of a run are."""
+    return directory / "raw" / f"{protocol}-{model}.jsonl"
+
+
+def run_study(
+    protocol: StudyProtocol,
+    context: StudyContext,
+    faces: FaceSets,
+    directory: Path,
+    conditions: Environment,
+    *,
+    batch: int = 16,
+) -> Study:
+    """Runs a protocol over all faces, or what is left of them.
+
+    Args:
+
+        protocol (StudyProtocol): What to measure.
+        context (StudyContext): Of the network; methods that failed are added to it.
+        faces (FaceSets): Of whom.
+        directory (Path): Where ``raw/`` is made.
+        conditions (Environment): Of this session.
+        batch (int): Faces at a time.
+
+    Returns:
+        *Study*
+
+    Raises:
+        ValueError: if the file was begun under other settings, or is damaged.
+        ImportError: if tqdm is not installed.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError("Studies need tqdm; run: pip install '.[benchmarks]'") from error
+
+    header = _header(protocol, context, faces, batch)
+    path = raw_path(directory, protocol.name, context.model.spec.name)
+    lines = _begin(path, header)
+    done = [line for line in lines if "rows" in line]
+    for line in done:
+        context.failed.update(line["failed"])
+    parameter = next(context.model.parameters())
+    batches = range(len(done), -(-len(faces.names) // batch))
+    with path.open("a", encoding="utf-8") as file:
+        if batches:
+            lines.append({"session": asdict(conditions)})
+            _append(file, lines[-1])
+        for i in tqdm(batches, desc=path.stem, unit="batch", disable=None):
+            part = slice(i * batch, (i + 1) * batch)
+            images = faces.images[part].to(parameter)
+            rows = [_ready(row) for row in protocol.rows(context, images, faces.names[part])]
+            done.append({"batch": i, "failed": dict(context.failed), "rows": rows})
+            _append(file, done[-1])
+    failed = dict(context.failed)
+    return Study(
+        header,
+        [line["session"] for line in lines if "session" in line],
+        failed,
+        [row for line in done for row in line["rows"] if row["method"] not in failed],
+    )
+
+
+def _header(
+    protocol: StudyProtocol, context: StudyContext, faces: FaceSets, batch: int
+) -> dict[str, Any]:
+    subject, parameter = context.subject, next(context.model.parameters())
+    header = {
+        "protocol": protocol.name,
+        "model": context.model.spec.name,
+        "source": context.model.spec.source,
+        "network": network_digest(context.model),
+        "settings": {
+            **protocol.settings,
+            "methods": [method.name for method in context.methods],
+            "passes": subject.passes,
+            "dropout": subject.dropout,
+            "method seed": subject.seed,
+            "batch": batch,
+            "device": parameter.device.type,
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+        },
+        "faces": {
+            "about": faces.about,
+            "warning": faces.warning,
+            "evaluated": len(faces.names),
+            "reference": len(faces.reference_names),
+            "digest": faces.digest,
+            **({"unusable": faces.unusable} if faces.unusable else {}),
+        },
+    }
+    ready: dict[str, Any] = json.loads(json.dumps(header))
+    return ready
+
+
+def _begin(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
+    """The whole lines after the header; a torn last one is cut off, a new file begun."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    if not whole:
+        with path.open("a", encoding="utf-8") as file:
+            _append(file, header)
+        return []
+    try:
+        found, *lines = (json.loads(line) for line in whole.splitlines())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it to start anew.") from error
+    if found != header:
+        raise ValueError(
+            f"{path} was begun under other settings: {'; '.join(_differences(found, header))}. "
+            "Give these, or another folder, or delete the file to start anew."
+        )
+    return list(lines)
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = dict.fromkeys([*there, *here])
+        return [
+            text for k in keys for text in _differences(there.get(k), here.get(k), f"{name} {k}")
+        ]
+    return [] if there == here else [f"{name.strip()} is {there} there and {here} here"]
+
+
+def _ready(row: Row) -> Row:
+    """A row for JSON, which has no NaN: a number that is not finite does not exist.
+
+    Raises:
+        ValueError: if a curve holds such a number.
+    """
+    ready = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    try:
+        json.dumps(ready, allow_nan=False)
+    except ValueError as error:
+        wrong = [k for k, v in ready.items() if re.search("NaN|Infinity", json.dumps(v))]
+        raise ValueError(
+            f"{row['method']} on {row['image']} gave NaN or infinity in {', '.join(wrong)}."
+        ) from error
+    return ready
+
+
+def _append(file: Any, line: dict[str, Any]) -> None:
+    file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    file.flush()
+    os.fsync(file.fileno())

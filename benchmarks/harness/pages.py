@@ -1,0 +1,150 @@
+"""Markdown tables, and what the pages of all studies of maps have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.harness.environment import Environment
+from benchmarks.harness.protocol import Record
+from benchmarks.harness.statistics import ALL
+
+__all__ = [
+    "Shown",
+    "about",
+    "by_method",
+    "comparisons",
+    "estimate",
+    "methods_of",
+    "number",
+    "table",
+]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
+    """Return the lines of a Markdown table; all but the first ``words`` columns are numbers."""
+    rule = ["---"] * words + ["---:"] * (len(head) - words)
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+
+
+def number(value: float | None, form: str) -> str:
+    """Return a formatted number; nothing where there is none."""
+    return "" if value is None else format(value, form)
+
+
+def estimate(
+    cell: Mapping[str, Any] | None, form: str | Callable[[float], str] = ".3f", bounds: bool = True
+) -> str:
+    """Return a mean and its interval in brackets; nothing where there is none.
+
+    Args:
+
+        cell (mapping, optional): With ``mean`` or ``difference``, ``low`` and ``high``.
+        form (str or Callable): How numbers are written.
+        bounds (bool): Whether the interval is.
+    """
+    if cell is None:
+        return ""
+    write = form if callable(form) else (lambda value: format(value, form))
+    text = write(cell["mean"] if "mean" in cell else cell["difference"])
+    if not bounds or cell["low"] is None:
+        return text
+    return f"{text} [{write(cell['low'])}, {write(cell['high'])}]"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column of a table of methods: a metric over a group of rows.
+
+    Args:
+
+        head (str): What stands above it.
+        metric (str): Which number.
+        group (str): Of which rows, ``"all"`` or e.g. ``"fill=black"``.
+        form (str or Callable): How it is written.
+        bounds (bool): Whether with its interval.
+    """
+
+    head: str
+    metric: str
+    group: str = ALL
+    form: str | Callable[[float], str] = ".3f"
+    bounds: bool = True
+
+
+def methods_of(record: Record, metrics: Sequence[str]) -> list[str]:
+    """Return the methods that have an estimate in one of some metrics."""
+    return list(dict.fromkeys(m for metric in metrics for m in record["estimates"].get(metric, {})))
+
+
+def by_method(
+    record: Record, shown: Sequence[Shown], before: Sequence[Sequence[str]] = ()
+) -> list[str]:
+    """Return a table of methods, controls in italics; metrics that nobody has are left out.
+
+    Args:
+
+        record (dict): Summary of a study of maps.
+        shown (sequence of Shown): Its columns.
+        before (sequence of rows): Rows that come first.
+    """
+    found = record["estimates"]
+    shown = [x for x in shown if found.get(x.metric)]
+    rows = list(before)
+    for method in methods_of(record, [x.metric for x in shown]):
+        cells = [found[x.metric].get(method, {}).get(x.group) for x in shown]
+        if any(cell is not None for cell in cells):
+            control = record["methods"][method]["kind"] == "control"
+            texts = [estimate(cell, x.form, x.bounds) for cell, x in zip(cells, shown, strict=True)]
+            rows.append([f"*{method}*" if control else method, *texts])
+    return [*table(["method", *(x.head for x in shown)], rows), ""]
+
+
+def comparisons(record: Record, form: str = "+.3f") -> list[str]:
+    """Return a table for each metric in which methods were compared with one of them."""
+    lines: list[str] = []
+    for metric, own in record["comparisons"].items():
+        if own:
+            rows = [[n, estimate(x, form), number(x["p_holm"], ".2g")] for n, x in own.items()]
+            lines += [f"### {metric}: difference to {record['against']}", ""]
+            lines += [*table(["method", "difference", "p, Wilcoxon, Holm"], rows), ""]
+    return lines
+
+
+def about(record: Record) -> str:
+    """Return network, faces and environment of a summary, in one paragraph."""
+    faces = record["faces"]
+    parts = [
+        f"{record['source']} (network {record['network']}). {faces['evaluated']} faces evaluated, "
+        f"{faces['reference']} others as reference ({faces['about']}, {faces['digest']}). "
+        f"{_when(record['sessions'])}."
+    ]
+    for again in record.get("reruns", []):
+        names = ", ".join(f"`{name}`" for name in again["methods"])
+        parts.append(f"Measured again: {names} ({again['why']}): {_when(again['sessions'])}.")
+    return " ".join([*parts, *_left_out(record)])
+
+
+def _when(sessions: Sequence[Record]) -> str:
+    return "; ".join(Environment(**session).dated() for session in sessions)
+
+
+def _left_out(record: Record) -> Iterator[str]:
+    """Say which means are over fewer rows or faces than there are, and over how many."""
+    if unusable := record["faces"].get("unusable"):
+        yield f"{unusable} images that were drawn could not be used."
+    for metric, methods in record["estimates"].items():
+        cells = {name: of.get(ALL, {}) for name, of in methods.items()}
+        fewer = [
+            f"`{name}` {cell['undefined']} of {cell['rows'] + cell['undefined']}"
+            for name, cell in cells.items()
+            if cell.get("undefined")
+        ]
+        if fewer:
+            yield f"Rows in which `{metric}` does not exist: {', '.join(fewer)}."
+    faces = record["faces"]["evaluated"]
+    for metric, compared in record.get("comparisons", {}).items():
+        fewer = [f"`{name}` {x['images']}" for name, x in compared.items() if x["images"] < faces]
+        if fewer:
+            yield f"Faces over which `{metric}` is compared: {', '.join(fewer)}."

@@ -29,7 +29,9 @@ def context_of(maps):
 def test_a_hand_computed_example():
     """Four pixels of 40, 30, 20 and 10, removed to black one by one: sums 100, 60, 30, 10, 0."""
     image = torch.tensor([[[[40.0, 30.0], [20.0, 10.0]]]])
-    rows = Curves(model=("m",), imputers=("black",), steps=4).rows(context_of({"planted": image[0]}), image, ["one"])
+    rows = Curves(model=("m",), imputers=("black",), steps=4).rows(
+        context_of({"planted": image[0]}), image, ["one"]
+    )
     (row,) = rows
     assert row["curves"] == [[25, 15, 7.5, 2.5, 0], [25, 22.5, 17.5, 10, 0]]
     assert row["morf"] == pytest.approx((12.5 + 15 + 7.5 + 2.5) / 4)

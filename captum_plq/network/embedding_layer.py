@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,29 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.utils.hooks import RemovableHandle
 
 from captum_plq.network.borrowed import hooked, own_copy
 from captum_plq.network.output import EmbeddingLayerError, OutputSelector, embed, select_embedding
 
 __all__ = [
     "EmbeddingLayerError",
+    "Execution",
     "OutputSelector",
     "check_embedding_layer",
     "chosen_layer",
+    "close_rows",
+    "executions_of",
     "find_embedding_layer",
+    "leaf_modules",
+    "named_layer",
     "select_embedding",
 ]
 
 
-_BLOCK = (
-    "The smallest block around it that everything passes through is {}: its maps mix what is left "
-    "of the features, at the cost of running the block once more for each pass."
-)
 _LATER = (
-    "Candidates that ran after it: {}. Before one that maps nothing (identity, pooling, "
-    "normalisation) dropout only thins the embedding out, and the quality does not tell good "
-    "images from bad."
+    "Before a layer that maps nothing (identity, pooling, normalisation) dropout only thins the "
+    "embedding out, and the quality does not tell good images from bad; a block around the layer "
+    "runs once more for each pass."
 )
 
 
@@ -77,24 +77,20 @@ def find_embedding_layer(
             depends on none of them.
     """
     model = own_copy(model)
-    executions: list[Execution] = []
-    with ExitStack() as hooks:
-        for name, layer in model.named_modules():
-            if isinstance(layer, (nn.Linear, _ConvNd)):
-                hooks.enter_context(watched(name, layer, executions))
-        embedding = embed(model, inputs, selector)
+    linear = [(n, x) for n, x in model.named_modules() if isinstance(x, (nn.Linear, _ConvNd))]
+    executions, embedding = executions_of(model, linear, inputs, selector)
     if not executions:
         raise EmbeddingLayerError(
             "The model ran no Linear or convolution module, so there is no embedding layer to "
             "drop out. Functional calls (F.linear), scripted and exported programs cannot be "
             "seen: use the original nn.Module, or name a module with embedding_layer=."
         )
-    slopes = _slopes(embedding, [x.output for x in executions])
-    if all(slope is None for slope in _slopes(embedding, _images(inputs))):
+    if not _depends(embedding, _images(inputs)):
         raise EmbeddingLayerError(
             "The embedding does not depend on the images: the model cuts the gradient "
             "(torch.no_grad, .detach or a non-differentiable step inside its forward)."
         )
+    slopes = _slopes(embedding, [x.output for x in executions])
     used = [x for x, slope in zip(executions, slopes, strict=True) if slope is not None]
     if not used:
         raise EmbeddingLayerError(
@@ -107,13 +103,11 @@ def find_embedding_layer(
     try:
         check_embedding_layer(model, last.name, inputs, selector, embedding)
     except EmbeddingLayerError as error:
-        block = _usable_around(model, last.name, inputs, selector, embedding)
-        later = _usable_after(model, last.layer, inputs, selector, embedding)
+        others = _alternatives(model, last, inputs, selector, embedding)
         raise EmbeddingLayerError(
             f"The last linear layer that ran cannot serve as the embedding layer. {error} Name "
             "the module before which to drop out, SERFIQ(model, embedding_layer=NAME). "
-            + (f"{_BLOCK.format(block)} " if block else "")
-            + (f"{_LATER.format(_listed(later))} " if later else "")
+            + (f"Possible: {_listed(others)}. {_LATER} " if others else "")
             + f"Linear layers that ran last: {_listed(used)}."
         ) from error
     _refuse_functional_layers(model, last.layer, executions, inputs, selector)
@@ -156,7 +150,7 @@ def check_embedding_layer(
     with hooked(layer, cut):  # also while a checkpointed block is computed anew
         again = embed(model, inputs, selector)
         ran = len(calls)
-        bypassed = any(slope is not None for slope in _slopes(again, _images(inputs)))
+        bypassed = _depends(again, _images(inputs))
     shown = f"{name!r} ({type(layer).__name__})"
     if ran != 1:
         raise EmbeddingLayerError(
@@ -193,15 +187,9 @@ def _refuse_functional_layers(
     }
     if not matrices:
         return
-
-    def cut(_: nn.Module, __: object, output: Any) -> Any:
-        return output.detach().requires_grad_()
-
-    with hooked(layer, cut):
+    with hooked(layer, lambda _, __, output: output.detach().requires_grad_()):
         embedding = embed(model, inputs, selector)
-        slopes = torch.autograd.grad(
-            embedding.sum(), list(matrices.values()), allow_unused=True, retain_graph=False
-        )
+        slopes = _slopes(embedding, list(matrices.values()))
     behind = [name for name, slope in zip(matrices, slopes, strict=True) if slope is not None]
     if behind:
         raise EmbeddingLayerError(
@@ -239,58 +227,72 @@ def close_rows(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.float(), b.float(), rtol=0.0, atol=tolerance, equal_nan=True)
 
 
-def watched(name: str, layer: nn.Module, executions: list[Execution]) -> RemovableHandle:
-    """Hooks ``layer`` to note its executions, for as long as the handle is entered."""
-
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
-        x = args[0] if args else next(iter(kwargs.values()), None)
-        if isinstance(x, Tensor) and isinstance(y, Tensor):
-            executions.append(Execution(name, module, x, y, y._version))
-
-    return hooked(layer, record, with_kwargs=True)
-
-
-def _usable_around(
+def executions_of(
     model: nn.Module,
-    name: str,
+    modules: Iterable[tuple[str, nn.Module]],
     inputs: Sequence[object],
-    selector: OutputSelector,
-    embedding: Tensor,
-) -> str | None:
-    """The smallest module around the layer of that name that may be named instead of it."""
-    while "." in name:
-        name = name.rpartition(".")[0]
-        try:
-            check_embedding_layer(model, name, inputs, selector, embedding)
-        except EmbeddingLayerError:
-            continue
-        return f"{name!r} ({type(model.get_submodule(name)).__name__})"
-    return None
+    selector: OutputSelector = None,
+) -> tuple[list[Execution], Tensor]:
+    """Run a copy of a network once and note what its modules do.
+
+    Args:
+
+        model (nn.Module): A copy, see :func:`~captum_plq.network.borrowed.borrowed`.
+        modules (iterable of (str, nn.Module)): Those to watch, by name.
+        inputs (sequence): The model's arguments.
+        selector (int, str, Callable or None): see :func:`select_embedding`.
+
+    Returns:
+        *tuple[list[Execution], Tensor]*: calls from tensor to tensor in their order, and the
+        embedding.
+    """
+    executions: list[Execution] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
+            x = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(x, Tensor) and isinstance(y, Tensor):
+                executions.append(Execution(name, layer, x, y, y._version))
+
+        return note
+
+    with ExitStack() as hooks:
+        for name, module in modules:
+            hooks.enter_context(hooked(module, watch(name), with_kwargs=True))
+        embedding = embed(model, inputs, selector)
+    return executions, embedding
 
 
-def _usable_after(
+def leaf_modules(model: nn.Module, also: str) -> list[tuple[str, nn.Module]]:
+    """Return the modules that have none within them, and the one named ``also``, by name."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if name == also or next(module.children(), None) is None
+    ]
+
+
+def _alternatives(
     model: nn.Module,
-    layer: nn.Module,
+    last: Execution,
     inputs: Sequence[object],
     selector: OutputSelector,
     embedding: Tensor,
 ) -> list[Execution]:
-    """The leaf modules that ran after ``layer`` and may be named instead of it."""
-    executions: list[Execution] = []
-    with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            if next(module.children(), None) is None:
-                hooks.enter_context(watched(name, module, executions))
-        model(*inputs)
-    usable: list[Execution] = []
-    while executions and executions[-1].layer is not layer:
-        candidate = executions.pop()
+    """What may be named in place of the last linear layer: blocks around it, and what follows."""
+
+    def serves(candidate: Execution) -> bool:
         try:
             check_embedding_layer(model, candidate.name, inputs, selector, embedding)
         except EmbeddingLayerError:
-            continue
-        usable.insert(0, candidate)
-    return usable
+            return False
+        return True
+
+    blocks = [(n, x) for n, x in model.named_modules() if n and last.name.startswith(f"{n}.")]
+    around = executions_of(model, blocks, inputs, selector)[0]
+    ran = executions_of(model, leaf_modules(model, last.name), inputs, selector)[0]
+    after = ran[max(i for i, x in enumerate(ran) if x.layer is last.layer) + 1 :]
+    return [*list(filter(serves, around))[:1], *filter(serves, after)]
 
 
 def _images(inputs: Sequence[object]) -> list[Tensor]:
@@ -306,6 +308,10 @@ def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
         torch.autograd.grad(embedding.sum(), reachable, allow_unused=True, retain_graph=True)
     )
     return [next(found) if x.requires_grad else None for x in tensors]
+
+
+def _depends(embedding: Tensor, tensors: Sequence[Tensor]) -> bool:
+    return any(slope is not None for slope in _slopes(embedding, tensors))
 
 
 def _is_low_rank_pair(first: Execution, second: Execution) -> bool:

@@ -1,4 +1,4 @@
-"""Explores a network once: its embedding layer, and what the rest of it lets through."""
+"""The first look at a network: its embedding layer, and what the rest of it lets through."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from captum_plq.network.embedding_layer import (
 )
 from captum_plq.network.independence import check_independence, refuse_not_finite
 from captum_plq.network.output import embed
-from captum_plq.network.runs import run_in_turn, run_together
+from captum_plq.network.rows import run_in_turn, run_together
 from captum_plq.network.state import (
     differentiable_copies,
     eager,
@@ -37,7 +37,7 @@ __all__ = ["Found", "explore", "first_images", "structure_of"]
 
 
 class Found(NamedTuple):
-    """What was found out about a network, and of what network.
+    """What was found out about a network, and about which.
 
     Args:
 
@@ -55,15 +55,13 @@ class Found(NamedTuple):
 
     def holds_for(self, model: nn.Module, layer: str | None) -> bool:
         """Whether it is still so, as far as modules and hooks tell."""
-        return self.key == _key(model, layer) and self.hooks == _hooks_on(
-            original_of(model).get_submodule(self.layer)
-        )
+        return self.key == _key(model, layer) and self.hooks == _hooks_on(model, self.layer)
 
 
 def explore(
     model: nn.Module, inputs: Sequence[object], layer: str | None, output: OutputSelector
 ) -> Found:
-    """Finds and checks the embedding layer of a network.
+    """Find and check the embedding layer of a network.
 
     Args:
 
@@ -79,14 +77,16 @@ def explore(
         EmbeddingLayerError: if there is no such layer, or it cannot be tapped.
         UnusableImagesError: if the network gives NaN or infinite embeddings.
     """
+    original = original_of(model)
     if any(is_lazy(x) for x in (*model.parameters(), *model.buffers())):
-        _make_lazy_parameters(original_of(model), inputs)
+        # its first run gives it its parameters
+        with torch.inference_mode(False), torch.no_grad(), evaluation_mode(original), eager():
+            original(*outside_inference(inputs))
     if any(not is_lazy(p) and p.is_inference() for p in model.parameters()):
         raise EmbeddingLayerError(
             "The model's parameters were made in inference mode, where autograd cannot "
             "use them: build or load the model outside torch.inference_mode()."
         )
-    original = original_of(model)
     with (
         undisturbed(model, inputs) as network,
         torch.enable_grad(),
@@ -99,46 +99,89 @@ def explore(
             if ran:
                 raise _hidden(ran[-1]) from error
             raise
-        _refuse_hidden_tail(network, name, example, output, ran)
-    _compare(original, example, output, embedding)
-    return Found(_key(model, layer), name, more, _hooks_on(original.get_submodule(name)))
+        if ran:
+            _refuse_hidden_tail(network, name, example, output, ran)
+    if not any(module.training for module in modules_of(original)):  # it can be run without a trace
+        with unnoticed(example), torch.no_grad():
+            same = close_rows(embed(original, example, output), embedding)
+        if not same:
+            raise EmbeddingLayerError(
+                "The network gives another embedding than a copy of its modules: a hook or a "
+                "function of its own writes to, or reads from, an object that cannot be seen in "
+                "its attributes. Keep such state in attributes of its modules."
+            )
+    return Found(_key(model, layer), name, more, _hooks_on(model, name))
+
+
+def structure_of(model: nn.Module) -> int:
+    """Return a number that changes when modules are put in, taken out or made anew.
+
+    Or given another ``forward``; not when weights change.
+    """
+    return hash(
+        tuple(
+            (
+                type(module),
+                id(vars(module).get("forward")),
+                *module._modules.keys(),
+                *(
+                    None if p is None or is_lazy(p) else p.shape
+                    for p in module._parameters.values()
+                ),
+            )
+            for module in modules_of(original_of(model))
+            for parameters in [module._parameters.values()]
+        )
+    )
+
+
+def first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:
+    """Return the first images of a batch; all if other tensors may come per image too."""
+    images, *others = inputs
+    if isinstance(images, Tensor) and not any(isinstance(x, Tensor) for x in others):
+        return (images[:count], *others)
+    return tuple(inputs)
 
 
 def _key(model: nn.Module, layer: str | None) -> int:
     return hash((structure_of(model), chosen_layer(model, layer)))
 
 
-def _refuse_hidden_tail(
-    network: nn.Module, name: str, example: Sequence[object], output: OutputSelector, ran: list[str]
-) -> None:
-    """Raises if a module that is run in the place of its copy runs behind the layer.
-
-    In front of the layer, or within it, it does no harm.
-    """
-    if not ran:
-        return
-    ran.clear()
-    until: list[int] = []
-    with hooked(named_layer(network, name), lambda *_: until.append(len(ran))):
-        embed(network, example, output)
-    if ran[until[-1] :]:
-        raise _hidden(ran[-1])
+def _hooks_on(model: nn.Module, name: str) -> tuple[int, ...]:
+    layer = original_of(model).get_submodule(name)
+    return tuple(map(id, (*layer._forward_hooks.values(), *layer._forward_pre_hooks.values())))
 
 
-def _compare(
-    model: nn.Module, example: Sequence[object], output: OutputSelector, embedding: Tensor
-) -> None:
-    """Checks that the network gives what its copy gave, if it can be run without a trace."""
-    if any(module.training for module in modules_of(model)):
-        return
-    with unnoticed(example), torch.no_grad():
-        same = close_rows(embed(model, example, output), embedding)
-    if not same:
-        raise EmbeddingLayerError(
-            "The network gives another embedding than a copy of its modules: a hook or a "
-            "function of its own writes to, or reads from, an object that cannot be seen in "
-            "its attributes. Keep such state in attributes of its modules."
+def _example(
+    network: nn.Module, inputs: Sequence[object], output: OutputSelector
+) -> tuple[tuple[object, ...], Tensor]:
+    """Two images and their embeddings, or as many as the caller has if it must be as many."""
+    explained = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
+    explained[0] |= not any(explained)
+    found: tuple[tuple[object, ...], Tensor] | None = None
+    reason: Exception | None = None
+    for given in (first_images(inputs, 2), inputs):
+        leaves = differentiable_copies(given)
+        example = tuple(
+            leaf.detach() if isinstance(leaf, Tensor) and not wanted else leaf
+            for leaf, wanted in zip(leaves, explained, strict=True)
         )
+        try:
+            found = example, embed(network, example, output)
+        except Exception as error:  # whatever the model's own code objects to
+            reason = error
+        else:
+            if not isinstance(example[0], Tensor) or len(example[0]) == len(found[1]):
+                break
+    if found is not None:
+        return found
+    assert reason is not None
+    if isinstance(inputs[0], Tensor) and hasattr(reason, "add_note"):  # Python 3.11
+        reason.add_note(
+            f"The network raised this on images of shape {tuple(inputs[0].shape)}. It is "
+            "run on batches, (B, C, H, W), of the size that it takes."
+        )
+    raise reason
 
 
 def _layer_and_rows(
@@ -173,32 +216,6 @@ def _layer_and_rows(
     return name, True
 
 
-def _example(
-    network: nn.Module, inputs: Sequence[object], output: OutputSelector
-) -> tuple[tuple[object, ...], Tensor]:
-    """Two images and their embeddings, or as many as the caller has if it must be as many."""
-    few = _leaves(first_images(inputs, 2))
-    all_of_them = _leaves(inputs)
-    try:
-        embedding = embed(network, few, output)
-        if _one_each(few, embedding):
-            return few, embedding
-    except Exception:  # whatever the model's own code objects to
-        few = all_of_them
-    try:
-        embeddings = embed(network, all_of_them, output)
-    except Exception as error:
-        if few is not all_of_them:
-            return few, embedding
-        if isinstance(inputs[0], Tensor) and hasattr(error, "add_note"):  # Python 3.11
-            error.add_note(
-                f"The network raised this on images of shape {tuple(inputs[0].shape)}. It is "
-                "run on batches, (B, C, H, W), of the size that it takes."
-            )
-        raise
-    return all_of_them, embeddings
-
-
 def _check_rows(
     network: nn.Module,
     name: str,
@@ -207,7 +224,7 @@ def _check_rows(
     embedding: Tensor,
     run: Callable[..., tuple[Tensor, Tensor]],
 ) -> None:
-    """Checks that stochastic rows come out right and leave the clean ones alone."""
+    """Raise unless stochastic rows come out right and leave the clean ones alone."""
     try:
         clean, appended = run(network, name, example, output, ProbeMasks(), False)
     except EmbeddingLayerError:
@@ -230,43 +247,19 @@ def _check_rows(
         )
 
 
-def _leaves(inputs: Sequence[object]) -> tuple[object, ...]:
-    """Copies of which those require grad that do, or else the first: what is to be explained."""
-    explained = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
-    if not any(explained):
-        explained[0] = True
-    leaves = differentiable_copies(inputs)
-    return tuple(
-        leaf.detach() if isinstance(leaf, Tensor) and not wanted else leaf
-        for leaf, wanted in zip(leaves, explained, strict=True)
-    )
+def _refuse_hidden_tail(
+    network: nn.Module, name: str, example: Sequence[object], output: OutputSelector, ran: list[str]
+) -> None:
+    """Raise if a module that is run in the place of its copy runs behind the layer.
 
-
-def _one_each(inputs: Sequence[object], embedding: Tensor) -> bool:
-    images = inputs[0]
-    return not isinstance(images, Tensor) or len(images) == len(embedding)
-
-
-def structure_of(model: nn.Module) -> int:
-    """A number that changes when modules of a network are put in, taken out or made anew.
-
-    Or given another ``forward``; not when weights change.
+    In front of the layer, or within it, it does no harm.
     """
-    return hash(
-        tuple(
-            (
-                type(module),
-                id(vars(module).get("forward")),
-                *module._modules.keys(),
-                *map(_shape, module._parameters.values()),
-            )
-            for module in modules_of(original_of(model))
-        )
-    )
-
-
-def _hooks_on(layer: nn.Module) -> tuple[int, ...]:
-    return tuple(map(id, (*layer._forward_hooks.values(), *layer._forward_pre_hooks.values())))
+    ran.clear()
+    until: list[int] = []
+    with hooked(named_layer(network, name), lambda *_: until.append(len(ran))):
+        embed(network, example, output)
+    if ran[until[-1] :]:
+        raise _hidden(ran[-1])
 
 
 def _hidden(module: str) -> EmbeddingLayerError:
@@ -276,21 +269,3 @@ def _hidden(module: str) -> EmbeddingLayerError:
         "be put before a layer without touching other users of the network. Hold the module in an "
         "attribute, a list or a dictionary of the module that runs it."
     )
-
-
-def _shape(parameter: Tensor | None) -> torch.Size | None:
-    return None if parameter is None or is_lazy(parameter) else parameter.shape
-
-
-def first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:
-    """The first images of a batch; all of them if other tensors may come per image too."""
-    images, *others = inputs
-    if isinstance(images, Tensor) and not any(isinstance(x, Tensor) for x in others):
-        return (images[:count], *others)
-    return tuple(inputs)
-
-
-def _make_lazy_parameters(model: nn.Module, inputs: Sequence[object]) -> None:
-    """Runs a network whose lazy modules have not run yet, which gives them their parameters."""
-    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(model), eager():
-        model(*outside_inference(inputs))

@@ -1,4 +1,4 @@
-"""A hook that makes an embedding layer append stochastic rows to its output."""
+"""Forwards of a copy of a network whose embedding layer gives stochastic rows."""
 
 from __future__ import annotations
 
@@ -8,100 +8,153 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.hooks import RemovableHandle
 
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional.balanced_masks import BLOCKS, BalancedMasks
 from captum_plq.functional.masks import DropoutMasks
-from captum_plq.network.borrowed import hooked
-from captum_plq.network.embedding_layer import EmbeddingLayerError
+from captum_plq.network.borrowed import borrowed, hooked, original_of
+from captum_plq.network.embedding_layer import EmbeddingLayerError, OutputSelector, named_layer
+from captum_plq.network.output import embed
 from captum_plq.network.state import eager
 
-__all__ = ["layer_features", "masked_rows", "rows_appended"]
+__all__ = ["run_in_turn", "run_once", "run_together"]
 
 _ELEMENTS_AT_A_TIME = 2**22
 """Masked features held at once when no chunk size is given: 16 MiB in float32."""
 
+Head = Callable[[Tensor], Tensor]
+"""The embedding layer as a function of its features alone."""
 
-def rows_appended(
-    layer: nn.Module, masks: DropoutMasks, differentiable: bool, chunk_size: int | None
-) -> Callable[[], list[tuple[torch.device, int]]]:
-    """Hooks ``layer``, a module of a copy, to append stochastic rows to its output.
 
-    The hook stays: a backward through a checkpointed block runs the layer again.
+def run_once(
+    network: nn.Module, name: str, inputs: Sequence[object], output: OutputSelector
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the clean embedding and the layer's input and output, from one forward."""
+    seen: list[tuple[Tensor, Tensor]] = []
 
-    Returns:
-        *Callable*: tells device and rows of each call until now.
+    def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
+        # a copy: what follows the layer may write into its output
+        seen.append((_features(layer, args, kwargs)[0], y.clone()))
+
+    with hooked(named_layer(network, name), see, with_kwargs=True, in_turn=True):
+        embedding = embed(network, inputs, output)
+    if len(seen) != 1 or len(seen[0][0]) != len(embedding):
+        raise EmbeddingLayerError(
+            f"The embedding layer {name!r} must run exactly once, on one row per image."
+        )
+    return embedding, *seen[0]
+
+
+def run_together(
+    network: nn.Module,
+    name: str,
+    inputs: Sequence[object],
+    output: OutputSelector,
+    masks: DropoutMasks,
+    differentiable: bool,
+    chunk_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return clean (B, ...) and stochastic (B, m, ...) embeddings, from one forward.
+
+    The layer's hook gives m + 1 rows for each image. It stays on the copy: a backward through a
+    checkpointed block runs the layer again.
     """
     calls: list[tuple[torch.device, int]] = []
 
     def append(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
+        layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
     ) -> Tensor:
-        features = layer_features(module, (*args, *kwargs.values()))
-        calls.append((features.device, features.shape[0]))
-        layer_on = _layer_on(module, features, args, kwargs)
+        features, head = _features(layer, args, kwargs)
+        calls.append((features.device, len(features)))
         with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
             centre = clean if differentiable else clean.detach()
-            stochastic = _outputs(module, layer_on, features, centre, masks, chunk_size)
+            stochastic = _outputs(layer, head, features, centre, masks, chunk_size)
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
-    hooked(layer, append, with_kwargs=True, in_turn=True)
-    return calls.copy
+    hooked(named_layer(network, name), append, with_kwargs=True, in_turn=True)
+    embeddings, first = embed(network, inputs, output), inputs[0]
+    devices, rows = {device for device, _ in calls}, masks.passes + 1
+    images = sum(count for _, count in calls)
+    if not calls:
+        problem = "was not run, or ran where hooks do not fire: pass the original nn.Module"
+    elif len(devices) < len(calls):  # a DataParallel replica runs it on a device of its own
+        problem = f"ran {len(calls)} times in one forward, but must run exactly once"
+    elif isinstance(first, Tensor) and len(first) != images:
+        problem = f"saw {images} rows for {len(first)} images, but must see each image once"
+    elif len(embeddings) != images * rows:
+        problem = (
+            f"gave {rows} rows per image, but the model returned {len(embeddings)} for {images} "
+            "images: what follows the layer does not treat rows one by one"
+        )
+    else:
+        by_image = embeddings.unflatten(0, (images, rows))
+        return by_image[:, 0], by_image[:, 1:]
+    raise EmbeddingLayerError(f"The embedding layer {name!r} {problem}.")
 
 
-def masked_rows(layer: nn.Module, masked: Tensor) -> RemovableHandle:
-    """Hooks ``layer``, a module of a copy, to give what it gives for other features.
+def run_in_turn(
+    network: nn.Module,
+    name: str,
+    inputs: Sequence[object],
+    output: OutputSelector,
+    masks: DropoutMasks,
+    differentiable: bool,
+    chunk_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`run_together`, from one forward for each stochastic row and one for the clean."""
+    clean, features, _ = run_once(network, name, inputs, output)
+    detached = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+    rows = []
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        for mask in masks.for_features(features.shape[1:], features.device):
+            masked = features * masks.scale * mask
 
-    Args:
+            def replace(
+                layer: nn.Module,
+                args: tuple[Any, ...],
+                kwargs: dict[str, Any],
+                _: object,
+                masked: Tensor = masked,
+            ) -> Tensor:
+                return _features(layer, args, kwargs)[1](masked)
 
-        layer (nn.Module): Runs once.
-        masked (Tensor): (B, ...), to be put in the place of its input.
-
-    Returns:
-        *RemovableHandle*: to be entered as a context.
-    """
-
-    def replace(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: object
-    ) -> Tensor:
-        features = layer_features(module, (*args, *kwargs.values()))
-        return _layer_on(module, features, args, kwargs)(masked)
-
-    return hooked(layer, replace, with_kwargs=True)
+            passing = borrowed(original_of(network))  # a copy each, for the backward's sake
+            with hooked(named_layer(passing, name), replace, with_kwargs=True):
+                rows.append(embed(passing, detached, output))
+    if any(row.shape != clean.shape for row in rows):
+        raise EmbeddingLayerError(
+            f"Embeddings have shape {tuple(clean.shape)} without dropout before {name!r}, but "
+            "another one with it."
+        )
+    return clean, torch.stack(rows, dim=1)
 
 
-def _layer_on(
-    module: nn.Module, features: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[Tensor], Tensor]:
-    """The layer as a function of its features alone, other arguments as they were."""
+def _features(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, Head]:
+    """The layer's first floating-point argument that comes per image, and the layer on others."""
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
+            features = x
+            break
+    else:
+        raise EmbeddingLayerError(
+            f"The layer {type(layer).__name__} takes no features to drop out."
+        )
 
-    def layer_on(masked: Tensor) -> Tensor:
+    def head(masked: Tensor) -> Tensor:
         positional = [masked if x is features else x for x in args]
         keyword = {k: masked if x is features else x for k, x in kwargs.items()}
-        return _run(module, *positional, **keyword)
+        with eager():  # without hooks; a backward may run it again
+            y: Tensor = layer.forward(*positional, **keyword)
+        return y
 
-    return layer_on
-
-
-def layer_features(layer: nn.Module, arguments: Sequence[object]) -> Tensor:
-    """The layer's first floating-point argument that comes per image."""
-    for x in arguments:
-        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
-            return x
-    raise EmbeddingLayerError(f"The layer {type(layer).__name__} takes no features to drop out.")
-
-
-def _run(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-    """The module's own forward, without hooks; a backward may run it again."""
-    with eager():
-        y: Tensor = module.forward(*args, **kwargs)
-    return y
+    return features, head
 
 
 def _outputs(
     layer: nn.Module,
-    layer_on: Callable[[Tensor], Tensor],
+    head: Head,
     features: Tensor,
     clean: Tensor,
     masks: DropoutMasks,
@@ -112,7 +165,7 @@ def _outputs(
     if isinstance(masks, BalancedMasks) and weight is not None:
         return _balanced_rows(features, clean, weight, masks, chunk_size)
     kept = masks.for_features(features.shape[1:], features.device)
-    return _through_layer(layer_on, features * masks.scale, kept, chunk_size)
+    return _through(head, features * masks.scale, kept, chunk_size)
 
 
 def _matrix(layer: nn.Module, features: Tensor, clean: Tensor) -> Tensor | None:
@@ -148,30 +201,26 @@ def _balanced_rows(
         return moves.transpose(0, 1)
 
     signs = masks.signs(features.shape[1:], features.device).flatten(1)
-    moves = _through_layer(moves_of, features.flatten(1), signs, chunk_size)  # (B, groups, k, d)
+    moves = _through(moves_of, features.flatten(1), signs, chunk_size)  # (B, groups, k, d)
     centre = clean.flatten(1)[:, None, None]
     rows = torch.stack([centre + moves, centre - moves], dim=2)
     return rows.reshape(len(clean), masks.passes, *clean.shape[1:])
 
 
-def _through_layer(
-    layer_on: Callable[[Tensor], Tensor], features: Tensor, masks: Tensor, chunk_size: int | None
-) -> Tensor:
-    """Runs (B, ...) features times (m, ...) masks, some rows at a time: (B, m, ...)."""
-    images, passes = features.shape[0], masks.shape[0]
+def _through(head: Head, features: Tensor, masks: Tensor, chunk_size: int | None) -> Tensor:
+    """Run (B, ...) features times (m, ...) masks, some rows at a time: (B, m, ...)."""
+    images, passes = len(features), len(masks)
     rows = chunk_size or max(1, _ELEMENTS_AT_A_TIME // masks[0].numel())
 
     def run(x: Tensor, mask: Tensor) -> Tensor:
-        masked = (x.unsqueeze(1) * mask).flatten(0, 1)
-        y: Tensor = layer_on(masked).unflatten(0, (x.shape[0], mask.shape[0]))
+        y: Tensor = head((x.unsqueeze(1) * mask).flatten(0, 1)).unflatten(0, (len(x), len(mask)))
         return y
 
     def run_lean(x: Tensor, mask: Tensor) -> Tensor:
         y: Tensor = checkpoint(run, x, mask, use_reentrant=False, preserve_rng_state=False)
         return y
 
-    lean = torch.is_grad_enabled() and images * passes > rows
-    step = run_lean if lean else run
+    step = run_lean if torch.is_grad_enabled() and images * passes > rows else run
     by_mask = masks.split(max(1, rows // images))
-    by_image = features.split(max(1, rows // by_mask[0].shape[0]))
+    by_image = features.split(max(1, rows // len(by_mask[0])))
     return torch.cat([torch.cat([step(x, mask) for x in by_image]) for mask in by_mask], dim=1)

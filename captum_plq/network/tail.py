@@ -49,7 +49,7 @@ class AffineHead:
         """
         with torch.no_grad():
             weight, bias = _matrix(self.layer)
-            return self._behind(weight, bias)
+            return self._compose_tail(weight, bias)
 
     def fold_tail(self) -> tuple[Tensor, Tensor]:
         """Folds the tail alone.
@@ -60,12 +60,12 @@ class AffineHead:
         """
         with torch.no_grad():
             weight, bias = _matrix(self.layer)
-            return self._behind(torch.eye(len(weight)).to(weight), torch.zeros_like(bias))
+            return self._compose_tail(torch.eye(len(weight)).to(weight), torch.zeros_like(bias))
 
-    def _behind(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def _compose_tail(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         for module in self.tail:
-            if not _changes_nothing(module):
-                weight, bias = _followed_by(module, weight, bias)
+            if not _is_identity_at_eval(module):
+                weight, bias = _compose(module, weight, bias)
         return weight, bias
 
     def values(self) -> list[Tensor]:
@@ -132,7 +132,7 @@ def find_affine_head(
     return head
 
 
-def _changes_nothing(module: nn.Module) -> bool:
+def _is_identity_at_eval(module: nn.Module) -> bool:
     return isinstance(module, (nn.Identity, nn.Flatten, _DropoutNd))
 
 
@@ -147,7 +147,7 @@ def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def _followed_by(module: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _compose(module: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(module, nn.Linear):
         second, offset = _matrix(module)
         return second @ weight, second @ bias + offset

@@ -25,7 +25,7 @@ from captum_plq.network.borrowed import borrowed, modules_of, own_copy
 from captum_plq.network.embedding_layer import OutputSelector
 from captum_plq.network.exploration import Found, explore
 from captum_plq.network.output import embed
-from captum_plq.network.runs import run_in_turn, run_once, run_together
+from captum_plq.network.rows import run_in_turn, run_once, run_together
 from captum_plq.network.state import eager, outside_inference, undisturbed
 
 __all__ = ["EmbeddingTap"]
@@ -116,13 +116,10 @@ class EmbeddingTap:
             EmbeddingLayerError: if the layer cannot be found or tapped.
         """
         found = self._locate(model, inputs)
+        run = run_together if found.takes_more_rows else run_in_turn
         network = own_copy(model)
         with eager():
-            if found.takes_more_rows:
-                return run_together(
-                    network, found.layer, inputs, self.output, masks, differentiable, chunk_size
-                )
-            return run_in_turn(network, found.layer, inputs, self.output, masks, differentiable)
+            return run(network, found.layer, inputs, self.output, masks, differentiable, chunk_size)
 
     @never_compiled
     def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -16,7 +15,8 @@ from captum_plq.network.embedding_layer import (
     EmbeddingLayerError,
     Execution,
     OutputSelector,
-    watched,
+    executions_of,
+    leaf_modules,
 )
 from captum_plq.network.state import undisturbed
 from captum_plq.network.tap import EmbeddingTap
@@ -83,7 +83,7 @@ def find_dropout_sites(
         [('backbone.fc', 'last linear map'), ('backbone.blocks.13.relu2', 'global pooling')]
     """
     last = EmbeddingTap(embedding_layer, output).locate(model, (images,))
-    executions = _watch_all(model, images, last)
+    executions = _watch_all(model, images, last, output)
     linear = [x.name for x in executions if isinstance(x.layer, (nn.Linear, _ConvNd))]
     usual: SiteKind = (
         "last linear map" if embedding_layer is None or linear[-1:] == [last] else "as named"
@@ -106,15 +106,12 @@ def find_dropout_sites(
     return sites
 
 
-def _watch_all(model: nn.Module, images: Tensor, last: str) -> list[Execution]:
+def _watch_all(
+    model: nn.Module, images: Tensor, last: str, output: OutputSelector
+) -> list[Execution]:
     """One forward of two images, with every leaf module watched, and the one named ``last``."""
-    executions: list[Execution] = []
-    with undisturbed(model, (images,)) as network, torch.no_grad(), ExitStack() as hooks:
-        for name, layer in network.named_modules():
-            if name == last or next(layer.children(), None) is None:
-                hooks.enter_context(watched(name, layer, executions))
-        network(images[:2])
-    return executions
+    with undisturbed(model, (images,)) as network, torch.no_grad():
+        return executions_of(network, leaf_modules(network, last), (images[:2],), output)[0]
 
 
 def _shape(execution: Execution) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.subjects.map_checks import check_maps
 from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import ExplainMap, MapMethod
-from captum_plq.functional import half_quality_gamma, pixel_quality
+from captum_plq.functional import gamma_for_median, pixel_quality
 from captum_plq.models import FaceModel
 from captum_plq.network.state import untouched_rng
 
@@ -121,7 +121,7 @@ class StudyContext:
             if self.subject.reference is None:
                 raise ValueError("needs reference faces for its γ of Eq. 6, but there are none")
             some = self.subject.reference[:_FOR_GAMMA].to(parameter)
-            self._gamma[method.name] = half_quality_gamma(explain(some))
+            self._gamma[method.name] = gamma_for_median(explain(some))
         self._explain[method.name] = explain
 
 

@@ -3,12 +3,12 @@
 from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.known import PRESETS, load_calibration, shipped_calibration
 from captum_plq.calibration.measure import calibrate
-from captum_plq.calibration.settings import Conditions
+from captum_plq.calibration.settings import MethodSettings
 
 __all__ = [
     "PRESETS",
     "Calibration",
-    "Conditions",
+    "MethodSettings",
     "calibrate",
     "load_calibration",
     "shipped_calibration",

@@ -22,7 +22,7 @@ from captum_plq._base.fields import require_field_types
 from captum_plq._base.whole_file import whole_file
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.calibration.archive import LARGEST_HEADER, LARGEST_MAP, read_archive
-from captum_plq.calibration.settings import Conditions, network_digest
+from captum_plq.calibration.settings import MethodSettings, network_digest
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.relative import GradientReference
 from captum_plq.models import FaceModel
@@ -45,7 +45,7 @@ class Calibration:
 
         network (str): Its name.
         input_size (tuple[int, int]): Height and width, in pixels.
-        conditions (Conditions): What it holds for.
+        conditions (MethodSettings): What it holds for.
         scaling (QualityScaling): α and r of Eq. 2.
         gamma (float): γ of Eq. 6, for pixels in the unit the network takes: 0–255 for a
             :class:`~captum_plq.models.FaceModel`.
@@ -78,7 +78,7 @@ class Calibration:
 
     network: str
     input_size: tuple[int, int]
-    conditions: Conditions
+    conditions: MethodSettings
     scaling: QualityScaling
     gamma: float
     reference: GradientReference | None = field(default=None, repr=False)
@@ -130,9 +130,9 @@ class Calibration:
         header["input_size"] = list(self.input_size)
         header["networks"] = list(self.networks)
         if self.reference is not None:
-            header["pool"] = self.reference.pool
+            header["pool"] = self.reference.pool_size
             header["pooled_spread"] = self.reference.pooled_spread
-            header["smoothed"] = self.reference.smoothed
+            header["smoothed"] = self.reference.blur_size
         return header
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -212,7 +212,7 @@ class Calibration:
         """
         model = method.quality_model.serfiq.model
         self._require_network(model)
-        here, there = asdict(Conditions.of(method)), asdict(self.conditions)
+        here, there = asdict(MethodSettings.of(method)), asdict(self.conditions)
         wrong = [f"{k} = {there[k]!r}, not {here[k]!r}" for k in there if there[k] != here[k]]
         if isinstance(model, FaceModel) and tuple(model.spec.input_size) != self.input_size:
             sizes = ["×".join(map(str, size)) for size in (self.input_size, model.spec.input_size)]
@@ -250,7 +250,7 @@ def _from_parts(header: dict[str, Any], maps: dict[str, NDArray[np.float32]]) ->
     later = {"networks": [], "smoothed": 1}  # what the first files did not have
     header = {**later, **header}
     values = {f.name: header[f.name] for f in fields(Calibration) if f.name != "reference"}
-    for name, kind in (("conditions", Conditions), ("scaling", QualityScaling)):
+    for name, kind in (("conditions", MethodSettings), ("scaling", QualityScaling)):
         if not isinstance(values[name], dict):
             raise ValueError(f"its {name} are no numbers by their names")
         values[name] = kind(**values[name])
@@ -274,7 +274,7 @@ def _require_reference(reference: GradientReference, size: tuple[int, int]) -> N
         raise ValueError("its means are not logarithms of gradients")
     if not bool(((spread >= 0) & (spread <= _LARGEST_LOG)).all()):
         raise ValueError("its spreads are not numbers of 0 or more")
-    if reference.pool < 1 or reference.pool % 2 == 0 or not reference.pooled_spread > 0:
+    if reference.pool_size < 1 or reference.pool_size % 2 == 0 or not reference.pooled_spread > 0:
         raise ValueError("its pooling is not by an odd number of pixels, or has no spread")
-    if reference.smoothed < 1 or reference.smoothed % 2 == 0:
+    if reference.blur_size < 1 or reference.blur_size % 2 == 0:
         raise ValueError("its smoothing is not by an odd number of pixels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike, fspath
 
 from captum_plq.calibration.file import Calibration
-from captum_plq.calibration.settings import Conditions
+from captum_plq.calibration.settings import MethodSettings
 from captum_plq.functional import QualityScaling
 from captum_plq.models import DEFAULT_MODEL, INCEPTION_RESNET_V1_SPEC
 from captum_plq.models.architectures.dropout_mobilefacenet import find_shipped_weights
@@ -23,7 +23,7 @@ PRESETS: dict[str, Calibration] = {
     "arcface": Calibration(
         network="ArcFace, ResNet-100",
         input_size=(112, 112),
-        conditions=Conditions(),
+        conditions=MethodSettings(),
         scaling=QualityScaling(130.0, 0.88),
         gamma=7.5,
         networks=("iresnet100",),
@@ -33,7 +33,7 @@ PRESETS: dict[str, Calibration] = {
     "facenet": Calibration(
         network="FaceNet",
         input_size=(160, 160),
-        conditions=Conditions(),
+        conditions=MethodSettings(),
         scaling=QualityScaling(450.0, 0.93),
         gamma=5.5,
         networks=("facenet", INCEPTION_RESNET_V1_SPEC.name),

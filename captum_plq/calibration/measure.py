@@ -27,7 +27,7 @@ from captum_plq._base.versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, scaling_factor
 from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.known import PRESETS, load_calibration, shipped_calibration
-from captum_plq.calibration.settings import Conditions, network_digest
+from captum_plq.calibration.settings import MethodSettings, network_digest
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
 from captum_plq.functional.relative import gradient_reference
 from captum_plq.models import FaceModel
@@ -36,7 +36,7 @@ from captum_plq.network.state import check_images
 __all__ = [
     "PRESETS",
     "Calibration",
-    "Conditions",
+    "MethodSettings",
     "calibrate",
     "load_calibration",
     "shipped_calibration",
@@ -50,8 +50,8 @@ def calibrate(
     model: nn.Module | PixelQualityAttribution,
     images: Iterable[Tensor],
     *,
-    pool: int = 5,
-    smoothed: int = 1,
+    pool_size: int = 5,
+    blur_size: int = 1,
     keep: int = 256,
     source: str = "",
     left_out: dict[int, str] | None = None,
@@ -70,9 +70,9 @@ def calibrate(
             ``model`` takes them. Some hundred faces of different people, of the range of
             qualities that will be met; 10 at least. On one network the reference map was as
             good from 40 good faces as from 75, and worse from 10.
-        pool (int): k of the reference, odd; see
+        pool_size (int): k of the reference, odd; see
             :func:`~captum_plq.functional.relative.gradient_reference`.
-        smoothed (int): Box over which its gradients are averaged first, odd; likewise.
+        blur_size (int): Box over which its gradients are averaged first, odd; likewise.
         keep (int): How many good faces to keep at most: with more than twice as many faces, the
             good ones are these best ``keep``.
         source (str): Where the images came from, for the record.
@@ -110,8 +110,8 @@ def calibrate(
     scaling = QualityScaling(2 * math.log(19) / (high - low), float(np.mean(qualities)))
     good = [(q, face) for q, face in best if q >= np.median(qualities)]
     logs = torch.stack([face for _, face in good])
-    reference = gradient_reference(logs, pool, smoothed)
-    plain = reference if smoothed == 1 else gradient_reference(logs, pool)
+    reference = gradient_reference(logs, pool_size, blur_size)
+    plain = reference if blur_size == 1 else gradient_reference(logs, pool_size)
     q_good = torch.tensor([q for q, _ in good], dtype=torch.float64)
     factors = scaling_factor(q_good, scaling, method.target_scalar).log()
     centre, border = _regions(plain.mean)
@@ -122,7 +122,7 @@ def calibrate(
     return Calibration(
         network=network.spec.name if isinstance(network, FaceModel) else type(network).__name__,
         input_size=(reference.mean.shape[0], reference.mean.shape[1]),
-        conditions=Conditions.of(method),
+        conditions=MethodSettings.of(method),
         scaling=scaling,
         gamma=gamma,
         reference=reference,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_plq.faces import resize_aligned, sample_face
-from captum_plq.functional import half_quality_gamma
+from captum_plq.functional import gamma_for_median
 
 __all__ = ["GAMMA_RULE", "gamma_of_sample", "sample_chip"]
 
@@ -68,7 +68,7 @@ def gamma_of_sample(name: str, size: tuple[int, int], merged: Callable[[Tensor],
     """
     chip = torch.from_numpy(sample_chip(size)).permute(2, 0, 1)[None].float()
     try:
-        return half_quality_gamma(merged(chip))
+        return gamma_for_median(merged(chip))
     except ValueError as error:
         raise ValueError(
             f"No γ is known for {name}, and the sample face of this package gives none ({error}) "

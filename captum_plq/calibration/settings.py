@@ -13,11 +13,11 @@ from captum_plq.attribution import PixelQualityAttribution, TargetScalar
 from captum_plq.functional import NodeWeights, PairAverage
 from captum_plq.models import FaceModel
 
-__all__ = ["Conditions", "network_digest"]
+__all__ = ["MethodSettings", "network_digest"]
 
 
 @dataclass(frozen=True)
-class Conditions:
+class MethodSettings:
     """The choices that a calibration holds for: other ones change Q or the gradients.
 
     The estimator is not among them, as all three estimate the same Q, and neither is the seed.
@@ -56,7 +56,7 @@ class Conditions:
             )
 
     @classmethod
-    def of(cls, method: PixelQualityAttribution) -> Conditions:
+    def of(cls, method: PixelQualityAttribution) -> MethodSettings:
         """Those of an attribution method."""
         node, serfiq = method.quality_model, method.quality_model.serfiq
         return cls(

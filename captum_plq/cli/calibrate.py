@@ -123,8 +123,8 @@ def run_calibrate(
         explainer.plq,
         _batches(crops, read, explainer.device),
         left_out=unusable,
-        pool=pool,
-        smoothed=smoothed,
+        pool_size=pool,
+        blur_size=smoothed,
         source=f"{directory.resolve().name}, {'aligned crops' if aligned else 'detected faces'}",
     )
     for place, reason in unusable.items():
@@ -152,10 +152,10 @@ def describe(found: Calibration) -> list[str]:
     ]
     if reference is not None:
         unknown = float(reference.mean.isnan().double().mean())
-        k = reference.smoothed
+        box, k = reference.pool_size, reference.blur_size
         lines.append(
             f"reference map of the {found.good_faces} good faces: spread of ln ĝ "
-            f"{float(reference.spread.nanmedian()):.2f}, box {reference.pool}×{reference.pool}"
+            f"{float(reference.spread.nanmedian()):.2f}, box {box}×{box}"
             + (f", smoothed {k}×{k}" if k > 1 else "")
             + (f"; {unknown:.1%} of the places show no gradient" if unknown else "")
         )

@@ -27,7 +27,7 @@ stays float64.
 from captum_plq.functional.change import pixel_quality_change, quality_change
 from captum_plq.functional.maps import (
     clip_gradient,
-    half_quality_gamma,
+    gamma_for_median,
     merge_channels,
     pixel_quality,
     quality_map,
@@ -51,7 +51,7 @@ __all__ = [
     "PairAverage",
     "QualityScaling",
     "clip_gradient",
-    "half_quality_gamma",
+    "gamma_for_median",
     "mean_pairwise_distance",
     "merge_channels",
     "node_direction",

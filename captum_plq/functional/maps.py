@@ -12,7 +12,7 @@ from captum_plq.functional.checks import finite_or_nan, require_finite
 
 __all__ = [
     "clip_gradient",
-    "half_quality_gamma",
+    "gamma_for_median",
     "merge_channels",
     "pixel_quality",
     "quality_map",
@@ -134,7 +134,7 @@ def quality_map(gradient: Tensor, gamma: float) -> Tensor:
     return pixel_quality(merge_channels(gradient), gamma)
 
 
-def half_quality_gamma(merged: Tensor) -> float:
+def gamma_for_median(merged: Tensor) -> float:
     r"""γ at which the median pixel has quality ½: a start for a network without one.
 
     The paper recommends to choose γ on a good reference image, such that the centre of its
@@ -153,7 +153,7 @@ def half_quality_gamma(merged: Tensor) -> float:
 
     Examples::
 
-        >>> half_quality_gamma(torch.tensor([1e-4, 1e-3, 1e-2]))
+        >>> gamma_for_median(torch.tensor([1e-4, 1e-3, 1e-2]))
         6.0
     """
     g = at_least_float32(merged)

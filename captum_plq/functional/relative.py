@@ -11,7 +11,7 @@ faces, place by place,
           p_{ij} = \sigma\!\left(1.702\,\frac{\bar z_{ij}}{t}\right)
 
 where :math:`\bar z` is the mean of z over a k×k box, and t its spread over good faces. On request ĝ
-is itself averaged over a box first (``smoothed``). Eq. 6 is
+is itself averaged over a box first (``blur_size``). Eq. 6 is
 :math:`\sigma(2 \ln \hat g + \gamma \ln 10)`: this is its form, with a γ and a slope of each
 place's own. Nothing is divided out per image, so maps of different images can be compared.
 
@@ -43,8 +43,8 @@ from captum_plq._base.precision import at_least_float32
 
 __all__ = [
     "GradientReference",
-    "gradient_deviation",
     "gradient_reference",
+    "gradient_zscore",
     "relative_pixel_quality",
 ]
 
@@ -62,21 +62,23 @@ class GradientReference(NamedTuple):
 
         mean (Tensor): (H, W), of ln ĝ; NaN where good faces show no gradient.
         spread (Tensor): (H, W), standard deviation of ln ĝ, ≥ 0; NaN likewise.
-        pool (int): k, side of the box, odd.
+        pool_size (int): k, side of the box, odd.
         pooled_spread (float): t, root mean square over places and good faces of the deviation
             after pooling; below 1, as neighbours differ.
-        smoothed (int): Side of the box over which ĝ is averaged before its logarithm, odd; 1:
+        blur_size (int): Side of the box over which ĝ is averaged before its logarithm, odd; 1:
             not at all.
     """
 
     mean: Tensor
     spread: Tensor
-    pool: int
+    pool_size: int
     pooled_spread: float
-    smoothed: int = 1
+    blur_size: int = 1
 
 
-def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> GradientReference:
+def gradient_reference(
+    log_merged: Tensor, pool_size: int = 5, blur_size: int = 1
+) -> GradientReference:
     r"""Mean and spread of the logarithm of the merged gradients of good faces.
 
     Sums are taken in float64, one face at a time. Zero gradients are left out of both. A place
@@ -87,27 +89,27 @@ def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> 
 
         log_merged (Tensor): (n, H, W), ln ĝ of n ≥ 2 aligned faces, without α and r; -inf where ĝ
             is 0.
-        pool (int): k, side in pixels of the box over which deviations will be averaged; odd.
+        pool_size (int): k, side in pixels of the box over which deviations will be averaged; odd.
             The default, 5, is what the measurements were made with; 1 pools nothing.
-        smoothed (int): Side in pixels of a box over which ĝ itself is averaged, of these faces
+        blur_size (int): Side in pixels of a box over which ĝ itself is averaged, of these faces
             and of those that will be compared; odd. The default, 1, averages nothing. With
-            ``pool=7, smoothed=7`` squares of 10 px and more are found more surely, and the map
-            is coarser.
+            ``pool_size=7, blur_size=7`` squares of 10 px and more are found more surely, and the
+            map is coarser.
 
     Returns:
         *GradientReference*: float32.
 
     Raises:
-        ValueError: if there are fewer than two faces, gradients are NaN or infinite, ``pool`` or
-            ``smoothed`` is not odd, or no two faces have gradients, or different ones, at any one
-            place.
+        ValueError: if there are fewer than two faces, gradients are NaN or infinite,
+            ``pool_size`` or ``blur_size`` is not odd, or no two faces have gradients, or different
+            ones, at any one place.
 
     Examples::
 
         >>> reference = gradient_reference(merge_channels(attributions).log())
     """
-    _require_odd("pool", pool)
-    _require_odd("smoothed", smoothed)
+    _require_odd("pool_size", pool_size)
+    _require_odd("blur_size", blur_size)
     if log_merged.ndim != 3 or len(log_merged) < 2:
         raise ValueError(
             "A reference needs the gradients (n, H, W) of at least two faces, but got "
@@ -115,7 +117,7 @@ def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> 
         )
     if bool((log_merged.isnan() | (log_merged == torch.inf)).any()):
         raise ValueError("A face has NaN or infinite gradients: leave it out of the reference.")
-    logs = _smoothed(log_merged.double().exp(), smoothed).log() if smoothed > 1 else log_merged
+    logs = _smoothed(log_merged.double().exp(), blur_size).log() if blur_size > 1 else log_merged
     count = torch.isfinite(logs).sum(0)
     known = (count >= 2) & (2 * count >= len(logs))
     total = torch.zeros(logs.shape[1:], dtype=torch.float64, device=logs.device)
@@ -131,15 +133,13 @@ def gradient_reference(log_merged: Tensor, pool: int = 5, smoothed: int = 1) -> 
             "The faces show the same gradients, or none, at every place: no spread can be told. "
             "Give different images of faces."
         )
-    reference = GradientReference(mean.float(), spread.float(), pool, 1.0, smoothed)
-    pooled = [gradient_deviation(face.double().exp(), reference)[known] for face in log_merged]
+    reference = GradientReference(mean.float(), spread.float(), pool_size, 1.0, blur_size)
+    pooled = [gradient_zscore(face.double().exp(), reference)[known] for face in log_merged]
     mean_square = torch.stack([z.square().mean() for z in pooled]).mean()
     return reference._replace(pooled_spread=float(mean_square.sqrt()))
 
 
-def gradient_deviation(
-    merged: Tensor, reference: GradientReference, *, pooled: bool = True
-) -> Tensor:
+def gradient_zscore(merged: Tensor, reference: GradientReference, *, pooled: bool = True) -> Tensor:
     r"""How far the gradients lie above (+) or below (-) those of good faces at that place.
 
     Args:
@@ -163,16 +163,16 @@ def gradient_deviation(
             f"gradients are of size {tuple(merged.shape[-2:])}."
         )
     finite = merged.masked_fill(merged.isinf(), torch.nan)
-    g = _smoothed(at_least_float32(finite), reference.smoothed)
+    g = _smoothed(at_least_float32(finite), reference.blur_size)
     mean, spread = reference.mean.to(g), reference.spread.to(g)
     known = mean.isfinite()
     smallest = torch.finfo(g.dtype).tiny
     z = ((g.log() - mean) / spread.clamp_min(smallest)).clamp(-_FARTHEST, _FARTHEST)
     z = torch.where(known, z, 0.0)
-    if not pooled or reference.pool == 1:
+    if not pooled or reference.pool_size == 1:
         return z
-    weight = _box_mean(known.to(g), reference.pool)
-    mean_z = _box_mean(z, reference.pool) / weight.clamp_min(smallest)
+    weight = _box_mean(known.to(g), reference.pool_size)
+    mean_z = _box_mean(z, reference.pool_size) / weight.clamp_min(smallest)
     return torch.where(known, mean_z, 0.0)
 
 
@@ -202,7 +202,7 @@ def relative_pixel_quality(
         >>> merged = merge_channels(plq.attribute(images))
         >>> maps = relative_pixel_quality(merged, calibration.reference)  # (B, H, W)
     """
-    z = gradient_deviation(merged, reference, pooled=pooled)
+    z = gradient_zscore(merged, reference, pooled=pooled)
     return torch.sigmoid(_NORMAL * z / (reference.pooled_spread if pooled else 1.0))
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling
 from captum_plq.calibration import PRESETS, Calibration, load_calibration
-from captum_plq.calibration.settings import Conditions, network_digest
+from captum_plq.calibration.settings import MethodSettings, network_digest
 from captum_plq.functional.relative import GradientReference
 from captum_plq.models import FaceModel, ModelSpec, available_models
 
@@ -40,7 +40,7 @@ def calibration():
     return Calibration(
         network="toy",
         input_size=(6, 8),
-        conditions=Conditions(passes=20),
+        conditions=MethodSettings(passes=20),
         scaling=QualityScaling(120.0, 0.61),
         gamma=10.7,
         reference=GradientReference(mean, spread, 5, 0.65),
@@ -98,13 +98,13 @@ def test_opens_without_pickle_in_plain_numpy(calibration, tmp_path):
 
 def test_a_file_from_before_there_was_smoothing(calibration, tmp_path):
     path = rewritten(calibration, tmp_path / "old", header={"smoothed": "left out"})
-    assert Calibration.load(path).reference.smoothed == 1
+    assert Calibration.load(path).reference.blur_size == 1
 
 
 def test_smoothing_is_kept(calibration, tmp_path):
-    smooth = calibration.reference._replace(smoothed=7)
+    smooth = calibration.reference._replace(blur_size=7)
     dataclasses.replace(calibration, reference=smooth).save(tmp_path / "smooth")
-    assert Calibration.load(tmp_path / "smooth").reference.smoothed == 7
+    assert Calibration.load(tmp_path / "smooth").reference.blur_size == 7
 
 
 FLOATS = np.ones((6, 8), np.float32)
@@ -393,7 +393,7 @@ def test_presets_hold_the_papers_values():
     assert (arcface.scaling, arcface.gamma) == ((130.0, 0.88), 7.5)
     assert (facenet.scaling, facenet.gamma) == ((450.0, 0.93), 5.5)
     for preset in PRESETS.values():
-        assert preset.conditions == Conditions(100, 0.5, "l1")
+        assert preset.conditions == MethodSettings(100, 0.5, "l1")
         for part in ("0–255", "MS1M", "mean nothing"):
             assert part in preset.note
 

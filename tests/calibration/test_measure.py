@@ -116,9 +116,11 @@ def test_gamma_puts_one_half_between_middle_and_border():
 
 def test_boxes_change_the_reference_alone():
     images = faces(24)
-    plain, smooth = (calibrate(method(), [images], pool=p, smoothed=k) for p, k in ((5, 1), (3, 7)))
+    plain, smooth = (
+        calibrate(method(), [images], pool_size=p, blur_size=k) for p, k in ((5, 1), (3, 7))
+    )
     assert (smooth.scaling, smooth.gamma) == (plain.scaling, plain.gamma)
-    assert (smooth.reference.pool, smooth.reference.smoothed) == (3, 7)
+    assert (smooth.reference.pool_size, smooth.reference.blur_size) == (3, 7)
     assert not torch.allclose(smooth.reference.mean, plain.reference.mean, atol=0.01)
 
 

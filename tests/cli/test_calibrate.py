@@ -98,13 +98,13 @@ def test_boxes_can_be_chosen(folder, network, tmp_path, capsys):
     assert run("calibrate", folder, *options, "-o", file) == 0
     assert "box 7×7, smoothed 9×9" in capsys.readouterr().out
     reference = Calibration.load(file).reference
-    assert (reference.pool, reference.smoothed) == (7, 9)
+    assert (reference.pool_size, reference.blur_size) == (7, 9)
     with pytest.raises(SystemExit):
         run("calibrate", folder, *options, "--smooth", "wide", "-o", file)
     assert (
         run("calibrate", folder, "--aligned", "--model", network, "--smooth", "4", "-o", file) != 0
     )
-    assert "smoothed must be an odd number" in capsys.readouterr().err
+    assert "blur_size must be an odd number" in capsys.readouterr().err
 
 
 def test_a_bad_image_does_not_cost_the_others(folder, network, tmp_path, capsys):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captum_plq.functional import (
     QualityScaling,
     clip_gradient,
-    half_quality_gamma,
+    gamma_for_median,
     mean_pairwise_distance,
     merge_channels,
     node_direction,
@@ -870,7 +870,7 @@ def test_map_is_not_scaled_per_image():
 def test_half_quality_gamma():
     merged = 1e-3 * randn(3, 5, 7).abs()
     median = sorted(merged.flatten().tolist())[3 * 5 * 7 // 2]
-    gamma = half_quality_gamma(merged)
+    gamma = gamma_for_median(merged)
     assert isinstance(gamma, float)
     assert gamma == pytest.approx(-2 * math.log10(median), abs=1e-6)
     assert pixel_oracle(median, gamma) == pytest.approx(0.5, abs=1e-6)
@@ -879,7 +879,7 @@ def test_half_quality_gamma():
 @pytest.mark.parametrize("values", [[0.0, 0.0, 1.0], [math.nan] * 3, [1.0, math.inf, math.inf]])
 def test_half_quality_gamma_needs_a_median(values):
     with pytest.raises(ValueError, match="median"):
-        half_quality_gamma(torch.tensor(values))
+        gamma_for_median(torch.tensor(values))
 
 
 def test_rescaled_gamma_by_hand():
@@ -903,7 +903,7 @@ def test_rescaled_gamma_gives_the_same_map(scale, shift):
         return of_bytes((v - shift) / scale)
 
     bytes_gradient = node_gradient(of_bytes, x, "l1")
-    gamma = half_quality_gamma(merge_channels(bytes_gradient))
+    gamma = gamma_for_median(merge_channels(bytes_gradient))
     want = quality_map(bytes_gradient, gamma)
     rescaled_gradient = node_gradient(of_rescaled, scale * x + shift, "l1")
     got = quality_map(rescaled_gradient, rescale_gamma(gamma, scale))

@@ -8,8 +8,8 @@ import torch
 
 from captum_plq.functional.relative import (
     GradientReference,
-    gradient_deviation,
     gradient_reference,
+    gradient_zscore,
     relative_pixel_quality,
 )
 
@@ -60,15 +60,15 @@ def oracle(g, reference, side):
 def test_mean_and_spread_by_hand():
     """ln ĝ of 1, 3 and 1, 1, 4: means 2 and 2, spreads √2 and √3."""
     logs = torch.tensor([[[1.0, 1.0]], [[3.0, 1.0]], [[-math.inf, 4.0]]])
-    reference = gradient_reference(logs, pool=1)
+    reference = gradient_reference(logs, pool_size=1)
     assert reference.mean.tolist() == [[2.0, 2.0]]
     assert reference.spread.tolist() == [[pytest.approx(2**0.5), pytest.approx(3**0.5)]]
 
 
-@pytest.mark.parametrize("pool", [1, 3, 5, 9])
-def test_reference_is_that_of_a_loop(pool):
+@pytest.mark.parametrize("pool_size", [1, 3, 5, 9])
+def test_reference_is_that_of_a_loop(pool_size):
     g = gradients()
-    reference = gradient_reference(g.log(), pool)
+    reference = gradient_reference(g.log(), pool_size)
     for i in range(5):
         for j in range(7):
             values = [math.log(v) for v in g[:, i, j].tolist()]
@@ -76,10 +76,10 @@ def test_reference_is_that_of_a_loop(pool):
             assert float(reference.spread[i, j]) == pytest.approx(
                 statistics.stdev(values), rel=1e-5
             )
-    pooled = [z for face in g for row in oracle(face, reference, pool) for z in row]
+    pooled = [z for face in g for row in oracle(face, reference, pool_size) for z in row]
     expected = math.sqrt(sum(z * z for z in pooled) / len(pooled))
     assert reference.pooled_spread == pytest.approx(expected, rel=1e-5)
-    assert reference.pool == pool
+    assert reference.pool_size == pool_size
 
 
 def test_places_without_gradient_have_no_reference():
@@ -112,10 +112,10 @@ def test_a_reference_needs_gradients():
 
 @pytest.mark.parametrize("box", [0, 2, -1, 3.0, True])
 def test_the_boxes_are_odd(box):
-    with pytest.raises(ValueError, match="pool must be an odd"):
+    with pytest.raises(ValueError, match="pool_size must be an odd"):
         gradient_reference(gradients().log(), box)
-    with pytest.raises(ValueError, match="smoothed must be an odd"):
-        gradient_reference(gradients().log(), smoothed=box)
+    with pytest.raises(ValueError, match="blur_size must be an odd"):
+        gradient_reference(gradients().log(), blur_size=box)
 
 
 def smoothed_oracle(g, side):
@@ -129,13 +129,13 @@ def smoothed_oracle(g, side):
     return smooth
 
 
-@pytest.mark.parametrize(("pool", "side"), [(1, 3), (3, 5)])
-def test_smoothing_first_is_the_same_of_smooth_gradients(pool, side):
+@pytest.mark.parametrize(("pool_size", "side"), [(1, 3), (3, 5)])
+def test_smoothing_first_is_the_same_of_smooth_gradients(pool_size, side):
     g, other = gradients(), gradients(2, seed=3)
     other[0, 2, 2] = 0
-    reference = gradient_reference(g.log(), pool, side)
-    plain = gradient_reference(smoothed_oracle(g, side).log(), pool)
-    assert reference.smoothed == side
+    reference = gradient_reference(g.log(), pool_size, side)
+    plain = gradient_reference(smoothed_oracle(g, side).log(), pool_size)
+    assert reference.blur_size == side
     torch.testing.assert_close(reference.mean, plain.mean)
     torch.testing.assert_close(reference.spread, plain.spread)
     assert reference.pooled_spread == pytest.approx(plain.pooled_spread, rel=1e-5)
@@ -151,20 +151,20 @@ def test_smoothing_first_is_the_same_of_smooth_gradients(pool, side):
 # --- the deviation and the quality --------------------------------------------------------
 
 
-@pytest.mark.parametrize("pool", [1, 3, 5, 9])
-def test_deviation_is_that_of_a_loop(pool):
+@pytest.mark.parametrize("pool_size", [1, 3, 5, 9])
+def test_deviation_is_that_of_a_loop(pool_size):
     g = gradients(seed=0)
     g[:, :, 6] = 0
-    reference = gradient_reference(g.log(), pool)
+    reference = gradient_reference(g.log(), pool_size)
     other = gradients(2, seed=3)
     other[0, 2, 2] = 0
-    got = gradient_deviation(other, reference)
+    got = gradient_zscore(other, reference)
     for k in range(2):
-        expected = torch.tensor(oracle(other[k], reference, pool), dtype=torch.float64)
+        expected = torch.tensor(oracle(other[k], reference, pool_size), dtype=torch.float64)
         torch.testing.assert_close(got[k], expected, rtol=1e-6, atol=1e-6)
     unpooled = torch.tensor(oracle(other[1], reference, 1), dtype=torch.float64)
     torch.testing.assert_close(
-        gradient_deviation(other, reference, pooled=False)[1], unpooled, rtol=1e-6, atol=1e-6
+        gradient_zscore(other, reference, pooled=False)[1], unpooled, rtol=1e-6, atol=1e-6
     )
 
 
@@ -250,4 +250,4 @@ def test_images_of_another_size_are_refused():
     with pytest.raises(
         ValueError, match=r"size \(5, 7\), but these gradients are of size \(7, 5\)"
     ):
-        gradient_deviation(torch.ones(1, 7, 5), reference)
+        gradient_zscore(torch.ones(1, 7, 5), reference)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from captum_plq.calibration.file import Calibration
-from captum_plq.calibration.settings import Conditions
+from captum_plq.calibration.settings import MethodSettings
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.relative import GradientReference
 from tests.fuzz.mutations import Member, archive, deflated_zeros, flip, spoil
@@ -47,7 +47,7 @@ class CalibrationFiles(FileTarget):
         mean = -7 + torch.randn(20, 20, generator=generator)
         mean[-1] = torch.nan
         reference = GradientReference(mean, mean.exp().sqrt(), 5, 0.6, 3)
-        common = ("net", (20, 20), Conditions(), QualityScaling(130.0, 0.88), 7.5)
+        common = ("net", (20, 20), MethodSettings(), QualityScaling(130.0, 0.88), 7.5)
         files = {
             "with maps": Calibration(
                 *common, reference, "0123456789abcdef", 300, 2, 75, 0.85, 0.9, 0.7, 0.3, 0.9,
@@ -208,8 +208,8 @@ def _senseless(c: Calibration) -> list[tuple[str, Any]]:
             and not bool(mean.isinf().any())
             and bool((spread[known] >= 0).all() and spread[known].isfinite().all())
         )
-        sound["pool"] = whole(c.reference.pool, 1) and c.reference.pool % 2 == 1
-        sound["smoothed"] = whole(c.reference.smoothed, 1) and c.reference.smoothed % 2 == 1
+        sound["pool"] = whole(c.reference.pool_size, 1) and c.reference.pool_size % 2 == 1
+        sound["smoothed"] = whole(c.reference.blur_size, 1) and c.reference.blur_size % 2 == 1
         sound["pooled_spread"] = number(c.reference.pooled_spread) and c.reference.pooled_spread > 0
     return [(name, getattr(c, name, None)) for name, good in sound.items() if not good]
 

@@ -15,8 +15,8 @@ from captum_plq import functional as F
 from captum_plq.functional.closed_form import expected_pairwise_distance, noise_map
 from captum_plq.functional.relative import (
     GradientReference,
-    gradient_deviation,
     gradient_reference,
+    gradient_zscore,
     relative_pixel_quality,
 )
 from tests.fuzz.drawn import DrawnTarget, dtypes, grade, tensors
@@ -176,7 +176,7 @@ def _logs(draw: Draw) -> Arguments:
     shape = (draw(st.integers(1, 4)), 6, 5)
     merged = draw(tensors(shape, draw(dtypes), positive=True))
     sides = st.sampled_from((1, 3, 5))
-    return {"log_merged": merged.log(), "pool": draw(sides), "smoothed": draw(sides)}
+    return {"log_merged": merged.log(), "pool_size": draw(sides), "blur_size": draw(sides)}
 
 
 def _compared(draw: Draw) -> Arguments:
@@ -187,8 +187,8 @@ def _compared(draw: Draw) -> Arguments:
         "merged": draw(tensors((draw(_few), 6, 5), draw(dtypes), positive=True)),
         "mean": mean.masked_fill(unknown, math.nan),
         "spread": spread.masked_fill(unknown, math.nan),
-        "pool": draw(st.sampled_from((1, 3, 5))),
-        "smoothed": draw(st.sampled_from((1, 3))),
+        "pool_size": draw(st.sampled_from((1, 3, 5))),
+        "blur_size": draw(st.sampled_from((1, 3))),
         "pooled": draw(st.booleans()),
     }
 
@@ -226,8 +226,10 @@ def _reference_spread(**given: Any) -> Tensor:
 
 
 def _compare(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def call(merged: Tensor, pooled: bool, pool: int, smoothed: int, **maps: Tensor) -> Tensor:
-        reference = GradientReference(maps["mean"], maps["spread"], pool, 0.7, smoothed)
+    def call(
+        merged: Tensor, pooled: bool, pool_size: int, blur_size: int, **maps: Tensor
+    ) -> Tensor:
+        reference = GradientReference(maps["mean"], maps["spread"], pool_size, 0.7, blur_size)
         result = function(merged, reference, pooled=pooled)
         # Places without a reference have a value of their own, whatever is there.
         return torch.where(reference.mean.isnan() & ~merged.isfinite(), torch.nan, result)
@@ -332,9 +334,9 @@ FUNCTIONS: dict[str, Function] = {
         ),
         0, 1, ("gradient",),
     ),
-    "half_quality_gamma": Function(
+    "gamma_for_median": Function(
         _one("merged"),
-        F.half_quality_gamma,
+        F.gamma_for_median,
         lambda given: grade(given["merged"].flatten(), (0,), nonzero=True),
     ),
     "rescale_gamma": Function(
@@ -356,7 +358,7 @@ FUNCTIONS: dict[str, Function] = {
         .amax().int(),
         0,
     ),
-    "gradient_deviation": Function(_compared, _compare(gradient_deviation), _of_compared, -20, 20),
+    "gradient_zscore": Function(_compared, _compare(gradient_zscore), _of_compared, -20, 20),
     "relative_pixel_quality": Function(
         _compared, _compare(relative_pixel_quality), _of_compared, 0, 1
     ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ __all__ = [
     "PixelScaleWarning",
     "UninformativeWarning",
     "UnusableImagesError",
+    "extra",
     "places",
     "refuse_images",
 ]
@@ -19,6 +21,32 @@ __all__ = [
 
 class MissingExtraError(ImportError):
     """A package of an optional group (``pip install 'captum-plq[...]'``) is not installed."""
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import packages of an optional group, or say how to install it.
+
+    Args:
+
+        name (str): The group, as in ``pip install 'captum-plq[faces]'``.
+
+    Raises:
+        MissingExtraError: if an import in the ``with`` block fails.
+
+    Examples::
+
+        >>> with extra("faces"):
+        ...     import dlib
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"This needs {error.name or 'a package'}, which could not be imported; "
+            f"run: pip install 'captum-plq[{name}]'",
+            name=error.name,
+        ) from error
 
 
 class UnusableImagesError(ValueError):

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces.checks import faces_extra, require_landmarks, require_rgb
+from captum_plq.errors import extra
+from captum_plq.faces.checks import require_landmarks, require_rgb
 from captum_plq.faces.detect import Face
 
 __all__ = ["Template", "align_face", "landmarks_in_chip", "resize_aligned", "template_landmarks"]
@@ -85,7 +86,7 @@ def align_face(
         >>> align_face(image, best, template="arcface", size=112).shape
         (112, 112, 3)
     """
-    with faces_extra():
+    with extra("faces"):
         import dlib
 
     image, details = require_rgb(image), _chip_details(face, template, size)
@@ -199,7 +200,7 @@ def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
             f"{columns}×{rows} pixels, but this image is {width}×{height}: leave out the option "
             "for aligned images to have the face found and cut out."
         )
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image
 
     return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.LANCZOS))
@@ -232,7 +233,7 @@ def _chip_details(face: Face, template: str, size: int | tuple[int, int]) -> Any
     """Which turned rectangle of the image becomes the chip, as dlib's ``chip_details``."""
     height, width = _height_and_width(size)
     landmarks = require_landmarks(face.landmarks)
-    with faces_extra():
+    with extra("faces"):
         import dlib
 
     wanted = _template_points(template, height, width)

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.errors import MissingExtraError
-
-__all__ = ["ImageError", "faces_extra", "require_landmarks", "require_rgb"]
+__all__ = ["ImageError", "require_landmarks", "require_rgb"]
 
 _FARTHEST = 1e7  # pixels
 
 
 class ImageError(ValueError):
     """A file that cannot be used as an image; the message names it and says what to do."""
-
-
-@contextmanager
-def faces_extra() -> Iterator[None]:
-    """Turns a failed import of an optional package into one sentence that says what to do.
-
-    Raises:
-        MissingExtraError: if an import in the ``with`` block fails.
-
-    Examples::
-
-        >>> with faces_extra():
-        ...     import dlib
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise MissingExtraError(
-            f"captum_plq.faces needs Pillow, simplejpeg, dlib and face_recognition_models, but "
-            f"{error.name} could not be imported; run: pip install 'captum-plq[faces]'",
-            name=error.name,
-        ) from error
 
 
 def require_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:

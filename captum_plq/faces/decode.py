@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces.checks import ImageError, faces_extra
+from captum_plq.errors import extra
+from captum_plq.faces.checks import ImageError
 from captum_plq.faces.jpeg_damage import jpeg_damage
 from captum_plq.faces.regular_file import read_regular_file
 from captum_plq.faces.strict_pillow import formats_here, strict_pillow
@@ -70,7 +71,7 @@ def load_image(
         >>> image.shape, image.dtype
         ((512, 512, 3), dtype('uint8'))
     """
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image, UnidentifiedImageError
 
     name = os.fsdecode(path)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_plq._base.dlib_files import PACKAGE, find_dlib_file
-from captum_plq.faces.checks import faces_extra, require_rgb
+from captum_plq.errors import extra
+from captum_plq.faces.checks import require_rgb
 
 __all__ = ["Face", "NoFaceError", "detect_faces"]
 
@@ -120,7 +121,7 @@ def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     if side == max(height, width):
         return image
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image
     factor = side / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -140,7 +141,7 @@ def _landmarks(
 
 @lru_cache(maxsize=1)
 def _detector_and_predictor() -> tuple[Any, Any]:
-    with faces_extra():
+    with extra("faces"):
         import dlib
 
         path = find_dlib_file(_PREDICTOR)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_plq._base.choices import require_choice
-from captum_plq.errors import MissingExtraError
+from captum_plq.errors import extra
 from captum_plq.faces.checks import require_rgb
 
 __all__ = ["InpaintMethod", "inpaint"]
@@ -72,26 +72,15 @@ def inpaint(
 def _cv2(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], method: str, radius: float
 ) -> NDArray[np.uint8]:
-    try:
+    with extra("metrics"):
         import cv2
-    except ImportError as error:
-        raise MissingExtraError(
-            f"method {method!r} needs OpenCV; run: pip install 'captum-plq[metrics]', "
-            "or use method='biharmonic'.",
-            name="cv2",
-        ) from error
     flag = cv2.INPAINT_TELEA if method == "telea" else cv2.INPAINT_NS
     return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), radius, flag), dtype=np.uint8)
 
 
 def _biharmonic(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    try:
+    with extra("metrics"):
         from skimage.restoration import inpaint_biharmonic
-    except ImportError as error:
-        raise MissingExtraError(
-            "method 'biharmonic' needs scikit-image; run: pip install 'captum-plq[metrics]'.",
-            name="skimage",
-        ) from error
     filled = inpaint_biharmonic(image.copy(), mask.copy(), channel_axis=-1)
     pixels: NDArray[np.uint8] = np.rint(np.clip(filled, 0, 1) * 255).astype(np.uint8)
     return pixels

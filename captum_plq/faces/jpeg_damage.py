@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from captum_plq.faces.checks import faces_extra
+from captum_plq.errors import extra
 
 __all__ = ["jpeg_damage"]
 
@@ -116,7 +116,7 @@ def _most_scans(segments: Iterable[_Segment]) -> int:
 
 def _complaint(segments: Iterable[_Segment]) -> str | None:
     """The last of libjpeg's errors and warnings, from decoding at an eighth of the size."""
-    with faces_extra():
+    with extra("faces"):
         from simplejpeg import decode_jpeg
 
     pieces = (piece for part in segments for piece in (part.whole, part.pixels))

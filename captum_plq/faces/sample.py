@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces.checks import faces_extra
+from captum_plq.errors import extra
 
 __all__ = ["SampleFace", "sample_face"]
 
@@ -47,7 +47,7 @@ def sample_face() -> SampleFace:
         >>> chip, landmarks = sample_face()
         >>> covered = cover_eye(chip, landmarks, "left").image
     """
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image
 
     with files("captum_plq.faces").joinpath("data").joinpath("astronaut.png").open("rb") as file:

@@ -8,26 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from captum_plq.errors import MissingExtraError
 from captum_plq.network.state import untouched_rng
 
-__all__ = ["metrics_extra", "require_finite", "require_maps", "seeded"]
-
-
-@contextmanager
-def metrics_extra() -> Iterator[None]:
-    """Turns a failed import of an optional package into one sentence that says what to do.
-
-    Raises:
-        MissingExtraError: if an import in the ``with`` block fails.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{error.name} could not be imported; run: pip install 'captum-plq[metrics]'",
-            name=error.name,
-        ) from error
+__all__ = ["require_finite", "require_maps", "seeded"]
 
 
 def require_finite(name: str, values: Tensor | float) -> None:

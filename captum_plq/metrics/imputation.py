@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_plq.errors import extra
 from captum_plq.metrics.checks import require_finite
 
 __all__ = ["Imputer", "black", "blurred", "constant", "interpolate", "mean_colour", "road"]
@@ -296,13 +297,7 @@ def _solve(weights: Any, gone: Any, pixels: Any) -> Any:
 
 
 def _scipy() -> tuple[Any, Any]:
-    try:
+    with extra("benchmarks"):
         from scipy import sparse
         from scipy.sparse import linalg
-    except ImportError as error:
-        raise ImportError(
-            "Linear imputation needs SciPy, but it could not be imported; "
-            "run: pip install 'captum-plq[benchmarks]'",
-            name=error.name,
-        ) from error
     return sparse, linalg

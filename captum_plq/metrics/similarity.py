@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_plq.metrics.checks import metrics_extra, require_maps
+from captum_plq.errors import extra
+from captum_plq.metrics.checks import require_maps
 
 __all__ = ["spearman", "standard_ranks", "structural_similarity"]
 
@@ -100,7 +101,7 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
             "Maps to compare must have the same shape, 7×7 or more, but got "
             f"{tuple(maps.shape)} and {tuple(others.shape)}."
         )
-    with metrics_extra():
+    with extra("metrics"):
         from skimage.metrics import structural_similarity as ssim
 
     scores = []

@@ -162,7 +162,7 @@ def test_most_of_lfw_is_found(lfw):
 def test_without_the_extra(astronaut, monkeypatch, absent):
     detect_module._detector_and_predictor.cache_clear()
     monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(MissingExtraError, match=rf"but {absent} .*'captum-plq\[faces\]'"):
+    with pytest.raises(MissingExtraError, match=rf"needs {absent}, .*'captum-plq\[faces\]'"):
         detect_faces(astronaut)
 
 

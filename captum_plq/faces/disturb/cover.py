@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces.checks import faces_extra, require_rgb
+from captum_plq.errors import extra
+from captum_plq.faces.checks import require_rgb
 from captum_plq.faces.disturb.drawing import (
     Color,
     FaceAxes,
@@ -150,7 +151,7 @@ def blur(chip: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     image = require_rgb(chip)
     if not 0 <= sigma < np.inf:
         raise ValueError(f"sigma must be finite and not negative, but got {sigma}.")
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image, ImageFilter
 
     return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_plq._base.choices import require_choice
-from captum_plq.faces.checks import faces_extra, require_rgb
+from captum_plq.errors import extra
+from captum_plq.faces.checks import require_rgb
 from captum_plq.faces.disturb.cover import blur
 
 __all__ = [
@@ -83,7 +84,7 @@ def reduce_resolution(chip: NDArray[np.uint8], height: int) -> NDArray[np.uint8]
     rows, columns = image.shape[:2]
     if not 1 <= height <= rows:
         raise ValueError(f"height must be from 1 to the image's {rows} rows, but got {height}.")
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image
 
     small = Image.fromarray(image).resize(

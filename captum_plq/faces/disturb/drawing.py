@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from captum_plq.faces.checks import faces_extra, require_landmarks
+from captum_plq.errors import extra
+from captum_plq.faces.checks import require_landmarks
 
 __all__ = [
     "Color",
@@ -88,7 +89,7 @@ def checked_color(color: Color) -> Color:
 
 def polygon_coverage(outline: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """How much of each pixel lies inside a polygon (n, 2) of pixels: (height, width), 0–1."""
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image, ImageDraw
 
     n = _SUPERSAMPLING

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq.faces.checks import faces_extra, require_rgb
+from captum_plq.errors import extra
+from captum_plq.faces.checks import require_rgb
 from captum_plq.faces.disturb.cover import Disturbed, blur, surgical_mask
 from captum_plq.faces.disturb.degrade import reduce_resolution
 from captum_plq.faces.disturb.drawing import face_axes, from_linear, to_linear
@@ -160,7 +161,7 @@ def compress_jpeg(chip: Chip, quality: int) -> Chip:
     image = require_rgb(chip)
     if not 1 <= quality <= 95:
         raise ValueError(f"quality must be from 1 to 95, but got {quality}.")
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image
 
     with io.BytesIO() as file:
@@ -191,7 +192,7 @@ def rotate_in_plane(chip: Chip, degrees: float) -> Chip:
     image = require_rgb(chip)
     if not np.isfinite(degrees):
         raise ValueError(f"degrees must be finite, but got {degrees}.")
-    with faces_extra():
+    with extra("faces"):
         from PIL import Image
 
     rows, columns = image.shape[:2]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from captum_plq.errors import extra
 from captum_plq.models.onnx.graph import (
     dense_layers,
     follow_the_batch,
@@ -53,7 +54,6 @@ The embedding layer is found by watching the converted graph run.
 
 _NARROWEST = 32
 _PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopK", "Hardmax")
-_INSTALL = "Reading ONNX files needs onnx and onnx2torch: pip install 'captum-plq[onnx]'"
 _EXPORT = (
     "Export the network up to its embedding, without what comes after, by "
     "torch.onnx.export(..., opset_version=17, dynamo=False); opsets 11 to 17 are known best. Or "
@@ -143,12 +143,10 @@ def load_onnx(
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    try:
+    with extra("onnx"):
         import onnx
         import onnx2torch  # noqa: F401
         from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise ImportError(_INSTALL) from error
     with regular_file(path).open("rb") as file:
         start = file.read(64)
     if start.startswith(b"version https://git-lfs"):

@@ -23,8 +23,8 @@ from benchmarks.protocols.verification import measure_verification
 from benchmarks.protocols.verification_report import write_verification_report
 from benchmarks.report.faithfulness_cli import add_faithfulness
 from benchmarks.report.run_all import add_everything
-from benchmarks.subjects.faces import load_faces
-from benchmarks.subjects.methods import METHODS, select_methods
+from benchmarks.subjects.attributions import METHODS, select_methods
+from benchmarks.subjects.face_sets import load_faces
 from benchmarks.subjects.models import available_models, load_benchmark_model
 from captum_plq.models import load_model
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from benchmarks.harness.environment import Environment
 from benchmarks.subjects.face_sets import FaceSets
-from benchmarks.subjects.map_checks import check_maps
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import ExplainMap, MapMethod
+from benchmarks.subjects.methods import Attribute, Method, check_maps
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.functional import gamma_for_median, pixel_quality
 from captum_plq.models import FaceModel
 from captum_plq.network.state import untouched_rng
@@ -30,8 +29,8 @@ class StudyContext:
     Args:
 
         model (FaceModel): The network, on its device, in evaluation mode.
-        subject (MapSubject): The same with its parameters and the reference faces.
-        methods (sequence of MapMethod): What is compared.
+        subject (ExplainedNetwork): The same with its parameters and the reference faces.
+        methods (sequence of Method): What is compared.
         faces (FaceSets): Of whom.
         environment (Environment): What is measured under.
     """
@@ -39,19 +38,19 @@ class StudyContext:
     def __init__(
         self,
         model: FaceModel,
-        subject: MapSubject,
-        methods: Sequence[MapMethod],
+        subject: ExplainedNetwork,
+        methods: Sequence[Method],
         faces: FaceSets,
         environment: Environment,
     ) -> None:
         self.model, self.subject, self.methods = model, subject, tuple(methods)
         self.faces, self.environment = faces, environment
         self.failed: dict[str, str] = {}
-        self._explain: dict[str, ExplainMap] = {}
+        self._explain: dict[str, Attribute] = {}
         self._gamma: dict[str, float] = {}
         self._others: dict[str, StudyContext] = {}
 
-    def network_for(self, method: str) -> MapSubject:
+    def network_for(self, method: str) -> ExplainedNetwork:
         """Return the network that a method explains: this one, or itself with random weights."""
         random = any(own.random_weights for own in self.methods if own.name == method)
         return self.subject.random if random else self.subject
@@ -79,17 +78,17 @@ class StudyContext:
                     self.fail(method, error)
         return found
 
-    def fail(self, method: MapMethod, error: Exception) -> None:
+    def fail(self, method: Method, error: Exception) -> None:
         """Leave a method out from now on, for the first line of an error."""
         reason = (str(error).strip().splitlines() or [""])[0]
         self.failed[method.name] = f"{type(error).__name__}: {reason}"
 
-    def explain(self, method: MapMethod) -> ExplainMap:
+    def explain(self, method: Method) -> Attribute:
         """Return one of the maps, made ready once; draws as its caller has seeded them.
 
         Args:
 
-            method (MapMethod): Of this context, or another.
+            method (Method): Of this context, or another.
 
         Raises:
             Exception: the reason it cannot run on this network.
@@ -138,7 +137,7 @@ class StudyContext:
             self._others[name].failed = self.failed
         return self._others[name]
 
-    def _map(self, method: MapMethod, images: Tensor) -> Tensor:
+    def _map(self, method: Method, images: Tensor) -> Tensor:
         with untouched_rng((images,)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _seeded(self.subject.seed):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.harness.protocol import Record
-from benchmarks.subjects.maps import RANDOM_WEIGHTS
+from benchmarks.subjects.methods import RANDOM_WEIGHTS
 
 __all__ = ["curve_panels", "face_panels", "preferred", "record_panels", "show"]
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.subjects.map_checks import check_maps
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import ExplainMap, MapMethod
+from benchmarks.subjects.methods import Attribute, Method, check_maps
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.functional import gamma_for_median, pixel_quality
 from captum_plq.models import FaceModel
 from captum_plq.network.state import untouched_rng
@@ -28,25 +27,25 @@ class StudyContext:
     Args:
 
         model (FaceModel): The network, on its device, in evaluation mode.
-        subject (MapSubject): The same with its parameters and the reference faces.
-        methods (sequence of MapMethod): What is compared.
+        subject (ExplainedNetwork): The same with its parameters and the reference faces.
+        methods (sequence of Method): What is compared.
         failed (dict[str, str]): Method → why it failed before: these are not tried again.
     """
 
     def __init__(
         self,
         model: FaceModel,
-        subject: MapSubject,
-        methods: Sequence[MapMethod],
+        subject: ExplainedNetwork,
+        methods: Sequence[Method],
         failed: dict[str, str] | None = None,
     ) -> None:
         self.model, self.subject = model, subject
         self.methods = tuple(methods)
         self.failed = dict(failed or {})
-        self._explain: dict[str, ExplainMap] = {}
+        self._explain: dict[str, Attribute] = {}
         self._gamma: dict[str, float] = {}
 
-    def network_for(self, method: MapMethod) -> MapSubject:
+    def network_for(self, method: Method) -> ExplainedNetwork:
         """The network that a method explains: this one, or itself with random weights."""
         return self.subject.random if method.random_weights else self.subject
 
@@ -75,12 +74,12 @@ class StudyContext:
                 self.failed[method.name] = f"{type(error).__name__}: {reason}"
         return found
 
-    def explain(self, method: MapMethod) -> ExplainMap:
+    def explain(self, method: Method) -> Attribute:
         """One of the maps, made ready; draws as its caller has seeded them.
 
         Args:
 
-            method (MapMethod): Of this context, or another.
+            method (Method): Of this context, or another.
 
         Raises:
             Exception: whatever speaks against it on this network.
@@ -105,7 +104,7 @@ class StudyContext:
         """
         return pixel_quality(maps, self._gamma[name]) if name in self._gamma else maps
 
-    def _map(self, method: MapMethod, images: Tensor) -> Tensor:
+    def _map(self, method: Method, images: Tensor) -> Tensor:
         with untouched_rng((images,)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _seeded(self.subject.seed):
@@ -114,7 +113,7 @@ class StudyContext:
                 maps = explain(images).detach()
         return check_maps(maps, (len(images), *images.shape[-2:]))
 
-    def _prepare(self, method: MapMethod) -> None:
+    def _prepare(self, method: Method) -> None:
         explain = method.build(self.subject)
         if not method.bounded:
             parameter = next(self.model.parameters())

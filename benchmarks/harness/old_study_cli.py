@@ -14,8 +14,9 @@ from benchmarks.harness.environment import Environment, current_environment, rep
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import Study, StudyProtocol, run_study
 from benchmarks.subjects.face_sets import FaceSets, face_sets, quick_face_sets
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import MAPS, MapMethod, on_random_weights, select_maps
+from benchmarks.subjects.maps import MAPS, select_maps
+from benchmarks.subjects.methods import Method, on_random_weights
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import ModelSpec, load_model
 
 __all__ = [
@@ -139,7 +140,7 @@ def subjects(
     if faces.warning:
         print(faces.warning, flush=True)
     rows = 256 if device.type == "cuda" else 32
-    subject = MapSubject(
+    subject = ExplainedNetwork(
         model,
         0.0,
         255.0,
@@ -176,7 +177,7 @@ def how_many(given: argparse.Namespace) -> tuple[int, int]:
     return given.faces or default[0], given.reference or default[1]
 
 
-def _methods(names: Sequence[str], random_weights: Sequence[str]) -> tuple[MapMethod, ...]:
+def _methods(names: Sequence[str], random_weights: Sequence[str]) -> tuple[Method, ...]:
     chosen = select_maps(names)
     if list(random_weights) == ["none"]:
         return chosen

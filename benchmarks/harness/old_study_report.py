@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.harness.environment import Environment
 from benchmarks.harness.old_summary import ALL
-from benchmarks.subjects.maps import RANDOM_WEIGHTS
+from benchmarks.subjects.methods import RANDOM_WEIGHTS
 
 __all__ = ["about", "interval", "line_styles"]
 

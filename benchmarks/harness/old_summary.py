@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.harness.old_statistics import Comparison, Estimate, compare, over_images
 from benchmarks.harness.old_study import Study
-from benchmarks.subjects.maps import MapMethod
+from benchmarks.subjects.methods import Method
 
 __all__ = ["ALL", "summarise"]
 
@@ -18,7 +18,7 @@ ALL = "all"
 
 def summarise(
     study: Study,
-    methods: Sequence[MapMethod],
+    methods: Sequence[Method],
     metrics: Sequence[str],
     by: Sequence[str],
     *,
@@ -31,7 +31,7 @@ def summarise(
     Args:
 
         study (Study): The run.
-        methods (sequence of MapMethod): Those of the run.
+        methods (sequence of Method): Those of the run.
         metrics (sequence of str): Numbers of its rows.
         by (sequence of str): The conditions of its rows, e.g. size and fill. Means are over all
             rows, and over those with each value of each condition.

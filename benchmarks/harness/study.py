@@ -19,8 +19,9 @@ from benchmarks.harness.protocol import Cell, Protocol, Record
 from benchmarks.harness.resume import Study, run_rows
 from benchmarks.harness.statistics import ALL, Row, summarise
 from benchmarks.subjects.face_sets import FaceSets, face_sets, quick_face_sets
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import MAPS, MapMethod, on_random_weights, select_maps
+from benchmarks.subjects.maps import MAPS, select_maps
+from benchmarks.subjects.methods import Method, on_random_weights
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.calibration.settings import network_digest
 from captum_plq.models import ModelSpec, load_model
 
@@ -106,7 +107,7 @@ class MapOptions(Protocol):
             device,
             environment,
         ):
-            subject = MapSubject(
+            subject = ExplainedNetwork(
                 model.to(device),
                 passes=self.passes,
                 dropout=self.dropout,
@@ -117,7 +118,7 @@ class MapOptions(Protocol):
             )
             yield StudyContext(model, subject, methods, faces, environment)
 
-    def chosen(self) -> tuple[MapMethod, ...]:
+    def chosen(self) -> tuple[Method, ...]:
         """Return the methods, and those of them that also run on random weights."""
         chosen = select_maps(self.methods)
         if self.random_weights == ("none",):
@@ -147,7 +148,7 @@ class MapStudy(MapOptions):
     """Columns in which every method is compared with ``plq``."""
     difference: ClassVar[str] = ".3f"
     """How differences are written."""
-    controls: ClassVar[tuple[MapMethod, ...]] = ()
+    controls: ClassVar[tuple[Method, ...]] = ()
     """What has rows beside the maps."""
 
     @abstractmethod

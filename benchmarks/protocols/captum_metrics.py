@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import Row
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import RANDOM_WEIGHTS, MapMethod
-from benchmarks.subjects.methods import METHODS as ATTRIBUTIONS
+from benchmarks.subjects.attributions import METHODS as ATTRIBUTIONS
+from benchmarks.subjects.methods import RANDOM_WEIGHTS, Attribute, Build, Method
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.metrics import (
     GaussianNoise,
     RemovedSquare,
@@ -59,25 +59,25 @@ class Signed:
 
     Args:
 
-        build (Callable): Network → (images, node) → the shape of the images.
+        build (Callable): Prepares the method for a network.
         multiplies_by_inputs (bool): As in Captum: whether they hold the pixel as a factor.
     """
 
-    build: Callable[[MapSubject], Callable[[Tensor, Tensor], Tensor]]
+    build: Build
     multiplies_by_inputs: bool = False
 
 
-def _sum_gradient(subject: MapSubject) -> Callable[[Tensor, Tensor], Tensor]:
+def _sum_gradient(subject: ExplainedNetwork) -> Attribute:
     method = attr.Saliency(lambda x: select_embedding(subject.model(x)).flatten(1).sum(1))
-    return lambda images, node: method.attribute(images, abs=False).detach()
+    return lambda images: method.attribute(images, abs=False).detach()
 
 
-def _noise(subject: MapSubject) -> Callable[[Tensor, Tensor], Tensor]:
+def _noise(subject: ExplainedNetwork) -> Attribute:
     def draw(image: Tensor) -> Tensor:
         seed = subject.seed + zlib.crc32(image.detach().cpu().numpy().tobytes())
         return torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
 
-    return lambda images, node: torch.stack([draw(image) for image in images]).to(images)
+    return lambda images: torch.stack([draw(image) for image in images]).to(images)
 
 
 SIGNED: dict[str, Signed] = {
@@ -151,7 +151,7 @@ class CaptumMetrics:
                     rows.append(row)
         return rows
 
-    def _sensitivity(self, context: StudyContext, method: MapMethod, images: Tensor) -> list[float]:
+    def _sensitivity(self, context: StudyContext, method: Method, images: Tensor) -> list[float]:
         with warnings.catch_warnings():  # Captum tells that it asks the images for gradients
             warnings.simplefilter("ignore")
             found: list[float] = sensitivity_max(
@@ -167,7 +167,7 @@ class CaptumMetrics:
     def _infidelities(
         self,
         signed: Signed | None,
-        subject: MapSubject,
+        subject: ExplainedNetwork,
         images: Tensor,
         perturbation: str,
         nothing: dict[tuple[int, str, str], Tensor],
@@ -178,7 +178,7 @@ class CaptumMetrics:
         node = subject.node(images)
         with warnings.catch_warnings():  # as above
             warnings.simplefilter("ignore")
-            attributions = signed.build(subject)(images, node)
+            attributions = signed.build(subject)(images)
         found: dict[str, list[float | None]] = {}
         for target, f, weights in (
             ("node", subject.quality_model, node),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
 from benchmarks.protocols.discard_areas import discarded
-from benchmarks.subjects.faces import face_batches, unit_length
+from benchmarks.subjects.faces import face_batches, unit_embeddings
 from benchmarks.subjects.pairs import Pair, read_pairs
 from captum_plq import SERFIQ
 from captum_plq.calibration.settings import network_digest
@@ -210,7 +210,7 @@ class _Assessor:
                 qualities["serfiq-closed-form"] = closed.double().cpu()
             else:
                 self.failed["serfiq-closed-form"] = self.closed.fallback_reason
-        unit = unit_length(embeddings, names)
+        unit = unit_embeddings(embeddings, names)
         return {
             name: {"embedding": unit[i], **{q: float(v[i]) for q, v in qualities.items()}}
             for i, name in enumerate(names)

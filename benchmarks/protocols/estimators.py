@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
-from benchmarks.subjects.faces import FaceSet
+from benchmarks.subjects.face_sets import FaceSets
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel
 from captum_plq.network.tail import find_affine_head
@@ -133,7 +133,7 @@ class EstimatorStudy:
 
 def study_estimators(
     model: FaceModel,
-    faces: FaceSet,
+    faces: FaceSets,
     images: str,
     settings: EstimatorSettings,
     progress: Callable[[str], object] = lambda _: None,
@@ -147,7 +147,7 @@ def study_estimators(
     Args:
 
         model (FaceModel): With an affine head.
-        faces (FaceSet): At least 3.
+        faces (FaceSets): At least 3.
         images (str): Where they are from, in words.
         settings (EstimatorSettings): How.
         progress (Callable): Told what is being done.
@@ -159,7 +159,7 @@ def study_estimators(
         ValueError: if the network's head is not affine.
     """
     device = torch.device(settings.device)
-    model, pixels = model.to(device), faces.images.to(device)
+    model, pixels = model.to(device), faces.images.float().to(device)
     with reproducible_settings(settings.threads, False, settings.seed), torch.no_grad():
         conditions = current_environment(
             device,
@@ -197,7 +197,7 @@ def study_estimators(
             source=model.spec.source,
             images=images,
             faces=len(limit),
-            left_out=len(faces.left_out),
+            left_out=faces.unusable,
             features=features[0].numel(),
             embedding=rest(features[:1]).numel(),
             reference_passes=settings.reference_passes,

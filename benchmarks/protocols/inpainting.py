@@ -20,7 +20,7 @@ from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import Row
 from benchmarks.protocols.quality_runs import quality_runs
 from benchmarks.protocols.region_controls import control_regions
-from benchmarks.subjects.chips import as_chip, as_image, spec_landmarks
+from benchmarks.subjects.faces import as_chip, as_image, spec_landmarks
 from benchmarks.subjects.occluders import OCCLUDERS, occlude
 from captum_plq.faces import inpaint
 from captum_plq.faces.inpaint import InpaintMethod

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.inpainting import Inpainting, lowest_regions, paint_over
 from benchmarks.protocols.quality_runs import quality_runs
-from benchmarks.subjects.chips import sample_image, spec_landmarks
+from benchmarks.subjects.faces import sample_image, spec_landmarks
 from benchmarks.subjects.occluders import occlude
 
 __all__ = ["inpainting_example"]

@@ -18,7 +18,7 @@ from benchmarks.harness.environment import Environment
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.tables import number, read_json, table, write_json
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
-from benchmarks.subjects.maps import MapMethod
+from benchmarks.subjects.methods import Method
 
 __all__ = ["REFERENCE", "MapTimes", "measure_map_times", "write_map_time_report"]
 
@@ -139,7 +139,7 @@ def _markdown(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _call(context: StudyContext, method: MapMethod, images: Tensor) -> Callable[[], object]:
+def _call(context: StudyContext, method: Method, images: Tensor) -> Callable[[], object]:
     explain = context.explain(method)
     return lambda: explain(images.clone())  # a new tensor: nothing kept from another map
 

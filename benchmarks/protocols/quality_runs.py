@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.subjects.subject import Subject
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import SERFIQ
 from captum_plq.functional import quality_from_embeddings
 from captum_plq.metrics.inpainting import QualitySpread, quality_spread
@@ -15,14 +15,14 @@ __all__ = ["quality_runs"]
 _IMAGES_AT_A_TIME, _ROWS_AT_A_TIME = 16, 1024
 
 
-def quality_runs(subject: Subject, images: Tensor, runs: int = 10) -> QualitySpread:
+def quality_runs(subject: ExplainedNetwork, images: Tensor, runs: int = 10) -> QualitySpread:
     """Mean and standard deviation of Q over runs with other masks than those of the maps.
 
     Each run has m passes of its own, the same for all images.
 
     Args:
 
-        subject (Subject): The network, m, p and the seed.
+        subject (ExplainedNetwork): The network, m, p and the seed.
         images (Tensor): (B, 3, H, W), 0–255.
         runs (int): How many, ≥ 2; the paper's 10.
 

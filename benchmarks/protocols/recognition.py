@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import Row
 from benchmarks.protocols.curves import IMPUTERS, imputer_of
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import ExplainMap, MapMethod
+from benchmarks.subjects.methods import Attribute, Method
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.metrics import (
     Curve,
     Imputer,
@@ -61,11 +61,11 @@ METRICS = {
 """What each number of a row is."""
 
 
-def _no_map(subject: MapSubject) -> ExplainMap:
+def _no_map(subject: ExplainedNetwork) -> Attribute:
     raise ValueError("is an order and has no map")
 
 
-RANDOM_ORDERS = MapMethod("random orders", "control", _no_map, "mean of several random orders")
+RANDOM_ORDERS = Method("random orders", "control", _no_map, "mean of several random orders")
 """Described as the methods are; it explains nothing."""
 
 

@@ -26,8 +26,7 @@ from benchmarks.protocols.recognition_report import (
     mean_recognition_curves,
     write_recognition_report,
 )
-from benchmarks.subjects.face_pairs import PairSets, pair_sets, quick_pair_sets
-from benchmarks.subjects.face_sets import FaceSets
+from benchmarks.subjects.face_sets import FaceSets, PairSets, pair_sets, quick_pair_sets
 from captum_plq.models import FaceModel, ModelSpec, load_model
 
 __all__ = ["add_recognition"]

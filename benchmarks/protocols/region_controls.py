@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import ExplainMap, MapMethod
+from benchmarks.subjects.methods import Attribute, Method
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.metrics.inpainting import lowest_region
 
 __all__ = ["CONTROLS", "RANDOM_SQUARE", "SHIFTED", "TRUE_MASK", "control_regions"]
@@ -17,12 +17,12 @@ __all__ = ["CONTROLS", "RANDOM_SQUARE", "SHIFTED", "TRUE_MASK", "control_regions
 TRUE_MASK, RANDOM_SQUARE, SHIFTED = "true mask", "random square", "shifted mask"
 
 
-def _no_map(subject: MapSubject) -> ExplainMap:
+def _no_map(subject: ExplainedNetwork) -> Attribute:
     raise ValueError("is a region and has no map")
 
 
-CONTROLS: tuple[MapMethod, ...] = tuple(
-    MapMethod(name, "control", _no_map, description)
+CONTROLS: tuple[Method, ...] = tuple(
+    Method(name, "control", _no_map, description)
     for name, description in (
         (TRUE_MASK, "the occluder itself: the ceiling"),
         (RANDOM_SQUARE, "a square of the occluder's area at a random place"),

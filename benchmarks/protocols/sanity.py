@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import Row
-from benchmarks.subjects.maps import ExplainMap, MapMethod
+from benchmarks.subjects.methods import Attribute, Method
 from captum_plq.metrics import centre_similarity, efficient_mprt, smooth_mprt, spearman
 from captum_plq.network.state import untouched_rng
 
@@ -101,7 +101,7 @@ class Sanity:
         return rows
 
     def _randomised(
-        self, method: MapMethod, context: StudyContext, images: Tensor, reference: Tensor
+        self, method: Method, context: StudyContext, images: Tensor, reference: Tensor
     ) -> tuple[tuple[str, ...], Tensor, Tensor]:
         """Layers, similarities (stages, B), and the rise of the entropy (B,)."""
         explain = _Anew(method, context)
@@ -122,9 +122,9 @@ class Sanity:
 class _Anew:
     """A map of whatever network comes, its reference faces included; made once per network."""
 
-    def __init__(self, method: MapMethod, context: StudyContext) -> None:
+    def __init__(self, method: Method, context: StudyContext) -> None:
         self.method, self.context = method, context
-        self.last: tuple[nn.Module, ExplainMap] | None = None
+        self.last: tuple[nn.Module, Attribute] | None = None
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         with untouched_rng((images,)), warnings.catch_warnings():
@@ -135,7 +135,7 @@ class _Anew:
             torch.manual_seed(self.context.subject.seed)
             return self.last[1](images).detach()
 
-    def _explain(self, model: nn.Module) -> ExplainMap:
+    def _explain(self, model: nn.Module) -> Attribute:
         if model is self.context.model:
             return self.context.explain(self.method)
         return self.method.build(self.context.subject.of(model))

@@ -15,10 +15,10 @@ from benchmarks.harness.memory import METHOD, peak_bytes
 from benchmarks.harness.roofline import Rates, floor_seconds, measure_rates
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
 from benchmarks.protocols.speed_results import MethodResult, SpeedResult
-from benchmarks.subjects.map_checks import check_maps
-from benchmarks.subjects.methods import REFERENCE, REPEATED, Method
+from benchmarks.subjects.attributions import REFERENCE, REPEATED
+from benchmarks.subjects.methods import Method, check_maps
 from benchmarks.subjects.models import BenchmarkModel
-from benchmarks.subjects.subject import Subject
+from benchmarks.subjects.network import ExplainedNetwork
 
 __all__ = ["SpeedSettings", "measure_speed"]
 
@@ -89,7 +89,7 @@ def measure_speed(
         network = model.network.to(device, settings.dtype).to(memory_format=layout)
         images = model.images(batch, settings.seed).to(device, settings.dtype)
         images = images.to(memory_format=layout)
-        subject = Subject(
+        subject = ExplainedNetwork(
             network, model.low, model.high, settings.passes, settings.dropout, settings.seed, rows
         )
         conditions = current_environment(
@@ -125,12 +125,12 @@ def measure_speed(
 class _Prepared:
     """One method, bound to a batch: what is timed is :meth:`__call__`."""
 
-    def __init__(self, method: Method, subject: Subject, images: Tensor, node: Tensor) -> None:
-        self.method, self.images, self.node = method, images, node
+    def __init__(self, method: Method, subject: ExplainedNetwork, images: Tensor) -> None:
+        self.method, self.images = method, images
         self.attribute = method.build(subject)
 
     def __call__(self) -> Tensor:
-        return self.attribute(self.images, self.node)
+        return self.attribute(self.images)
 
     def check(self, output: Tensor) -> None:
         gives_maps = self.method.gives == "attribution"
@@ -139,16 +139,15 @@ class _Prepared:
 
 
 def _measure(
-    subject: Subject, images: Tensor, methods: Sequence[Method], settings: SpeedSettings
+    subject: ExplainedNetwork, images: Tensor, methods: Sequence[Method], settings: SpeedSettings
 ) -> tuple[dict[str, MethodResult], list[list[str]]]:
-    node = subject.node(images)
     results: dict[str, MethodResult] = {}
     calls: dict[str, _Prepared] = {}
     for m in methods:
         result = MethodResult(m.name, m.kind, m.description, m.gives, m.slow)
         results[m.name] = result
         try:
-            call = _Prepared(m, subject, images, node)
+            call = _Prepared(m, subject, images)
             _count(call, subject, result)
             result.peak_bytes = peak_bytes(call, images.device)
             calls[m.name] = call
@@ -163,11 +162,12 @@ def _measure(
     return results, rounds.order
 
 
-def _count(call: _Prepared, subject: Subject, result: MethodResult) -> None:
+def _count(call: _Prepared, subject: ExplainedNetwork, result: MethodResult) -> None:
     """The first call, under the counters."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        call.attribute(call.images[:1], call.node[:1])  # finds the layer, draws the masks
+        call.attribute(call.images[:1])  # finds the layer, draws the masks
+        subject.node(call.images)  # given to every method: no part of what it costs
         with counted_passes(subject.model, call.images) as passes, OperatorCost() as cost:
             output = call()
     call.check(output)

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import Row
 from benchmarks.protocols.mask_scores import auroc
-from benchmarks.subjects.chips import as_chip, as_image, spec_landmarks
+from benchmarks.subjects.faces import as_chip, as_image, spec_landmarks
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec
 

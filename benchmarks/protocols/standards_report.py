@@ -15,7 +15,7 @@ from benchmarks.harness.old_study_report import about
 from benchmarks.harness.old_summary import ALL
 from benchmarks.harness.tables import number, read_json, table
 from benchmarks.protocols.standards import METRICS, SEVERITIES, Standards, violate
-from benchmarks.subjects.chips import sample_image
+from benchmarks.subjects.faces import sample_image
 
 __all__ = ["standards_example", "standards_markdown", "write_standards_report"]
 

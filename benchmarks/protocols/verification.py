@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
-from benchmarks.subjects.faces import face_batches, unit_length
+from benchmarks.subjects.faces import face_batches, unit_embeddings
 from benchmarks.subjects.pairs import Pair, read_pairs, require_folds
 from captum_plq.models import FaceModel
 from captum_plq.network.embedding_layer import select_embedding
@@ -196,7 +196,7 @@ def measure_verification(
         )
         model = model.to(place)
         for some, images in face_batches(directory, names, model.spec, batch, left_out):
-            unit = unit_length(select_embedding(model(images.to(place))).flatten(1), some)
+            unit = unit_embeddings(select_embedding(model(images.to(place))).flatten(1), some)
             embeddings.update(zip(some, unit.double().cpu(), strict=True))
             done = len(embeddings) + len(left_out)
             if done % (16 * batch) < batch or done == len(names):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.subjects.references import layer_and_masks
+from benchmarks.subjects.naive import layer_and_masks
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.faces import sample_face
 from captum_plq.functional import (

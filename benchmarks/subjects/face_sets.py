@@ -5,26 +5,29 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.subjects.faces import aligned_chip
-from captum_plq.faces import (
-    add_noise,
-    blur,
-    draw_images,
-    load_image,
-    reduce_resolution,
-    sample_face,
-)
+from benchmarks.subjects.faces import aligned_chip, as_images, sample_image, usable_chips
+from benchmarks.subjects.pairs import read_pairs
+from captum_plq.faces import add_noise, blur, draw_images, reduce_resolution, sample_face
 from captum_plq.models import ModelSpec
 
-__all__ = ["ONE_FACE", "FaceSets", "face_sets", "quick_face_sets"]
+__all__ = [
+    "ONE_FACE",
+    "FaceSets",
+    "PairSets",
+    "face_sets",
+    "load_faces",
+    "pair_sets",
+    "quick_face_sets",
+    "quick_pair_sets",
+]
 
 ONE_FACE = (
     "ONE face: the sample face mirrored, shifted and mildly degraded, evaluated and reference "
@@ -65,10 +68,62 @@ class FaceSets:
         return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairSets(FaceSets):
+    """Probes of different people, and one other image of each.
+
+    Args:
+
+        gallery (Tensor): (n, 3, H, W), uint8: the image that each of ``images`` is compared with.
+        gallery_names (tuple[str, ...]): Theirs.
+        several_people (bool): Whether the probes are of different people, so that each and the
+            gallery image of another are a non-mated pair.
+    """
+
+    gallery: Tensor
+    gallery_names: tuple[str, ...]
+    several_people: bool = True
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits, equal for equal names and pixels."""
+        digest = hashlib.sha256(super().digest.encode())
+        digest.update(repr(self.gallery_names).encode())
+        digest.update(self.gallery.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> FaceSets:
+    """Draw faces from a folder, of as many different people as there are; without a reference.
+
+    Args:
+
+        directory (Path): Searched with its subfolders; each of them is a person, as in LFW.
+        spec (ModelSpec): Of the network.
+        count (int): How many faces.
+        seed (int): Of the draw; the same seed draws the same files.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds fewer usable images.
+        ImportError: if the extra ``faces`` is not installed.
+    """
+    left_out: dict[str, str] = {}
+    usable = usable_chips(directory, _drawn(directory, seed), spec, left_out)
+    chips = dict(itertools.islice(usable, count))
+    if len(chips) < count:
+        raise ValueError(
+            f"{directory} holds {len(chips)} usable faces, fewer than the {count} asked for "
+            f"({len(left_out)} images could not be used)."
+        )
+    images = as_images(chips.values())
+    return FaceSets(images, tuple(chips), images[:0], (), directory.name, unusable=len(left_out))
+
+
 def face_sets(
     directory: Path, spec: ModelSpec, faces: int, reference: int, seed: int = 0
 ) -> FaceSets:
-    """Draws one face each of different people from a folder; the reference comes first.
+    """Draw one face each of different people from a folder; the reference comes first.
 
     So the reference stays the same when more faces are asked for, and these are added to. Each
     subfolder is a person, and so is each image that lies in the folder itself. How images are
@@ -82,9 +137,6 @@ def face_sets(
         reference (int): How many people the reference is of, ≥ 2.
         seed (int): Of the draw.
 
-    Returns:
-        *FaceSets*
-
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: if it holds too few people, or a number is too small.
@@ -94,37 +146,29 @@ def face_sets(
         raise ValueError(
             f"At least 1 face and 2 reference faces are needed, not {(faces, reference)}."
         )
-    chips: list[NDArray[np.uint8]] = []
-    names: list[str] = []
-    people: set[Path] = set()
-    unusable = 0
-    for path in draw_images(directory, seed):
-        person = path if path.parent == directory else path.parent
-        if person in people:
-            continue
-        try:
-            chips.append(aligned_chip(load_image(path), spec))
-        except ValueError:  # no face, or no image: perhaps this person's next one
-            unusable += 1
-            continue
-        people.add(person)
-        names.append(str(path.relative_to(directory)))
+    chips: dict[str, NDArray[np.uint8]] = {}
+    people: set[str] = set()
+    left_out: dict[str, str] = {}
+    names = (name for name in _drawn(directory, seed) if _person(name) not in people)
+    for name, chip in usable_chips(directory, names, spec, left_out):
+        people.add(_person(name))
+        chips[name] = chip
         if len(chips) == faces + reference:
             break
     if len(chips) < faces + reference:
         raise ValueError(
             f"{directory} holds usable faces of {len(chips)} people, but {faces} to evaluate and "
-            f"{reference} for the reference are asked for: give smaller numbers. {unusable} images "
-            "could not be used."
+            f"{reference} for the reference are asked for: give smaller numbers. {len(left_out)} "
+            "images could not be used."
         )
     about = Path(os.path.abspath(directory)).name  # "." has none
-    return _sets(chips, names, reference, about, "", unusable)
+    return _divided(chips, reference, about, unusable=len(left_out))
 
 
 def quick_face_sets(
     spec: ModelSpec, faces: int = 8, reference: int = 16, seed: int = 0
 ) -> FaceSets:
-    """What the package ships: variants of its one sample face, see :data:`ONE_FACE`.
+    """Return variants of the package's one sample face, see :data:`ONE_FACE`.
 
     Args:
 
@@ -133,9 +177,6 @@ def quick_face_sets(
         reference (int): How many other variants are the reference, ≥ 2; both together at
             most 200.
         seed (int): Of the order in which the variants are taken.
-
-    Returns:
-        *FaceSets*
 
     Raises:
         ValueError: if a number is too small or too large.
@@ -148,48 +189,125 @@ def quick_face_sets(
             f"There are {len(variants)} variants of the sample face; give at least 1 face and 2 "
             f"reference faces, not {(faces, reference)}."
         )
-    chip = aligned_chip(sample_face()[0], spec)
+    chip = aligned_chip(sample_face().chip, spec)
     order = np.random.default_rng(seed).permutation(len(variants))[: faces + reference]
-    chosen = [variants[i] for i in order]
-    chips = [_variant(chip, *variant) for variant in chosen]
-    names = [
-        f"sample{' mirrored' * mirror}, {down:+d} {right:+d}, {_DEGRADED[how]}"
-        for mirror, down, right, how in chosen
-    ]
-    return _sets(chips, names, reference, "the sample face", ONE_FACE)
+    chosen = dict(_variant(chip, *variants[i]) for i in order)
+    return _divided(chosen, reference, "the sample face", ONE_FACE)
 
 
-_DEGRADED = ("as it is", "blur", "noise", "fewer pixels")
+def pair_sets(
+    directory: Path, pairs: Path, spec: ModelSpec, faces: int, reference: int, seed: int = 0
+) -> PairSets:
+    """Draw one mated pair each of different people from a list; the reference is of others.
+
+    The reference is the one that :func:`face_sets` draws.
+
+    Args:
+
+        directory (Path): What the names of the list are relative to; a subfolder is a person.
+        pairs (Path): see :func:`~benchmarks.subjects.pairs.read_pairs`; the first image of a pair
+            is the gallery's.
+        spec (ModelSpec): Of the network.
+        faces (int): How many pairs, ≥ 1.
+        reference (int): How many people the reference is of, ≥ 2.
+        seed (int): Of the draws.
+
+    Raises:
+        FileNotFoundError: if there is no such folder or list.
+        ValueError: if the list is not as it should be, or holds too few people.
+        ImportError: if the extra ``faces`` is not installed.
+    """
+    others = face_sets(directory, spec, 1, reference, seed)
+    people = {_person(name) for name in others.reference_names}
+    mated = [pair for pair in read_pairs(pairs) if pair.mated]
+    gallery: dict[str, NDArray[np.uint8]] = {}
+    probes: dict[str, NDArray[np.uint8]] = {}
+    unusable = others.unusable
+    for i in np.random.default_rng(seed).permutation(len(mated)):
+        first, second = mated[i].first, mated[i].second
+        if _person(first) in people or len(probes) == faces:
+            continue
+        both = dict(usable_chips(directory, (first, second), spec, {}))
+        if len(both) < 2:  # perhaps this person's next pair
+            unusable += 1
+            continue
+        people.add(_person(first))
+        gallery[first], probes[second] = both[first], both[second]
+    if len(probes) < faces:
+        raise ValueError(
+            f"{pairs} holds usable mated pairs of {len(probes)} people outside the reference, "
+            f"fewer than the {faces} asked for: give smaller numbers."
+        )
+    return PairSets(
+        as_images(probes.values()).contiguous(),
+        tuple(probes),
+        others.reference,
+        others.reference_names,
+        f"{others.about}, {pairs.name}",
+        unusable=unusable,
+        gallery=as_images(gallery.values()).contiguous(),
+        gallery_names=tuple(gallery),
+    )
+
+
+def quick_pair_sets(
+    spec: ModelSpec, faces: int = 8, reference: int = 16, seed: int = 0
+) -> PairSets:
+    """Return variants of the one sample face, each paired with the sample face as it is.
+
+    Args and errors as of :func:`quick_face_sets`.
+    """
+    sets = quick_face_sets(spec, faces, reference, seed)
+    sample = sample_image(spec, sets.images).contiguous()
+    return PairSets(
+        **vars(sets),
+        gallery=sample[None].repeat(len(sets.names), 1, 1, 1),
+        gallery_names=("sample",) * len(sets.names),
+        several_people=False,
+    )
+
+
+def _drawn(directory: Path, seed: int) -> Iterator[str]:
+    """Names of all images of a folder, one of each person first, then a second one of each."""
+    return (str(path.relative_to(directory)) for path in draw_images(directory, seed))
+
+
+def _person(name: str) -> str:
+    """The folder of an image; an image that lies in none is a person of its own."""
+    parent = PurePath(name).parent
+    return str(parent) if parent.parts else name
 
 
 def _variant(
     chip: NDArray[np.uint8], mirror: bool, down: int, right: int, how: int
-) -> NDArray[np.uint8]:
+) -> tuple[str, NDArray[np.uint8]]:
     image = chip[:, ::-1] if mirror else chip
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="edge")
     rows, columns = chip.shape[:2]
     image = padded[4 - down : 4 - down + rows, 4 - right : 4 - right + columns].copy()
     if how == 1:
-        return blur(image, 0.7)
-    if how == 2:
-        return add_noise(image, 5.0, seed=100 + 10 * down + right)
-    return reduce_resolution(image, rows * 3 // 4) if how == 3 else image
+        image = blur(image, 0.7)
+    elif how == 2:
+        image = add_noise(image, 5.0, seed=100 + 10 * down + right)
+    elif how == 3:
+        image = reduce_resolution(image, rows * 3 // 4)
+    degraded = ("as it is", "blur", "noise", "fewer pixels")[how]
+    return f"sample{' mirrored' * mirror}, {down:+d} {right:+d}, {degraded}", image
 
 
-def _sets(
-    chips: list[NDArray[np.uint8]],
-    names: list[str],
+def _divided(
+    chips: dict[str, NDArray[np.uint8]],
     reference: int,
     about: str,
-    warning: str,
+    warning: str = "",
     unusable: int = 0,
 ) -> FaceSets:
-    images = torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).contiguous()
+    names, images = tuple(chips), as_images(chips.values()).contiguous()
     return FaceSets(
         images[reference:],
-        tuple(names[reference:]),
+        names[reference:],
         images[:reference],
-        tuple(names[:reference]),
+        names[:reference],
         about,
         warning,
         unusable=unusable,

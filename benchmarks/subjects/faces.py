@@ -1,84 +1,67 @@
-"""Real faces for a network: read from a folder, aligned as the network expects them."""
+"""Faces as a network expects them: read from files, aligned, as arrays and as tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_plq.faces import NoFaceError, align_face, detect_faces, draw_images, load_image
+from captum_plq.faces import (
+    NoFaceError,
+    align_face,
+    detect_faces,
+    load_image,
+    sample_face,
+    template_landmarks,
+)
+from captum_plq.functional import unit_length
 from captum_plq.models import ModelSpec
 
-__all__ = ["FaceSet", "aligned_chip", "face_batches", "load_faces", "unit_length"]
+__all__ = [
+    "aligned_chip",
+    "as_chip",
+    "as_image",
+    "as_images",
+    "face_batches",
+    "sample_image",
+    "spec_landmarks",
+    "unit_embeddings",
+    "usable_chips",
+]
 
 
-@dataclass(frozen=True)
-class FaceSet:
-    """Faces, ready for one network.
-
-    Args:
-
-        images (Tensor): (n, 3, H, W), float32, RGB, 0–255.
-        names (list[str]): Their files, relative to the folder.
-        left_out (dict[str, str]): File → why it could not be used.
-    """
-
-    images: Tensor
-    names: list[str]
-    left_out: dict[str, str]
+def as_chip(image: Tensor) -> NDArray[np.uint8]:
+    """Return an image (3, H, W) of whole numbers 0–255 as a chip (H, W, 3), uint8."""
+    return np.ascontiguousarray(image.permute(1, 2, 0).byte().cpu().numpy())
 
 
-def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> FaceSet:
-    """Draws faces from a folder, as many different people as there are.
+def as_image(chip: NDArray[np.uint8], like: Tensor) -> Tensor:
+    """Return a chip (H, W, 3), uint8, as an image (3, H, W) of another tensor's type and device."""
+    return torch.from_numpy(np.ascontiguousarray(chip)).permute(2, 0, 1).to(like)
 
-    Each subfolder counts as a person, as in LFW. Images of the network's own input size are
-    taken to be aligned; in others the surest face is found and aligned, with a margin around
-    the image if there is none without.
 
-    Args:
+def as_images(chips: Iterable[NDArray[np.uint8]]) -> Tensor:
+    """Return chips (H, W, 3) as images (n, 3, H, W), uint8, a view of one (n, H, W, 3) array."""
+    return torch.from_numpy(np.stack(list(chips))).permute(0, 3, 1, 2)
 
-        directory (Path): Searched with its subfolders.
-        spec (ModelSpec): Of the network.
-        count (int): How many faces.
-        seed (int): Of the draw; the same seed draws the same files.
 
-    Returns:
-        *FaceSet*: ``count`` faces.
+def spec_landmarks(spec: ModelSpec) -> NDArray[np.float64]:
+    """Return where the template of a network's aligned faces has its landmarks, (5, 2)."""
+    return template_landmarks(spec.alignment, spec.input_size)
 
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it holds fewer usable images.
-        ImportError: if the extra ``faces`` is not installed.
-    """
-    chips: list[NDArray[np.uint8]] = []
-    names: list[str] = []
-    left_out: dict[str, str] = {}
-    for path in draw_images(directory, seed):
-        if len(chips) == count:
-            break
-        name = str(path.relative_to(directory))
-        try:
-            chips.append(aligned_chip(load_image(path), spec))
-            names.append(name)
-        except ValueError as error:
-            left_out[name] = str(error)
-    if len(chips) < count:
-        raise ValueError(
-            f"{directory} holds {len(chips)} usable faces, fewer than the {count} asked for "
-            f"({len(left_out)} images could not be used)."
-        )
-    images = torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
-    return FaceSet(images, names, left_out)
+
+def sample_image(spec: ModelSpec, like: Tensor) -> Tensor:
+    """Return the package's sample face as a network takes it, (3, H, W)."""
+    return as_image(aligned_chip(sample_face().chip, spec), like)
 
 
 def aligned_chip(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]:
-    """The face of an image as a network expects it.
+    """Return the face of an image as a network expects it.
 
     Args:
 
@@ -105,42 +88,45 @@ def aligned_chip(image: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.uint8]
     return align_face(image, found[0], template=spec.alignment, size=spec.input_size)
 
 
-def face_batches(
-    directory: Path, names: Sequence[str], spec: ModelSpec, batch: int, left_out: dict[str, str]
-) -> Iterator[tuple[list[str], Tensor]]:
-    """Reads named images, some at a time.
+def usable_chips(
+    directory: Path, names: Iterable[str], spec: ModelSpec, left_out: dict[str, str]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Read named images and align them, see :func:`aligned_chip`.
 
     Args:
 
         directory (Path): What the names are relative to.
-        names (sequence of str): Of the images.
-        spec (ModelSpec): Of the network; how images are aligned: see :func:`aligned_chip`.
-        batch (int): Images at a time.
-        left_out (dict): Those that cannot be used are added to it, with the reason.
+        names (iterable of str): Of the images; taken one at a time.
+        spec (ModelSpec): Of the network.
+        left_out (dict): Name → reason is added for each image that cannot be used.
+
+    Yields:
+        *tuple[str, ndarray]*: name, and chip (H, W, 3), uint8, RGB.
+    """
+    for name in names:
+        try:
+            chip = aligned_chip(load_image(directory / name), spec)
+        except ValueError as error:
+            left_out[name] = str(error)
+            continue
+        yield name, chip
+
+
+def face_batches(
+    directory: Path, names: Sequence[str], spec: ModelSpec, batch: int, left_out: dict[str, str]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Read named images as :func:`usable_chips` does, ``batch`` at a time.
 
     Yields:
         *tuple[list[str], Tensor]*: names, and images (b, 3, H, W), float32, RGB, 0–255.
     """
-    some: list[str] = []
-    chips: list[NDArray[np.uint8]] = []
-    for i, name in enumerate(names):
-        try:
-            chips.append(aligned_chip(load_image(directory / name), spec))
-            some.append(name)
-        except ValueError as error:
-            left_out[name] = str(error)
-        if len(chips) == batch or (i == len(names) - 1 and chips):
-            yield some, torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
-            some, chips = [], []
+    usable = usable_chips(directory, names, spec, left_out)
+    while some := dict(islice(usable, batch)):
+        yield list(some), as_images(some.values()).float()
 
 
-def unit_length(embeddings: Tensor, names: Sequence[str]) -> Tensor:
-    """Embeddings (n, d) at length 1.
-
-    Args:
-
-        embeddings (Tensor): (n, d).
-        names (sequence of str): Of the images.
+def unit_embeddings(embeddings: Tensor, names: Sequence[str]) -> Tensor:
+    """Return embeddings (n, d) at length 1.
 
     Raises:
         ValueError: if one is not finite, or has length 0 and so no direction, by name. Its cosine
@@ -153,4 +139,4 @@ def unit_length(embeddings: Tensor, names: Sequence[str]) -> Tensor:
             "The network gives an embedding that is NaN, infinite or 0 for "
             f"{', '.join(names[i] for i in wrong)}."
         )
-    return F.normalize(embeddings, dim=1)
+    return unit_length(embeddings)

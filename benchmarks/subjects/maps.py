@@ -1,16 +1,16 @@
-"""One registry of the score maps whose faithfulness is compared: (B, H, W), HIGH = useful pixel.
+"""The registry of score maps whose faithfulness is compared: (B, H, W), high for useful pixels.
 
-Every map but the controls is the mean absolute attribution over the colour channels (Eq. 5), of
+Every map but the controls is the mean absolute attribution over the colour channels (Eq. 5), with
 the paper's quality node as target, or a function of it. A *relative* map compares each place with
-good reference faces, as ``plq-relative`` does; the other methods get the same treatment, so that
-what it brings is not taken for what PLQ brings.
+the same place of good reference faces, as ``plq-relative`` does; other methods are treated alike,
+so that the gain of that step is not mistaken for a gain of PLQ.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from captum import attr
 from torch import Tensor
 
-from benchmarks.subjects.map_checks import check_maps
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.methods import METHODS
+from benchmarks.subjects.attributions import METHODS
+from benchmarks.subjects.methods import Attribute, Build, Method, check_maps, select
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import PixelQualityAttribution
 from captum_plq.functional import NodeWeights, merge_channels
 from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
@@ -30,101 +30,49 @@ from captum_plq.network.output import select_embedding
 __all__ = [
     "MAPS",
     "POOL",
-    "RANDOM_WEIGHTS",
-    "BuildMap",
-    "ExplainMap",
-    "MapMethod",
-    "on_random_weights",
+    "relative",
     "select_maps",
 ]
 
-ExplainMap = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) → score maps (B, H, W), ≥ 0."""
-BuildMap = Callable[[MapSubject], ExplainMap]
-"""Makes a map for a network; raises whatever speaks against it."""
-
-RANDOM_WEIGHTS = " (random weights)"
-"""What the name of a method ends in that explains the network without what it learned."""
 POOL = 5
 """Side in pixels of the box of pooled and relative maps."""
-SMOOTH = 7
-"""Side of both boxes of smooth relative maps: that of the gradients, then that of deviations."""
+_RELATIVE = {"-relative": (POOL, 1), "-relative-smooth": (7, 7)}
+"""Ending of the name of a relative map → sides of the boxes over which deviations are averaged,
+and the gradients before that."""
 
 
-@dataclass(frozen=True)
-class MapMethod:
-    """One score map.
-
-    Args:
-
-        name (str): As on the command line.
-        kind (str): ``"plq"`` (this package), ``"other"`` (another method) or ``"control"``.
-        build (Callable): Makes it for a network. Raises whatever speaks against it.
-        description (str): Its parameters, and what a reader must know.
-        slow (bool): Whether it takes tens of forwards.
-        bounded (bool): Whether its scores are qualities in [0, 1], equally scaled for all
-            images; others become so by Eq. 6.
-    """
-
-    name: str
-    kind: Literal["plq", "other", "control"]
-    build: BuildMap
-    description: str = ""
-    slow: bool = False
-    bounded: bool = False
-
-    @property
-    def random_weights(self) -> bool:
-        """Whether it explains the network without what it learned."""
-        return self.name.endswith(RANDOM_WEIGHTS)
+def select_maps(names: Sequence[str]) -> tuple[Method, ...]:
+    """Return the maps of these names, as :func:`~benchmarks.subjects.methods.select` does."""
+    return select(MAPS, names)
 
 
-def select_maps(names: Sequence[str]) -> tuple[MapMethod, ...]:
-    """The maps of these names, in the registry's order.
+def relative(base: Build, pool: int = POOL, smoothed: int = 1) -> Build:
+    """Return a map relative to the better half of the reference faces.
 
     Args:
 
-        names (sequence of str): Names, or ``"all"``, or ``"fast"`` (all but the slow ones).
-
-    Returns:
-        *tuple[MapMethod, ...]*: each once.
-
-    Raises:
-        ValueError: if a name is unknown, or there is none.
+        base (Callable): Builds the map, (B, H, W).
+        pool (int): Side of the box over which deviations are averaged, odd.
+        smoothed (int): Side of the box over which the map is averaged before, odd; 1: not at all.
     """
-    unknown = sorted(set(names) - set(MAPS) - {"all", "fast"})
-    if unknown or not names:
-        raise ValueError(f"Unknown maps {unknown}; there are all, fast, {', '.join(MAPS)}.")
-    return tuple(
-        method
-        for name, method in MAPS.items()
-        if name in names or "all" in names or ("fast" in names and not method.slow)
-    )
+
+    def build(network: ExplainedNetwork) -> Attribute:
+        explain = base(network)
+        merged = torch.cat([_checked(explain, part) for part in network.reference_batches()])
+        logs = merged[network.good_reference.to(merged.device)].log()
+        reference = gradient_reference(logs, pool, smoothed)
+        return lambda images: relative_pixel_quality(_checked(explain, images), reference)
+
+    return build
 
 
-def on_random_weights(method: MapMethod) -> MapMethod:
-    """The same map of the same network untrained: the null of what the network has learned."""
-    return replace(
-        method,
-        name=method.name + RANDOM_WEIGHTS,
-        kind="control",
-        build=lambda subject: method.build(subject.random),
-    )
+def _merged(attribution: Method) -> Build:
+    """|attribution| averaged over the channels, once per batch."""
 
-
-def _merged(name: str) -> BuildMap:
-    """|attribution| of a method of the speed benchmark, over the channels, once per batch."""
-
-    def build(subject: MapSubject) -> ExplainMap:
-        attribute = METHODS[name].build(subject)
-
-        def explain(images: Tensor) -> Tensor:
-            node = subject.node(images)
-            return subject.once(
-                f"merged {name}", images, lambda: merge_channels(attribute(images, node))
-            )
-
-        return explain
+    def build(network: ExplainedNetwork) -> Attribute:
+        attribute = attribution.build(network)
+        key = f"merged {attribution.name}"
+        return lambda images: network.once(key, images, lambda: merge_channels(attribute(images)))
 
     return build
 
@@ -132,14 +80,11 @@ def _merged(name: str) -> BuildMap:
 def _plq(
     weights: NodeWeights = "l1",
     target_scalar: Literal["node", "serfiq"] = "node",
-    closed_form: bool = False,
+    estimator: Literal["sampling", "closed-form"] = "sampling",
     directions: int | None = None,
-) -> BuildMap:
-    key = f"plq {weights} {target_scalar} {closed_form} {directions}"
-
-    def build(subject: MapSubject) -> ExplainMap:
-        estimator = "closed-form" if closed_form else "sampling"
-        serfiq = subject.serfiq(estimator=estimator)
+) -> Build:
+    def build(network: ExplainedNetwork) -> Attribute:
+        serfiq = network.serfiq(estimator=estimator)
         plq = PixelQualityAttribution(
             serfiq, weights=weights, target_scalar=target_scalar, directions=directions
         )
@@ -150,28 +95,29 @@ def _plq(
                 raise ValueError(f"no closed form on this network: {serfiq.fallback_reason}")
             return merged
 
-        return lambda images: subject.once(key, images, lambda: compute(images))
+        key = f"plq {weights} {target_scalar} {estimator} {directions}"
+        return lambda images: network.once(key, images, lambda: compute(images))
 
     return build
 
 
-def _saliency_sum(subject: MapSubject) -> ExplainMap:
+def _saliency_sum(network: ExplainedNetwork) -> Attribute:
     def total(images: Tensor) -> Tensor:
-        return select_embedding(subject.model(images)).flatten(1).sum(1)
+        return select_embedding(network.model(images)).flatten(1).sum(1)
 
     method = attr.Saliency(total)
-    return lambda images: subject.once(
+    return lambda images: network.once(
         "saliency-sum",
         images,
         lambda: merge_channels(method.attribute(images, abs=False).detach()),
     )
 
 
-def _pooled(base: BuildMap) -> BuildMap:
+def _pooled(base: Build) -> Build:
     """Geometric mean of ĝ over the part of a 5×5 box that lies in the image."""
 
-    def build(subject: MapSubject) -> ExplainMap:
-        explain = base(subject)
+    def build(network: ExplainedNetwork) -> Attribute:
+        explain = base(network)
 
         def pooled(images: Tensor) -> Tensor:
             merged = _checked(explain, images)
@@ -184,121 +130,82 @@ def _pooled(base: BuildMap) -> BuildMap:
     return build
 
 
-def _relative(base: BuildMap, pool: int = POOL, smoothed: int = 1) -> BuildMap:
-    """Relative to the better half of the reference faces, pooled; see reference_quality."""
-
-    def build(subject: MapSubject) -> ExplainMap:
-        explain = base(subject)
-        merged = torch.cat([_checked(explain, part) for part in subject.reference_batches()])
-        logs = merged[subject.good_reference.to(merged.device)].log()
-        reference = gradient_reference(logs, pool, smoothed)
-        return lambda images: relative_pixel_quality(_checked(explain, images), reference)
-
-    return build
-
-
-def _checked(explain: ExplainMap, images: Tensor) -> Tensor:
-    """A map that others are made from: what is wrong with it no longer shows in these."""
+def _checked(explain: Attribute, images: Tensor) -> Tensor:
+    """A map that another is made from, checked here as the other would hide what is wrong."""
     return check_maps(explain(images), (len(images), *images.shape[-2:]))
 
 
-def _random(subject: MapSubject) -> ExplainMap:
+def _random(network: ExplainedNetwork) -> Attribute:
     def explain(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        seeds = [subject.seed + zlib.crc32(x.detach().cpu().numpy().tobytes()) for x in images]
+        seeds = [network.seed + zlib.crc32(x.detach().cpu().numpy().tobytes()) for x in images]
         return torch.stack([random_map(height, width, seed) for seed in seeds]).to(images)
 
     return explain
 
 
-def _centre(subject: MapSubject) -> ExplainMap:
+def _centre(network: ExplainedNetwork) -> Attribute:
     def explain(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        return (
-            centre_gaussian(height, width, min(height, width) / 4)
-            .to(images)
-            .repeat(len(images), 1, 1)
-        )
+        one = centre_gaussian(height, width, min(height, width) / 4)
+        return one.to(images).repeat(len(images), 1, 1)
 
     return explain
 
 
-_BASES = {
-    "saliency-sum": ("control", _saliency_sum, "gradient of Σe, no quality in it", False),
-    "saliency": ("other", _merged("saliency"), "of the quality node: plq itself, naively", False),
-    "input-x-gradient": ("other", _merged("input-x-gradient"), "", False),
-    "guided-backprop": (
-        "other", _merged("guided-backprop"), METHODS["guided-backprop"].description, False
-    ),
-    "layer-gradcam": (
-        "other", _merged("layer-gradcam"), METHODS["layer-gradcam"].description, False
-    ),
-    "smoothgrad": ("other", _merged("smoothgrad"), METHODS["smoothgrad"].description, True),
-    "integrated-gradients": (
-        "other", _merged("integrated-gradients"), METHODS["integrated-gradients"].description, True
-    ),
-    "gradient-shap": (
-        "other", _merged("gradient-shap"), METHODS["gradient-shap"].description, True
-    ),
-    "occlusion": ("other", _merged("occlusion"), METHODS["occlusion"].description, True),
-}  # fmt: skip
-_WITHOUT_RELATIVE = ("saliency", "gradient-shap", "occlusion")  # the first is plq's
-
-
-def _relatives(
-    name: str, kind: Literal["plq", "other", "control"], base: BuildMap, words: str, slow: bool
-) -> list[MapMethod]:
-    """A map relative to good faces, and the same of gradients that are smoothed first."""
-    boxes = {"-relative": (POOL, 1), "-relative-smooth": (SMOOTH, SMOOTH)}
-    return [
-        MapMethod(
-            name + suffix,
-            kind,
-            _relative(base, pool, smoothed),
-            f"{words}relative to good faces, pooled{', smoothed first' * (smoothed > 1)}",
-            slow,
+def _relatives(base: Method, words: str = "") -> Iterator[Method]:
+    """A map relative to the reference faces, as it is and smoothed first."""
+    for suffix, (pool, smoothed) in _RELATIVE.items():
+        yield replace(
+            base,
+            name=base.name + suffix,
+            build=relative(base.build, pool, smoothed),
+            description=f"{words}relative to good faces, pooled"
+            + ", smoothed first" * (smoothed > 1),
             bounded=True,
         )
-        for suffix, (pool, smoothed) in boxes.items()
-    ]
 
 
-def _registry() -> dict[str, MapMethod]:
-    plq = _plq()
-    pooled = f"{POOL}×{POOL} box of ln ĝ only"
-    methods = [
-        MapMethod("plq", "plq", plq, "weights l1, the paper's"),
-        MapMethod("plq-sum", "plq", _plq("sum"), "weights of the released code"),
-        MapMethod("plq-signed", "plq", _plq("signed"), "weights Q̂ sign(e)/‖e‖₁"),
-        MapMethod("plq-l2", "plq", _plq("l2"), "weights Q̂ e/‖e‖²"),
-        MapMethod("plq-serfiq", "plq", _plq(target_scalar="serfiq"), "gradient of Q itself"),
-        MapMethod(
-            "plq-serfiq-closed-form",
-            "plq",
-            _plq(target_scalar="serfiq", closed_form=True),
-            "gradient of Q itself, no sampling",
-        ),
-        MapMethod("plq-directions-4", "plq", _plq(directions=4), "4 random directions"),
-        MapMethod("plq-directions-16", "plq", _plq(directions=16), "16 random directions", True),
-        MapMethod("plq-pooled", "plq", _pooled(plq), pooled),
-    ]
-    for name, base, words, slow in (
-        ("plq", plq, "", False),
-        ("plq-directions-4", _plq(directions=4), "4 random directions, ", False),
-        ("plq-directions-16", _plq(directions=16), "16 random directions, ", True),
-    ):
-        methods += _relatives(name, "plq", base, words, slow)
-    for name, (kind, build, description, slow) in _BASES.items():
-        of_kind = cast("Literal['other', 'control']", kind)
-        methods.append(MapMethod(name, of_kind, build, description, slow))
-        if name not in _WITHOUT_RELATIVE:
-            methods += _relatives(name, of_kind, build, "", slow)
-    methods += [
-        MapMethod("random", "control", _random, "uniform noise, seeded per image", bounded=True),
-        MapMethod("centre", "control", _centre, "Gaussian, σ a quarter of the side", bounded=True),
-    ]
-    return {method.name: method for method in methods}
+def _registry() -> Iterator[Method]:
+    plq = Method("plq", "plq", _plq(), "weights l1, the paper's")
+    four = Method("plq-directions-4", "plq", _plq(directions=4), "4 random directions")
+    sixteen = Method(
+        "plq-directions-16", "plq", _plq(directions=16), "16 random directions", slow=True
+    )
+    yield plq
+    yield Method("plq-sum", "plq", _plq("sum"), "weights of the released code")
+    yield Method("plq-signed", "plq", _plq("signed"), "weights Q̂ sign(e)/‖e‖₁")
+    yield Method("plq-l2", "plq", _plq("l2"), "weights Q̂ e/‖e‖²")
+    yield Method("plq-serfiq", "plq", _plq(target_scalar="serfiq"), "gradient of Q itself")
+    yield Method(
+        "plq-serfiq-closed-form",
+        "plq",
+        _plq(target_scalar="serfiq", estimator="closed-form"),
+        "gradient of Q itself, no sampling",
+    )
+    yield from (four, sixteen)
+    yield Method("plq-pooled", "plq", _pooled(plq.build), f"{POOL}×{POOL} box of ln ĝ only")
+    yield from _relatives(plq)
+    for directions in (four, sixteen):
+        yield from _relatives(directions, f"{directions.description}, ")
+    gradient = Method("saliency-sum", "control", _saliency_sum, "gradient of Σe, no quality in it")
+    yield gradient
+    yield from _relatives(gradient)
+    yield Method(
+        "saliency",
+        "other",
+        _merged(METHODS["saliency"]),
+        "of the quality node: plq itself, naively",
+    )
+    for attribution in METHODS.values():
+        if attribution.as_map:
+            merged = replace(attribution, build=_merged(attribution), gives="map")
+            yield merged
+            if attribution.as_map == "relative":
+                yield from _relatives(merged)
+    yield Method("random", "control", _random, "uniform noise, seeded per image", bounded=True)
+    yield Method("centre", "control", _centre, "Gaussian, σ a quarter of the side", bounded=True)
 
 
-MAPS: dict[str, MapMethod] = _registry()
+MAPS: dict[str, Method] = {method.name: method for method in _registry()}
 """All maps by name."""

@@ -1,152 +1,139 @@
-"""One registry of the methods that are compared, all on the same target scalar.
-
-The scalar is the paper's quality node M_Q (Eq. 3) of the image that is explained, except
-where a description says otherwise. PLQ finds the node on its way. Every other method is
-given it, built once beforehand, so none of them is charged for SER-FIQ: Saliency here is
-one plain forward and backward of the network, the least any gradient can cost.
-"""
+"""What is compared: an attribution method or a score map, one entry of a registry each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from captum import attr
+import torch
 from torch import Tensor
 
-from benchmarks.subjects import captum_methods as captum
-from benchmarks.subjects.captum_methods import CELLS, SAMPLES, SHAP_SAMPLES, STEPS
-from benchmarks.subjects.references import reference
-from benchmarks.subjects.subject import Attribute, Build, Subject
-from captum_plq import PixelQualityAttribution
+from benchmarks.subjects.network import ExplainedNetwork
 
-__all__ = ["METHODS", "REFERENCE", "REPEATED", "Method", "select_methods"]
+__all__ = [
+    "RANDOM_WEIGHTS",
+    "Attribute",
+    "Build",
+    "Kind",
+    "Method",
+    "check_maps",
+    "on_random_weights",
+    "select",
+]
 
-REFERENCE, REPEATED = "saliency", "saliency-again"
-"""What every ratio is to, and the same once more: it tells how far ratios can be trusted."""
+RANDOM_WEIGHTS = " (random weights)"
+"""Ending of the name of a map of the network without what it has learned."""
+
+Kind = Literal["plq", "other", "control", "reference"]
+"""This package, another method, a control, or the same result computed naively."""
+Attribute = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) → attributions of their shape, score maps (B, H, W) or qualities (B,)."""
+Build = Callable[[ExplainedNetwork], Attribute]
+"""Prepares a method for a network; raises the reason if it cannot run there."""
+
+_ROUNDING = 32
+"""Multiples of the machine epsilon by which upsampling a single value may scatter it."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the comparison.
+    """One method of a comparison.
 
     Args:
 
         name (str): As on the command line.
-        kind (str): ``"plq"`` (this package), ``"other"`` (another method), ``"control"``
-            or ``"reference"`` (the same result, computed naively).
-        build (Callable): Makes it for a network. Raises whatever speaks against it.
+        kind (str): One of :data:`Kind`.
+        build (Callable): Prepares it for a network.
         description (str): Its parameters, and what a reader must know.
         slow (bool): Whether it takes tens of forwards.
-        gives (str): ``"attribution"``, or ``"quality"`` alone.
+        gives (str): ``"attribution"``, ``"quality"`` alone, or a score ``"map"`` that is high
+            for useful pixels.
+        bounded (bool): Whether its scores are qualities in [0, 1] on the same scale for all
+            images; other maps become so by Eq. 6.
+        as_map (str): Of an attribution: whether its absolute values are also compared as a score
+            map (``"plain"``), and relative to the reference faces as well (``"relative"``).
     """
 
     name: str
-    kind: Literal["plq", "other", "control", "reference"]
+    kind: Kind
     build: Build
-    description: str
+    description: str = ""
     slow: bool = False
-    gives: Literal["attribution", "quality"] = "attribution"
+    gives: Literal["attribution", "quality", "map"] = "attribution"
+    bounded: bool = False
+    as_map: Literal["", "plain", "relative"] = ""
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether it explains the network without what it has learned."""
+        return self.name.endswith(RANDOM_WEIGHTS)
 
 
-def select_methods(names: Sequence[str]) -> tuple[Method, ...]:
-    """The methods of these names, in the registry's order, and always the two Saliencies.
+def on_random_weights(method: Method) -> Method:
+    """Return the same map of the untrained network: the null of what the network has learned."""
+    return replace(
+        method,
+        name=method.name + RANDOM_WEIGHTS,
+        kind="control",
+        build=lambda network: method.build(network.random),
+    )
+
+
+def select(
+    registry: Mapping[str, Method], names: Sequence[str], always: Sequence[str] = ()
+) -> tuple[Method, ...]:
+    """Return the methods of these names, each once, in the registry's order.
 
     Args:
 
-        names (sequence of str): Names, or ``"all"``, or ``"fast"`` (all but the slow ones).
-
-    Returns:
-        *tuple[Method, ...]*
+        registry (mapping): Name → method.
+        names (sequence of str): Names, ``"all"``, or ``"fast"`` (all but the slow ones).
+        always (sequence of str): Names that are added whatever is asked for.
 
     Raises:
-        ValueError: if a name is unknown.
+        ValueError: if a name is unknown, or nothing is selected.
     """
-    unknown = sorted(set(names) - set(METHODS) - {"all", "fast"})
-    if unknown:
-        raise ValueError(f"Unknown methods {unknown}; there are {', '.join(METHODS)}.")
-    wanted = {REFERENCE, REPEATED, *names}
+    unknown = sorted(set(names) - set(registry) - {"all", "fast"})
+    wanted = {*names, *always}
+    if unknown or not wanted:
+        raise ValueError(
+            f"Unknown methods {unknown}; choose from all, fast, {', '.join(registry)}."
+        )
     return tuple(
         method
-        for name, method in METHODS.items()
+        for name, method in registry.items()
         if name in wanted or "all" in wanted or ("fast" in wanted and not method.slow)
     )
 
 
-def _plq(target_scalar: Literal["node", "serfiq"] = "node", **options: Any) -> Build:
-    def build(subject: Subject) -> Attribute:
-        plq = PixelQualityAttribution(subject.serfiq(**options), target_scalar=target_scalar)
-        return lambda images, node: cast("Tensor", plq.attribute(images))
+def check_maps(maps: Tensor, expected: tuple[int, ...]) -> Tensor:
+    """Raise unless a method's result has the expected shape, is finite and not constant.
 
-    return build
+    A constant map ranks no pixel before another: its AUROC is ½ whatever the image shows, and
+    relative to reference faces it is rounding noise.
 
+    Args:
 
-_BLACK = "black baseline"
-_RELU = "rule only at nn.ReLU: at other activations the plain gradient"
+        maps (Tensor): What a method returned.
+        expected (tuple[int, ...]): (B, H, W), or the shape of attributions; (B,) for qualities.
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("plq", "plq", _plq(), "m sampled passes, Q included"),
-        Method("plq-balanced", "plq", _plq(estimator="balanced"), "m passes in balanced groups"),
-        Method("plq-closed-form", "plq", _plq(estimator="closed-form"), "no sampling"),
-        Method("plq-serfiq-target", "plq", _plq("serfiq"), "gradient of the SER-FIQ score itself"),
-        Method(
-            REFERENCE,
-            "control",
-            captum.plain(attr.Saliency, abs=False),
-            "one forward, one backward",
-        ),
-        Method(REPEATED, "control", captum.plain(attr.Saliency, abs=False), "the same once more"),
-        Method("input-x-gradient", "other", captum.plain(attr.InputXGradient), ""),
-        Method("guided-backprop", "other", captum.plain(attr.GuidedBackprop), _RELU),
-        Method("deconvolution", "other", captum.plain(attr.Deconvolution), _RELU),
-        Method("deep-lift", "other", captum.deep_lift, f"{_BLACK}; no rule for PReLU and GELU"),
-        Method(
-            "layer-gradcam", "other", captum.layer_gradcam, "last spatial convolution, scaled up"
-        ),
-        Method("guided-gradcam", "other", captum.guided_gradcam, "last spatial convolution"),
-        Method(
-            "smoothgrad", "other", captum.smoothgrad, f"{SAMPLES} samples, sd 0.1 of range", True
-        ),
-        Method(
-            "gradient-shap", "other", captum.gradient_shap, f"{SAMPLES} samples, {_BLACK}", True
-        ),
-        Method(
-            "integrated-gradients", "other", captum.integrated_gradients, f"{STEPS} steps", True
-        ),
-        Method(
-            "occlusion",
-            "other",
-            captum.occlusion,
-            f"window 1/{CELLS} of the side, stride half",
-            True,
-        ),
-        Method(
-            "feature-ablation", "other", captum.feature_ablation, f"{CELLS}×{CELLS} cells", True
-        ),
-        Method(
-            "kernel-shap",
-            "other",
-            captum.kernel_shap,
-            f"{CELLS}×{CELLS} cells, {SHAP_SAMPLES} samples",
-            True,
-        ),
-        Method(
-            "naive-plq",
-            "reference",
-            reference(whole_network=False),
-            "SER-FIQ, then forward and backward",
-        ),
-        Method(
-            "official-serfiq",
-            "reference",
-            reference(whole_network=True),
-            "m copies through the whole network; quality only",
-            True,
-            "quality",
-        ),
-    )
-}
-"""All methods by name."""
+    Returns:
+        *Tensor*: ``maps``.
+
+    Raises:
+        ValueError: if their shape is another one, a value is not finite, or a map is constant.
+    """
+    if tuple(maps.shape) != tuple(expected):
+        raise ValueError(f"returned shape {tuple(maps.shape)}, not {tuple(expected)}")
+    flat = maps.detach().reshape(len(maps), -1)
+    if not bool(torch.isfinite(flat).all()):
+        raise ValueError("returned NaN or infinite values")
+    if flat.shape[1] > 1:
+        spread = flat.amax(1) - flat.amin(1)
+        constant = spread <= _ROUNDING * torch.finfo(flat.dtype).eps * flat.abs().amax(1)
+        if bool(constant.any()):
+            raise ValueError(
+                f"constant: {int(constant.sum())} of {len(flat)} maps have one value at all pixels"
+            )
+    return maps

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.subjects.chips import as_chip, as_image
+from benchmarks.subjects.faces import as_chip, as_image
 from captum_plq.faces import Disturbed, hand, headgear, square, sunglasses, surgical_mask
 from captum_plq.faces.disturb.occlude import HandPlace, Place
 

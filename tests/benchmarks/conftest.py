@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.protocols.speed import SpeedSettings, measure_speed
-from benchmarks.subjects.methods import METHODS, select_methods
+from benchmarks.subjects.attributions import METHODS, select_methods
 from benchmarks.subjects.models import load_benchmark_model
-from benchmarks.subjects.subject import Subject
+from benchmarks.subjects.network import ExplainedNetwork
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def tiny():
 @pytest.fixture
 def subject(tiny):
     """In float64, that results may be compared."""
-    return Subject(tiny.network.double(), tiny.low, tiny.high, passes=20, rows=8)
+    return ExplainedNetwork(tiny.network.double(), tiny.low, tiny.high, passes=20, rows=8)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def broken(subject):
 
 
 def not_a_number(subject):
-    return lambda images, node: images * torch.nan
+    return lambda images: images * torch.nan
 
 
 BROKEN = [

@@ -4,7 +4,7 @@ from torch import nn
 
 from benchmarks.harness.cost import OperatorCost, counted_passes
 from benchmarks.harness.memory import peak_bytes
-from benchmarks.subjects.methods import METHODS
+from benchmarks.subjects.attributions import METHODS
 
 CONV = 2 * (2 * 4 * 8 * 8) * (3 * 3 * 3)  # two per product: outputs times inputs of each
 LINEAR = 2 * 2 * 256 * 5
@@ -33,12 +33,11 @@ def test_flops_of_a_gradient_with_respect_to_a_leaf(net):
 
 def test_flops_of_plq_are_one_pass_and_the_head(subject, images):
     method = METHODS["plq"].build(subject)
-    node = subject.node(images)
-    method(images, node)
+    method(images)
     conv = 2 * (8 * 14 * 14 * 3 * 9 + 12 * 7 * 7 * 8 * 9)
     head = 2 * 588 * 16
     with OperatorCost() as cost:
-        method(images, node)
+        method(images)
     gram = 2 * 20 * 20 * 16
     assert cost.flops == 3 * (2 * (conv + head) + 20 * head + gram)
 
@@ -73,13 +72,13 @@ def test_traffic_is_what_is_read_and_written():
 )
 def test_passes(name, forward, backward, subject, images):
     method = METHODS[name].build(subject)
-    node = subject.node(images)
-    method(images[:1], node[:1])
+    method(images[:1])
+    subject.node(images)
     with (
         torch.random.fork_rng(devices=[]),
         counted_passes(subject.model, images) as passes,
     ):
-        method(images, node)
+        method(images)
     assert passes.forward == pytest.approx(forward)
     assert passes.backward == pytest.approx(backward)
     assert not any(m._forward_hooks for m in subject.model.modules())

@@ -14,7 +14,7 @@ from benchmarks.harness.old_summary import summarise
 from benchmarks.protocols import mask_scores
 from benchmarks.protocols.discard_areas import discarded
 from benchmarks.protocols.verification import best_threshold
-from benchmarks.subjects.faces import unit_length
+from benchmarks.subjects.faces import unit_embeddings
 from tests.support.poisoned import POISONS, cases, check, numbers
 
 MAPS = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0))
@@ -62,8 +62,8 @@ TABLE = {
         ),
         {"scores": SCORES, "first": SCORES, "second": SCORES.flip(0), "threshold": 0.5},
     ),
-    "unit_length": (
-        lambda embeddings: unit_length(embeddings, ["a", "b"]),
+    "unit_embeddings": (
+        lambda embeddings: unit_embeddings(embeddings, ["a", "b"]),
         {"embeddings": torch.rand(2, 3, generator=torch.Generator().manual_seed(0))},
     ),
 }
@@ -89,7 +89,7 @@ def test_no_number_from_nan_or_infinity(name, path, poison):
 
 def test_an_embedding_of_length_0_is_named():
     with pytest.raises(ValueError, match=r"0 for second\."):
-        unit_length(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), ["first", "second"])
+        unit_embeddings(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), ["first", "second"])
 
 
 def test_rows_without_a_number_are_counted_and_said():

@@ -10,9 +10,9 @@ from benchmarks.harness.environment import current_environment
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.harness.old_study import raw_path, run_study
 from benchmarks.subjects.face_sets import FaceSets
-from benchmarks.subjects.map_checks import check_maps
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import MapMethod, _relative, select_maps
+from benchmarks.subjects.maps import relative, select_maps
+from benchmarks.subjects.methods import Method, check_maps
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import FaceModel, ModelSpec
 
 pytest.importorskip("tqdm")
@@ -71,7 +71,7 @@ def run(faces, tmp_path):
     )
 
     def go(protocol, folder="run", extra=()):
-        subject = MapSubject(model, 0.0, 255.0, 5, 0.5, 0, 8, faces.reference, 2)
+        subject = ExplainedNetwork(model, 0.0, 255.0, 5, 0.5, 0, 8, faces.reference, 2)
         context = StudyContext(model, subject, [*select_maps(["plq", "random"]), *extra])
         return run_study(protocol, context, faces, tmp_path / folder, conditions, batch=2)
 
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_refused(run):
 
 
 def test_a_method_that_fails_midway_keeps_no_rows(run):
-    bad = MapMethod("bad", "other", fails_on_the_second)
+    bad = Method("bad", "other", fails_on_the_second)
     study = run.go(Means(), extra=[bad])
     assert study.failed == {"bad": "LookupError: no more"}
     assert {r["method"] for r in study.rows} == {"plq", "random"}
@@ -134,10 +134,10 @@ def test_a_method_that_fails_midway_keeps_no_rows(run):
         (lambda images: images[:, 0] * torch.nan, "NaN or infinite"),
     ],
 )
-@pytest.mark.parametrize("relative", [False, True])
-def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, relative):
-    build = (lambda subject: maps) if not relative else _relative(lambda subject: maps)
-    study = run.go(Means(), extra=[MapMethod("void", "other", build, bounded=True)])
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, compared):
+    build = (lambda subject: maps) if not compared else relative(lambda subject: maps)
+    study = run.go(Means(), extra=[Method("void", "other", build, bounded=True)])
     assert reason in study.failed["void"]
     assert {r["method"] for r in study.rows} == {"plq", "random"}
 

@@ -10,8 +10,8 @@ from torch import nn
 from benchmarks.__main__ import main
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.captum_metrics import SIGNED, CaptumMetrics
-from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS, select_maps
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import FaceModel, ModelSpec
 from tests.benchmarks.protocols.test_random_mask import NETWORK
 
@@ -29,7 +29,7 @@ def rows():
     spec = ModelSpec("net", (SIDE, SIDE), mean=(127.5,) * 3, std=(127.5,) * 3)
     model = FaceModel(layers, spec).eval()
     images = torch.randint(1, 256, (9, 3, SIDE, SIDE)).float()
-    subject = MapSubject(model, passes=6, reference=images[3:], batch=6)
+    subject = ExplainedNetwork(model, passes=6, reference=images[3:], batch=6)
     context = StudyContext(model, subject, select_maps(NAMES))
     protocol = CaptumMetrics(samples=12, draws=3)
     found = protocol.rows(context, images[:3], list("abc"))

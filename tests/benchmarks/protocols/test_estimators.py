@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.__main__ import main
 from benchmarks.protocols.estimators import EstimatorSettings, EstimatorStudy, study_estimators
 from benchmarks.protocols.estimators_report import estimators_figure, estimators_markdown
-from benchmarks.subjects.faces import FaceSet
+from benchmarks.subjects.face_sets import FaceSets
 from captum_plq.models import FaceModel, ModelSpec
 from tests.conftest import SmallFaceNet
 
@@ -31,7 +31,9 @@ def small_model():
 def faces():
     generator = torch.Generator().manual_seed(2)
     images = (255 * torch.rand(10, 3, 20, 20, generator=generator)).round()
-    return FaceSet(images, [f"{i}.png" for i in range(10)], {"x.png": "broken"})
+    return FaceSets(
+        images, tuple(f"{i}.png" for i in range(10)), images[:0], (), "noise", unusable=1
+    )
 
 
 @pytest.fixture(scope="module")

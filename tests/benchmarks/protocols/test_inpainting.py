@@ -11,8 +11,8 @@ from benchmarks.__main__ import main
 from benchmarks.protocols.inpainting import Inpainting, overlap
 from benchmarks.protocols.quality_runs import quality_runs
 from benchmarks.protocols.region_controls import RANDOM_SQUARE, SHIFTED, TRUE_MASK, control_regions
-from benchmarks.subjects.chips import sample_image, spec_landmarks
-from benchmarks.subjects.map_subject import MapSubject
+from benchmarks.subjects.faces import sample_image, spec_landmarks
+from benchmarks.subjects.network import ExplainedNetwork
 from benchmarks.subjects.occluders import OCCLUDERS, occlude
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel, ModelSpec
@@ -30,7 +30,7 @@ def subject():
             torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Dropout(0.5),
             torch.nn.Linear(3 * 14 * 14, 16),
         )  # fmt: skip
-    return MapSubject(FaceModel(net, SPEC).eval(), 0.0, 255.0, 10, 0.5, 0, 32, None, 4)
+    return ExplainedNetwork(FaceModel(net, SPEC).eval(), 0.0, 255.0, 10, 0.5, 0, 32, None, 4)
 
 
 def faces(count):

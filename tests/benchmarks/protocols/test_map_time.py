@@ -10,8 +10,9 @@ from torch import nn
 from benchmarks.harness.environment import current_environment
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.map_time import REFERENCE, measure_map_times, write_map_time_report
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import MAPS, on_random_weights, select_maps
+from benchmarks.subjects.maps import MAPS, select_maps
+from benchmarks.subjects.methods import on_random_weights
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import FaceModel, ModelSpec
 
 
@@ -30,7 +31,7 @@ def context():
         net = nn.Sequential(Counted(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 49, 8))
         faces = 255 * torch.rand(6, 3, 16, 16)
     model = FaceModel(net, ModelSpec("tiny", (16, 16), (127.5,) * 3, (128.0,) * 3)).eval()
-    subject = MapSubject(model, 0.0, 255.0, 4, 0.5, 0, 32, faces)
+    subject = ExplainedNetwork(model, 0.0, 255.0, 4, 0.5, 0, 32, faces)
     broken = replace(MAPS["random"], name="broken", build=lambda subject: None)
     methods = (*select_maps([REFERENCE, "plq", "plq-relative"]), broken)
     return StudyContext(model, subject, (*methods, on_random_weights(MAPS["plq"])))

@@ -6,8 +6,8 @@ from torch import nn
 
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.out_of_domain import FACES, FILLS, METRICS, REFERENCES, Misfit, moved
-from benchmarks.subjects.map_subject import MapSubject
 from benchmarks.subjects.maps import MAPS
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import FaceModel, ModelSpec
 
 
@@ -60,7 +60,9 @@ def test_rows_are_of_every_condition_and_do_not_depend_on_the_batch(face_model):
     names = ("a", "b", "c", "d")
 
     def rows(*batches):
-        subject = MapSubject(face_model, passes=20, reference=images.rot90(1, (2, 3)), batch=4)
+        subject = ExplainedNetwork(
+            face_model, passes=20, reference=images.rot90(1, (2, 3)), batch=4
+        )
         methods = [MAPS["plq"], MAPS["plq-relative"]]
         context = StudyContext(face_model, subject, methods)
         protocol = Misfit(names, images.flip(-2))

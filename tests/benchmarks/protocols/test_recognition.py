@@ -18,7 +18,7 @@ from benchmarks.protocols.recognition import (
     embed,
     with_errors,
 )
-from benchmarks.subjects.face_pairs import pair_sets, quick_pair_sets
+from benchmarks.subjects.face_sets import pair_sets, quick_pair_sets
 from captum_plq.models import ModelSpec
 from tests.benchmarks.protocols.test_random_mask import NETWORK
 

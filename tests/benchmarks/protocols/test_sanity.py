@@ -10,8 +10,9 @@ from torch import nn
 from benchmarks.__main__ import main
 from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.sanity import METRICS, RULE, Sanity, verdicts
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import MapMethod, select_maps
+from benchmarks.subjects.maps import select_maps
+from benchmarks.subjects.methods import Method
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.metrics import smooth_mprt, spearman, with_random_weights
 from captum_plq.models import FaceModel, ModelSpec
 from tests.benchmarks.protocols.test_random_mask import NETWORK
@@ -68,8 +69,8 @@ WEIGHT = first_weights(network())
 
 def methods():
     own = {"brightness": brightness, "company": company, "gradient": gradient}
-    found = [MapMethod(name, "other", build, bounded=True) for name, build in own.items()]
-    found.append(MapMethod("broken", "other", broken_when_random, bounded=True))
+    found = [Method(name, "other", build, bounded=True) for name, build in own.items()]
+    found.append(Method("broken", "other", broken_when_random, bounded=True))
     return (*found, *select_maps(["random", "centre"]))
 
 
@@ -82,7 +83,7 @@ def faces():
 @pytest.fixture(scope="module")
 def context(faces):
     model = network()
-    subject = MapSubject(model, passes=4, reference=faces[4:], batch=6)
+    subject = ExplainedNetwork(model, passes=4, reference=faces[4:], batch=6)
     return StudyContext(model, subject, methods())
 
 
@@ -139,12 +140,12 @@ def test_a_map_that_breaks_on_random_weights_is_left_out(rows, context):
 def test_relative_maps_are_made_anew_for_each_network(faces):
     """plq-relative compares with what the SAME network's map shows on the reference."""
     model = network()
-    subject = MapSubject(model, passes=4, reference=faces[4:], batch=6)
+    subject = ExplainedNetwork(model, passes=4, reference=faces[4:], batch=6)
     (method,) = select_maps(["plq-relative"])
     context = StudyContext(model, subject, (method,))
     rows = Sanity(samples=1, noise=0.0, stages=1).rows(context, faces[:4], list("abcd"))
     null = with_random_weights(model, 0, images=faces[4:])
-    fresh = MapSubject(null, passes=4, reference=faces[4:], batch=6)
+    fresh = ExplainedNetwork(null, passes=4, reference=faces[4:], batch=6)
     expected = spearman(
         method.build(subject)(faces[:4]).detach(), method.build(fresh)(faces[:4]).detach()
     )

@@ -7,7 +7,7 @@ from benchmarks.__main__ import main
 from benchmarks.protocols.scaling import ScalingResult, measure_scaling
 from benchmarks.protocols.scaling_report import scaling_figure, scaling_markdown
 from benchmarks.protocols.speed import SpeedSettings
-from benchmarks.subjects.methods import select_methods
+from benchmarks.subjects.attributions import select_methods
 from benchmarks.subjects.models import load_benchmark_model
 
 

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.harness.environment import reproducible_settings
 from benchmarks.protocols.speed import SpeedSettings, measure_speed
-from benchmarks.subjects.methods import REFERENCE, REPEATED, select_methods
+from benchmarks.subjects.attributions import REFERENCE, REPEATED, select_methods
 from benchmarks.subjects.models import available_models, load_benchmark_model
 
 

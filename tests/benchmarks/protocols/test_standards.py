@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.protocols.standards import SEVERITIES, Standards, violate
-from benchmarks.subjects.chips import sample_image
+from benchmarks.subjects.faces import sample_image
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec
 from tests.benchmarks.protocols.test_random_mask import NETWORK

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.subjects.faces import load_faces
+from benchmarks.subjects.face_sets import load_faces
 from captum_plq.models import ModelSpec
 
 Image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
@@ -42,7 +42,7 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(folder):
     (folder / "person0" / "0.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("not even called one")
     faces = load_faces(folder, SPEC, 11)
-    assert list(faces.left_out) == ["person0/0.png"]
+    assert faces.unusable == 1
     assert "person0/0.png" not in faces.names
     with pytest.raises(ValueError, match=r"holds 11 usable faces, fewer than the 12 .*\(1 images"):
         load_faces(folder, SPEC, 12)
@@ -65,5 +65,5 @@ def test_faces_in_other_sizes_are_found_and_aligned(tmp_path, tight):
     chip = align_face(portrait, face, template="arcface", size=112)
     shown = align_face(portrait, face, template="arcface", size=160) if tight else portrait
     Image.fromarray(shown).save(tmp_path / "a.png")
-    (image,) = load_faces(tmp_path, spec, 1).images.permute(0, 2, 3, 1).numpy()
+    (image,) = load_faces(tmp_path, spec, 1).images.permute(0, 2, 3, 1).float().numpy()
     assert np.abs(image - chip.astype(float))[16:96, 16:96].mean() < 12

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from benchmarks.harness.old_context import StudyContext
-from benchmarks.subjects.map_subject import MapSubject
-from benchmarks.subjects.maps import MAPS, on_random_weights, select_maps
+from benchmarks.subjects.maps import MAPS, select_maps
+from benchmarks.subjects.methods import on_random_weights
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import PixelQualityAttribution
 from captum_plq.functional import merge_channels
 from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
@@ -32,7 +33,7 @@ def context():
     spec = ModelSpec("small", (SIDE, SIDE), mean=(127.5,) * 3, std=(127.5,) * 3)
     model = FaceModel(network, spec).eval()
     reference = torch.randint(0, 256, (6, 3, SIDE, SIDE)).byte()
-    subject = MapSubject(model, 0.0, 255.0, 20, 0.5, 0, 32, reference, 4)
+    subject = ExplainedNetwork(model, 0.0, 255.0, 20, 0.5, 0, 32, reference, 4)
     return StudyContext(model, subject, select_maps(["all"]))
 
 

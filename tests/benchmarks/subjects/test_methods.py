@@ -1,39 +1,31 @@
-import inspect
+import dataclasses
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from benchmarks.subjects.captum_methods import grid_of_cells, last_spatial_convolution
-from benchmarks.subjects.map_checks import check_maps
-from benchmarks.subjects.methods import METHODS, REFERENCE, REPEATED, select_methods
-from benchmarks.subjects.references import official_serfiq
-from benchmarks.subjects.subject import Subject
-from captum_plq import SERFIQ, PixelQualityAttribution
+from benchmarks.subjects.attributions import (
+    METHODS,
+    REFERENCE,
+    REPEATED,
+    grid_of_cells,
+    last_spatial_convolution,
+    select_methods,
+)
+from benchmarks.subjects.methods import check_maps
+from captum_plq import PixelQualityAttribution
 from tests.conftest import assert_untouched, snapshot
-
-
-def why_not(name):
-    """Why a method cannot run here, if so."""
-    if name == "kernel-shap" and find_spec("sklearn") is None:
-        return ImportError
-    if name in ("plq-antithetic", "plq-closed-form"):
-        return None if "estimator" in inspect.signature(SERFIQ).parameters else TypeError
-    return None
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", METHODS)
 def test_runs_and_leaves_the_network_alone(name, subject, images):
     method = METHODS[name]
-    if error := why_not(name):
-        with pytest.raises(error):
-            method.build(subject)
-        return
-    node = subject.node(images)
+    if name == "kernel-shap" and find_spec("sklearn") is None:
+        pytest.skip("Captum's KernelShap needs scikit-learn")
     before = snapshot(subject.model)
     with torch.random.fork_rng(devices=[]):
-        output = method.build(subject)(images, node)
+        output = method.build(subject)(images)
     assert_untouched(before, subject.model)
     assert output.shape == (images.shape if method.gives == "attribution" else (3,))
     assert torch.isfinite(output).all()
@@ -42,7 +34,7 @@ def test_runs_and_leaves_the_network_alone(name, subject, images):
 
 
 def run(name, subject, images):
-    return METHODS[name].build(subject)(images, subject.node(images))
+    return METHODS[name].build(subject)(images)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -59,9 +51,9 @@ def test_official_serfiq_gives_the_same_quality(subject, images):
 
 
 def test_official_serfiq_does_not_depend_on_the_chunks(subject, images):
-    masks = torch.rand(9, 12 * 49, generator=torch.Generator().manual_seed(0)) < 0.5
-    layer = subject.model[6]
-    one, all_ = (official_serfiq(subject.model, layer, images, masks, 0.5, n) for n in (1, 99))
+    one, all_ = (
+        run("official-serfiq", dataclasses.replace(subject, rows=n), images) for n in (1, 99)
+    )
     torch.testing.assert_close(one, all_)
 
 
@@ -97,7 +89,7 @@ def test_last_spatial_convolution(subject, images):
 def test_gradcam_of_a_network_that_ends_in_one_position(subject, images):
     head = [torch.nn.Conv2d(12, 12, 7, groups=12), torch.nn.Flatten(), torch.nn.Linear(12, 8)]
     network = torch.nn.Sequential(*subject.model[:5], *(layer.double() for layer in head)).eval()
-    ends = Subject(network, subject.low, subject.high, passes=20, rows=8)
+    ends = dataclasses.replace(subject, model=network)
     for name in ("layer-gradcam", "guided-gradcam"):
         found = run(name, ends, images)
         assert check_maps(found, tuple(images.shape)) is found

@@ -1,6 +1,6 @@
 """The command line ``captum-plq``, one file per command."""
 
-from captum_plq.cli.app import main
+from captum_plq.cli.entry import main
 
 __all__ = [
     "main",

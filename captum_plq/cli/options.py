@@ -1,65 +1,109 @@
-"""Options that several commands share, and what they amount to."""
+"""Options that several commands share, and what is made of them."""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from captum_plq.explanation import Settings
+    from captum_plq.models import FaceModel
 
-__all__ = ["add_explaining", "add_method", "add_network", "settings_of"]
+__all__ = ["Aligned", "Directory", "Explaining", "Method", "Network", "Whole"]
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
+def _whole(_: Any, tokens: Any) -> int:
+    """Convert a whole number; cyclopts would round 5.5."""
+    return int(tokens[0].value)
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+Aligned = Annotated[bool, Parameter(help="Images are aligned face crops.", show_default=False)]
+Directory = Annotated[Path, Parameter(name="DIR", help="Folder of photos, with its subfolders.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Network:
     """Which network, and where it computes."""
-    add = parser.add_argument
-    add("--model", default="mobilefacenet-dropout", metavar="NAME|FILE",
-        help="network (default: %(default)s, which comes with this package)")  # fmt: skip
-    add("--checkpoint", type=Path, metavar="FILE",
-        help="weight file of a named network, see 'captum-plq models'")  # fmt: skip
-    add("--passes", type=int, default=100, help="m, stochastic passes (default: %(default)s)")
-    add("--device", default="cpu", help="e.g. cpu or cuda (default: %(default)s)")
+
+    model: Annotated[
+        str, Parameter(metavar="NAME|FILE", help="Network; the default comes with this package.")
+    ] = "mobilefacenet-dropout"
+    checkpoint: Annotated[
+        Path | None,
+        Parameter(metavar="FILE", help="Weight file of a named network, see 'captum-plq models'."),
+    ] = None
+    passes: Annotated[Whole, Parameter(help="m, stochastic passes.")] = 100
+    device: Annotated[str, Parameter(help="Where to compute, e.g. cpu or cuda.")] = "cpu"
+
+    def load(self) -> FaceModel:
+        """Return the network."""
+        from captum_plq.models import load_model
+
+        return load_model(self.model, self.checkpoint)
 
 
-def add_method(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Method(Network):
     """What decides about qualities and gradients, and so about what a calibration holds for."""
-    add_network(parser)
-    add = parser.add_argument
-    add("--dropout", type=float, default=0.5, help="p, dropout rate (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the dropout masks (default: %(default)s)")
-    add("--estimator", choices=["sampling", "balanced", "closed-form"], default="sampling",
-        help="how Q is estimated (default: %(default)s, the paper's)")  # fmt: skip
-    add("--weights", choices=["l1", "sum", "signed", "l2"], default="l1",
-        help="weights of the quality node (default: %(default)s, the paper's)")  # fmt: skip
-    add("--target", choices=["node", "serfiq"], default="node",
-        help="differentiate the quality node (the paper) or the SER-FIQ score")  # fmt: skip
-    add("--directions", type=int, metavar="K",
-        help="root mean square of K gradients along random directions of the embedding "
-        "(default: the node's one gradient, the paper's)")  # fmt: skip
+
+    dropout: Annotated[float, Parameter(help="p, dropout rate.")] = 0.5
+    seed: Annotated[Whole, Parameter(help="Seed of the dropout masks.")] = 0
+    estimator: Annotated[
+        Literal["sampling", "balanced", "closed-form"],
+        Parameter(help="How Q is estimated; sampling is the paper's."),
+    ] = "sampling"
+    weights: Annotated[
+        Literal["l1", "sum", "signed", "l2"],
+        Parameter(help="Weights of the quality node; l1 is the paper's."),
+    ] = "l1"
+    target: Annotated[
+        Literal["node", "serfiq"],
+        Parameter(help="Differentiate the quality node (the paper) or the SER-FIQ score."),
+    ] = "node"
+    directions: Annotated[
+        int | None,
+        Parameter(
+            metavar="K",
+            converter=_whole,
+            help="Root mean square of K gradients along random directions of the embedding. "
+            "Default: the node's one gradient, the paper's.",
+        ),
+    ] = None
+
+    def settings(self, gamma: float | None = None) -> Settings:
+        """Return the settings that these options ask for."""
+        from captum_plq.explanation import Settings
+
+        return Settings(
+            passes=self.passes,
+            dropout=self.dropout,
+            seed=self.seed,
+            estimator=self.estimator,
+            weights=self.weights,
+            target_scalar=self.target,
+            directions=self.directions,
+            gamma=gamma,
+            device=self.device,
+        )
 
 
-def add_explaining(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Explaining(Method):
     """What every command needs that writes explanations."""
-    add = parser.add_argument
-    add("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
-    add("--gamma", type=float, help="γ of the map, for 0-255 pixels (default: the network's)")
-    add_method(parser)
 
+    output: Annotated[
+        Path, Parameter(name=("--output", "-o"), metavar="DIR", help="Where the results go.")
+    ]
+    gamma: Annotated[
+        float | None, Parameter(help="γ of the map, for 0-255 pixels. Default: the network's.")
+    ] = None
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings that parsed arguments ask for."""
-    from captum_plq.explanation import Settings
-
-    return Settings(
-        passes=arguments.passes,
-        dropout=arguments.dropout,
-        seed=arguments.seed,
-        estimator=arguments.estimator,
-        weights=arguments.weights,
-        target_scalar=arguments.target,
-        directions=arguments.directions,
-        gamma=arguments.gamma,
-        device=arguments.device,
-    )
+    def extra(self, source: object) -> dict[str, Any]:
+        """Return what the record of an explanation says of its input files."""
+        found = {"source": source, "checkpoint": self.checkpoint}
+        return {key: str(value) for key, value in found.items() if value is not None}

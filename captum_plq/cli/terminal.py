@@ -1,8 +1,8 @@
-"""What every command needs of the terminal: lines that print whatever they hold, and an end.
+"""What every command needs of the terminal: printing any text, and ending in order.
 
-A run ends in order when it is asked to: by Ctrl-C, by a signal, or by whoever reads its output and
-stops. Then :class:`Stopped` is raised where the run stands. It is no ``Exception``, so that what
-takes one bad image for one bad image does not take it for that.
+A run can be stopped by Ctrl-C, by a signal, or because nobody reads its output any more. Then
+:class:`Stopped` is raised where the run stands. It is not an ``Exception``, so that code that
+catches those to go on after one bad image does not catch it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PATIENCE = 3.0  # seconds in which a second signal is not taken for another wis
 
 
 class Stopped(BaseException):
-    """A run was asked to end.
+    """The run was asked to end.
 
     Args:
 
@@ -46,10 +46,10 @@ class _State:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Signals that ask a run to end raise :class:`Stopped`; names in any encoding can be printed.
+    """Make signals that ask a run to end raise :class:`Stopped`, and names of any encoding print.
 
-    A signal that is ignored, as in the background, stays so. Outside the main thread, signals are
-    as they were.
+    A signal that is ignored, as in the background, stays ignored. Outside the main thread,
+    signals are left as they are.
     """
     before = {}
     streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
@@ -74,14 +74,16 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """What belongs together, and a signal must not come between: it is raised at the end."""
+    """Hold signals back while what belongs together is done; they are raised at the end."""
+    outermost = not _State.holding
     _State.holding = True
     try:
         yield
     finally:
-        _State.holding = False
-        if _State.pending is not None:
-            raise _State.pending
+        if outermost:
+            _State.holding = False
+            if _State.pending is not None:
+                raise _State.pending
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -94,7 +96,7 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 
 def tell(text: str, *, error: bool = False, lines: bool = False) -> None:
-    """Prints a line at once.
+    """Print a line at once.
 
     Args:
 
@@ -119,7 +121,7 @@ def tell(text: str, *, error: bool = False, lines: bool = False) -> None:
 
 
 class LeftOut(dict[str, str]):
-    """Images that could not be used, file → reason, each told when it is noted."""
+    """Images that could not be used, file → reason; prints each as it is noted."""
 
     def __setitem__(self, path: str, reason: str) -> None:
         super().__setitem__(path, reason)
@@ -127,14 +129,14 @@ class LeftOut(dict[str, str]):
 
 
 def printable(text: str) -> str:
-    """Text with everything escaped that is no letter, sign or space, as Python escapes it."""
+    """Return text with control characters and lone surrogates escaped as Python escapes them."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
 
 
 def _silence(stream: TextIO) -> None:
-    """What is left in the buffer goes nowhere, so that Python does not fail on it as it ends."""
+    """Discard what is left in the buffer, so that Python does not fail on it as it ends."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,11 +1,12 @@
 """Aligned faces to maps, figures and records on disk."""
 
-from captum_plq.explanation.explainer import Explainer, Settings, calibration_that_holds
+from captum_plq.explanation.explainer import Explainer, matching_calibration
 from captum_plq.explanation.result import Explanation
+from captum_plq.explanation.settings import Settings
 
 __all__ = [
     "Explainer",
     "Explanation",
     "Settings",
-    "calibration_that_holds",
+    "matching_calibration",
 ]

@@ -17,12 +17,12 @@ _FACE = re.compile(r"-face[0-9]+$")
 
 
 def result_names(paths: Sequence[Path], directory: Path, *, faces: bool = False) -> list[str]:
-    """One name without ending for the results of each image.
+    """Return a name without ending for the results of each image.
 
-    It is the image's own, without its ending; a leading dot becomes ``_``, and a name too long for
-    the endings of results is cut. A number is added where it is another image's, also but for case
-    (``A.jpg``, ``a.jpg``), or ``summary``; and where files of that name are in the folder that are
-    not the figure, arrays and record of an earlier result, as an image to be explained is.
+    The name is the image's own. A leading dot becomes ``_``, and a name too long for the endings
+    of results is cut. A number is added to a name that is another image's (upper and lower case
+    count as equal: ``A.jpg``, ``a.jpg``), or ``summary``, or that of files in the folder which are
+    not the figure, arrays and record of an earlier result, such as an image to be explained.
 
     Args:
 

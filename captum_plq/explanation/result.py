@@ -1,8 +1,7 @@
-"""An explanation, and the files of it: a figure, arrays, a record."""
+"""An explanation, and its files: a figure, arrays, a record."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from captum_plq._base.whole_file import json_bytes, whole_file
-from captum_plq.visualization import plot_quality_map, plot_quality_maps
+from captum_plq.visualization import plot_faces
 
 __all__ = ["RESULT_ENDINGS", "Explanation"]
 
@@ -37,7 +35,8 @@ class Explanation:
         scaled_quality (list[float] or None): Q̂ (Eq. 2), if α and r are known.
         record (dict): Parameters, model, calibration and versions, ready for JSON.
         relative_maps (ndarray or None): (n, H, W), float32, in [0, 1]: pixel quality relative
-            to good faces, ½ where a pixel is as in those; if the calibration has a reference.
+            to the reference faces of the calibration, ½ where a pixel is as in those; ``None``
+            without a reference.
     """
 
     images: NDArray[np.uint8]
@@ -50,18 +49,19 @@ class Explanation:
     relative_maps: NDArray[np.float32] | None = None
 
     def titles(self, names: Sequence[str] | None = None) -> list[str]:
-        """One title per face: its name, if given, and its quality."""
-        titles = []
-        for i, q in enumerate(self.quality):
-            text = f"Q = {q:.3f} ± {self.quality_standard_error[i]:.3f}"
-            if self.scaled_quality is not None:
-                text += f", Q̂ = {self.scaled_quality[i]:.2f}"
-            titles.append(text if names is None else f"{names[i]}\n{text}")
+        """Return a title per face, in lines: its name, if given, Q, and Q̂ if known."""
+        errors = self.quality_standard_error
+        titles = [f"Q = {q:.3f} ± {e:.3f}" for q, e in zip(self.quality, errors, strict=True)]
+        if names is not None:
+            titles = [f"{name}\n{title}" for name, title in zip(names, titles, strict=True)]
+        if self.scaled_quality is not None:
+            scaled = zip(titles, self.scaled_quality, strict=True)
+            titles = [f"{title}\nQ̂ = {q:.2f}" for title, q in scaled]
         return titles
 
     @property
     def caption(self) -> str:
-        """Network and parameters in one line, and what a reader must be told."""
+        """Network and parameters in one line, and below what a reader must know of them."""
         p, model = self.record["parameters"], self.record["model"]
         line = (
             f"{model['name']}; m = {p['passes']}, p = {p['dropout']:g}, weights {p['weights']}, "
@@ -69,7 +69,7 @@ class Explanation:
         )
         calibration = self.record["calibration"] or {"note": ""}
         notes = " ".join(filter(None, (model["note"], calibration["note"])))
-        return "\n".join([line, *textwrap.wrap(notes, 50 * max(2, len(self.images)))])
+        return "\n".join(filter(None, (line, notes)))
 
     def save(
         self,
@@ -79,7 +79,7 @@ class Explanation:
         names: Sequence[str] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> list[Path]:
-        """Writes the figure, the arrays and the record.
+        """Write the figure, the arrays and the record.
 
         Args:
 
@@ -98,43 +98,41 @@ class Explanation:
         """
         directory.mkdir(parents=True, exist_ok=True)
         paths = [directory / f"{stem}{ending}" for ending in RESULT_ENDINGS]
+        figure = plot_faces(
+            list(self.images),
+            list(self.maps),
+            self.titles(names),
+            None if self.relative_maps is None else list(self.relative_maps),
+            caption=self.caption,
+        )
         arrays = {"images": self.images, "attributions": self.attributions, "maps": self.maps}
         if self.relative_maps is not None:
             arrays["relative_maps"] = self.relative_maps
-        relative = self.relative_maps
-        faces = [
-            {
-                **({} if names is None else {"name": names[i]}),
-                "quality": self.quality[i],
-                "quality_standard_error": self.quality_standard_error[i],
-                "scaled_quality": None if self.scaled_quality is None else self.scaled_quality[i],
-                "mean_pixel_quality": float(self.maps[i].mean()),
-                **(
-                    {} if relative is None else {"mean_relative_quality": float(relative[i].mean())}
-                ),
-            }
-            for i in range(len(self.quality))
-        ]
         files = {"figure": paths[0].name, "arrays": paths[1].name}
-        record = {"faces": faces, **(extra or {}), **self.record, "files": files}
-        figure = self._figure(self.titles(names))
+        record = {"faces": self._faces(names), **(extra or {}), **self.record, "files": files}
         with ExitStack() as stack:  # all three or none; the record comes into place last
             record_file, array_file, figure_file = (
                 stack.enter_context(whole_file(path)) for path in reversed(paths)
             )
-            figure.savefig(figure_file, format="png", dpi=150)
+            figure.savefig(figure_file, format="png")
             np.savez_compressed(array_file, **arrays)  # type: ignore[arg-type]
             record_file.write(json_bytes(record, indent=2) + b"\n")
             for file in (record_file, array_file, figure_file):
                 file.flush()  # a full disk is met before the first comes into place
         return paths
 
-    def _figure(self, titles: list[str]) -> Figure:
-        images, maps, relative = list(self.images), list(self.maps), self.relative_maps
-        if len(images) > 1:
-            below = None if relative is None else list(relative)
-            return plot_quality_maps(images, maps, titles, below, caption=self.caption)[0]
-        beside = None if relative is None else relative[0]
-        return plot_quality_map(images[0], maps[0], beside, title=titles[0], caption=self.caption)[
-            0
+    def _faces(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Return what the record says of each face."""
+        relative = [] if self.relative_maps is None else list(self.relative_maps)
+        columns: dict[str, Sequence[Any]] = {
+            "name": names or [],
+            "quality": self.quality,
+            "quality_standard_error": self.quality_standard_error,
+            "scaled_quality": self.scaled_quality or [None] * len(self.quality),
+            "mean_pixel_quality": [float(m.mean()) for m in self.maps],
+            "mean_relative_quality": [float(m.mean()) for m in relative],
+        }
+        given = {name: values for name, values in columns.items() if values}
+        return [
+            dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)
         ]

@@ -33,8 +33,8 @@ class RunRecord:
 
         directory (Path): Made if it is missing. One run at a time writes into it.
         images (int): How many images there are.
-        undisturbed (Callable): Makes a context in which the summary is written, such as one that
-            holds signals.
+        undisturbed (Callable): Makes a context in which rows are noted and the summary is
+            written, such as one that holds signals.
 
     Raises:
         ValueError: on entering, if the folder cannot be written to, or another run writes there.
@@ -44,9 +44,7 @@ class RunRecord:
 
         >>> with RunRecord(Path("results"), images=2) as record:
         ...     record.explained({"image": "a.jpg", "quality": 0.7})
-        ...     record.reached += 1
         ...     record.failed("b.jpg", "is not an image.")
-        ...     record.reached += 1
     """
 
     def __init__(
@@ -56,8 +54,8 @@ class RunRecord:
         undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.directory, self.images, self._undisturbed = directory, images, undisturbed
-        self.reached = self.failures = self.rows = 0
         self.summary = directory / "summary.json"
+        self.failures = self._reached = self._count = 0
         self.replaces = False
         self.left_by_another: Path | None = None
         self._rows_path = directory / "summary.jsonl"
@@ -82,7 +80,7 @@ class RunRecord:
     ) -> None:
         with self._undisturbed(), self._stack:
             os.close(self._rows)
-            if error is None or self.rows or not self.replaces:
+            if error is None or self._count or not self.replaces:
                 try:
                     self._write_summary(error)
                 except OSError:
@@ -92,14 +90,30 @@ class RunRecord:
             with suppress(OSError):
                 self._rows_path.unlink()
 
-    def explained(self, row: dict[str, Any]) -> None:
-        """Notes a face whose results are written."""
-        self._append({"explained": row})
+    def explained(self, row: dict[str, Any], *, last: bool = True) -> None:
+        """Note a face whose results are written.
+
+        Args:
+
+            row (dict): What the summary says of it.
+            last (bool): Whether it is the last face of its image.
+        """
+        with self._undisturbed():
+            self._append({"explained": row})
+            self._reached += last
 
     def failed(self, image: str, reason: str) -> None:
-        """Notes an image that could not be explained."""
-        self._append({"failed": {"image": image, "reason": reason}})
-        self.failures += 1
+        """Note an image that could not be explained.
+
+        Args:
+
+            image (str): The image.
+            reason (str): Why.
+        """
+        with self._undisturbed():
+            self._append({"failed": {"image": image, "reason": reason}})
+            self._reached += 1
+            self.failures += 1
 
     def _append(self, row: dict[str, Any]) -> None:
         line = json_bytes(row) + b"\n"
@@ -108,10 +122,10 @@ class RunRecord:
             os.ftruncate(self._rows, before)
             raise OSError(f"{self._rows_path} cannot be written: no space is left.")
         os.fsync(self._rows)
-        self.rows += 1
+        self._count += 1
 
     def _keep_rows_of_another(self) -> None:
-        """Gives the rows of a run that was killed another name."""
+        """Give the rows of a run that was killed another name."""
         if not os.path.lexists(self._rows_path):
             return
         if not self._rows_path.is_file():
@@ -134,7 +148,7 @@ class RunRecord:
             file.write(b"]")
             if error is not None:
                 why = json_bytes(str(error) or type(error).__name__)
-                left = self.images - self.reached
+                left = self.images - self._reached
                 file.write(b',\n  "interrupted": %b,\n  "not_reached": %d' % (why, left))
             file.write(b"\n}\n")
 
@@ -152,7 +166,7 @@ class RunRecord:
 
 @contextmanager
 def folder_lock(directory: Path) -> Iterator[None]:
-    """Has a folder to itself, among runs of this program, until the block ends.
+    """Keep a folder from other runs of this program until the block ends.
 
     The lock is the operating system's, on a file in the folder: it ends with the process, however
     that ends.

@@ -17,9 +17,7 @@ def names(*images, directory="nowhere", **options):
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (["a.jpg", "b.png"], ["a", "b"]),
-        (["a.jpg", "a.png", "x/a.jpg"], ["a", "a-2", "a-3"]),
-        (["a.jpg", "x/a.jpg", "a-2.jpg"], ["a", "a-2", "a-2-2"]),
+        (["a.jpg", "a.png", "x/a.jpg", "a-2.jpg"], ["a", "a-2", "a-3", "a-2-2"]),
         (["a-2.jpg", "a.jpg", "x/a.jpg"], ["a-2", "a", "a-3"]),
         (["A.jpg", "a.jpg"], ["A", "a-2"]),
         (["é.jpg", unicodedata.normalize("NFD", "é.jpg")], ["é", "e\u0301-2"]),
@@ -51,22 +49,17 @@ def test_odd_names_give_files_that_can_be_made_and_differ(images, tmp_path):
         (tmp_path / name).write_bytes(b"")
 
 
-def test_an_image_in_the_output_folder_is_not_overwritten(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"photo")
-    (tmp_path / "b-face1.png").write_bytes(b"photo")
-    images = [tmp_path / "a.png", tmp_path / "b.jpg", tmp_path / "b-face1.png"]
-    found = result_names(images, tmp_path, faces=True)
-    assert found[0] == "a-2"
-    assert found[1] == "b-2"
-
-
-def test_a_result_replaces_an_earlier_result_and_nothing_else(tmp_path):
+def test_only_an_earlier_result_is_replaced(tmp_path):
     for ending in RESULT_ENDINGS:
         (tmp_path / f"a{ending}").write_bytes(b"result")
     (tmp_path / "b.json").write_bytes(b"somebody's notes")
     assert names("a.jpg", "b.jpg", directory=tmp_path) == ["a", "b-2"]
+    for photo in ("c.png", "d-face1.png"):
+        (tmp_path / photo).write_bytes(b"photo")
+    images = [tmp_path / "c.png", tmp_path / "d.jpg", tmp_path / "d-face1.png"]
+    assert result_names(images, tmp_path, faces=True)[:2] == ["c-2", "d-2"]
 
 
-def test_many_images_of_one_name_take_no_time_that_grows():
-    found = names(*(f"{i}/0.jpg" for i in range(20_000)))
-    assert len(set(found)) == 20_000
+def test_many_images_of_one_name_take_no_time_that_grows(tmp_path):
+    found = names(*(f"{i}/0.jpg" for i in range(5_000)))
+    assert len(set(found)) == 5_000

@@ -18,38 +18,33 @@ def summary(folder):
 
 def some_rows(record):
     record.explained({"image": NAME, "quality": 0.5})
-    record.reached += 1
     record.failed("b.jpg", f"{NAME} is bad: Ω")
-    record.reached += 1
 
 
-def test_rows_become_a_summary(tmp_path):
-    with RunRecord(tmp_path / "new", 2) as record:
+def test_rows_are_on_the_disk_as_they_are_noted_and_become_a_summary(tmp_path):
+    folder = tmp_path / "new"
+    with RunRecord(folder, 2) as record:
         some_rows(record)
-    found = summary(tmp_path / "new")
+        lines = (folder / "summary.jsonl").read_text("utf-8").splitlines()
+        assert json.loads(lines[0]) == {"explained": {"image": NAME, "quality": 0.5}}
+        assert len(lines) == 2
+    found = summary(folder)
     assert found == {
         "explained": [{"image": NAME, "quality": 0.5}],
         "failed": [{"image": "b.jpg", "reason": f"{NAME} is bad: Ω"}],
     }
     assert os.fsencode(found["explained"][0]["image"]) == b"na\xff\xfeme\n\x1b[31m.jpg"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["summary.json"]
+    assert [path.name for path in folder.iterdir()] == ["summary.json"]
     assert (record.failures, record.replaces) == (1, False)
-
-
-def test_a_row_is_on_the_disk_as_soon_as_it_is_noted(tmp_path):
-    with RunRecord(tmp_path, 3) as record:
-        some_rows(record)
-        lines = (tmp_path / "summary.jsonl").read_text("utf-8").splitlines()
-        assert json.loads(lines[0]) == {"explained": {"image": NAME, "quality": 0.5}}
-        assert len(lines) == 2
 
 
 def test_an_interrupted_run_says_so(tmp_path):
     with pytest.raises(KeyboardInterrupt), RunRecord(tmp_path, 5) as record:  # noqa: PT012
         some_rows(record)
+        record.explained({"image": "of several faces"}, last=False)
         raise KeyboardInterrupt
     found = summary(tmp_path)
-    assert len(found["explained"]) == len(found["failed"]) == 1
+    assert (len(found["explained"]), len(found["failed"])) == (2, 1)
     assert (found["interrupted"], found["not_reached"]) == ("KeyboardInterrupt", 3)
 
 

@@ -41,9 +41,9 @@ def test_a_photo_becomes_the_face_that_the_readme_explains(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("page", [README, PHOTOS], ids=lambda page: page.name)
 def test_the_commands_exist(page):
-    from captum_plq.cli.app import _parser
+    from captum_plq.cli.app import app
 
     commands = re.findall(r"^captum-plq ([^#\n]*)", page.read_text("utf-8"), re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
-        _parser().parse_args(command.split())
+        app.parse_args(command.split())

@@ -1,48 +1,88 @@
 """Figures show absolute qualities, whatever the image."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from captum_plq.visualization import plot_quality_map, plot_quality_maps
+from captum_plq.visualization import plot_faces, plot_quality_map, plot_quality_maps
 
 IMAGE = np.full((4, 6, 3), 200, np.uint8)
 DIM = np.linspace(0.1, 0.2, 24).reshape(4, 6)
 
 
-def drawn(axis):
-    (picture,) = axis.images
-    return picture
-
-
-def test_the_scale_is_absolute():
+def assert_absolute(axis, quality_map):
     """A map of 0.1 to 0.2 is drawn as just that, not stretched over all colours."""
-    _, axes = plot_quality_map(IMAGE, DIM)
-    assert drawn(axes[1]).get_clim() == (0.0, 1.0)
-    assert drawn(axes[1]).get_cmap().name == "RdYlGn"
-    np.testing.assert_array_equal(drawn(axes[1]).get_array(), DIM)
+    (picture,) = axis.images
+    np.testing.assert_array_equal(picture.get_array(), quality_map)
+    assert picture.get_clim() == (0.0, 1.0)
+    (low, high) = picture.to_rgba([0.0, 1.0], norm=False)
+    assert low[0] > 2 * low[1]  # red
+    assert high[1] > 2 * high[0]  # green
 
 
-def test_red_is_low_and_green_is_high():
-    _, axes = plot_quality_map(IMAGE, np.array([[0.0] * 6] * 2 + [[1.0] * 6] * 2))
-    colours = drawn(axes[1]).to_rgba(drawn(axes[1]).get_array())
-    assert colours[0, 0, 0] > 2 * colours[0, 0, 1]
-    assert colours[3, 0, 1] > 2 * colours[3, 0, 0]
-
-
-def test_figure_has_title_caption_and_colour_bar():
-    figure, axes = plot_quality_map(IMAGE, DIM, title="Q = 0.5", caption="dlib")
-    assert axes[0].get_title() == "Q = 0.5"
-    assert figure.get_supxlabel() == "dlib"
+def test_one_image_stands_beside_its_maps(tmp_path):
+    before = dict(mpl.rcParams)
+    figure, axes = plot_quality_map(
+        (IMAGE + 0.4).tolist(), DIM.tolist(), DIM + 0.5, title="a$_{x$", caption="my$net_{$"
+    )
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), IMAGE)
+    assert_absolute(axes[1], DIM)
+    assert_absolute(axes[2], DIM + 0.5)
+    titles = ["a$_{x$", "pixel quality", "relative to\nreference faces"]
+    assert [axis.get_title() for axis in axes] == titles
+    assert figure.get_supxlabel() == "my$net_{$"
     (bar,) = set(figure.axes) - set(axes)
-    assert bar.get_ylabel() == "pixel quality (absolute scale)"
+    assert bar.get_ylabel() == "pixel quality\n(absolute scale)"
     assert bar.get_ylim() == (0.0, 1.0)
+    figure.savefig(tmp_path / "map.png")  # what would be mathematics is drawn as it is
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+    assert plot_quality_map(IMAGE, DIM)[1].shape == (2,)
 
 
-def test_a_name_may_hold_what_would_be_mathematics(tmp_path):
-    figure, _ = plot_quality_map(IMAGE, DIM, title="a$_{x$", caption="my$net_{$")
-    figure.savefig(tmp_path / "map.png")
+@pytest.mark.parametrize("relative", [None, [DIM + 0.1, DIM + 0.2]])
+def test_many_images_stand_above_their_maps(relative):
+    maps, rows = [DIM, 0 * DIM], 2 if relative is None else 3
+    figure, axes = plot_quality_maps([IMAGE] * 2, maps, ["a", "b"], relative, caption="net")
+    assert axes.shape == (rows, 2)
+    assert [axis.get_title() for axis in axes[0]] == ["a", "b"]
+    for row, shown in zip(axes[1:], [maps, relative], strict=False):
+        for axis, quality_map in zip(row, shown, strict=True):
+            assert_absolute(axis, quality_map)
+    assert len(set(figure.axes) - set(axes.ravel())) == 1  # one colour bar for all
+    wide = plot_faces([IMAGE] * 2, maps, ["a", "b"], relative)
+    tall = plot_faces([IMAGE], maps[:1], ["a"], relative and relative[:1])
+    assert [len(f.axes) for f in (wide, tall)] == [2 * rows + 1, rows + 1]
+
+
+def texts(figure):
+    off = [axis for axis in figure.axes if not axis.axison]
+    hidden = {t for axis in off for t in (*axis.get_xticklabels(), *axis.get_yticklabels())}
+    return [t for t in set(figure.findobj(mpl.text.Text)) - hidden if t.get_text()]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_text_is_legible_at_the_width_of_a_phone_and_stays_inside(count):
+    title = "square over one eye\nQ = 0.635 ± 0.002\nQ̂ = 0.45"
+    figure = plot_faces(
+        [np.zeros((112, 112, 3))] * count,
+        [np.zeros((112, 112))] * count,
+        [title] * count,
+        [np.zeros((112, 112))] * count,
+        caption="mobilefacenet-dropout; m = 100, p = 0.5, weights l1, γ = 10.68 (calibration)",
+    )
+    figure.draw_without_rendering()
+    scale = 390 / figure.get_figwidth() / 72  # pixels per point
+    assert min(text.get_fontsize() for text in texts(figure)) * scale >= 7.9
+    inside = figure.bbox
+    for text in texts(figure):
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0
+        assert box.x1 <= inside.x1
+        assert inside.y0 <= box.y0
+        assert box.y1 <= inside.y1
 
 
 def test_draws_into_given_axes():
@@ -51,86 +91,35 @@ def test_draws_into_given_axes():
     figure, returned = plot_quality_map(IMAGE, DIM, axes=axes)
     assert figure is mine
     assert list(returned) == list(axes)
-    with pytest.raises(ValueError, match="two"):
-        plot_quality_map(IMAGE, DIM, axes=mine.subplots(1, 3))
-
-
-def test_many_images_stand_above_their_maps(tmp_path):
-    maps = [DIM, DIM + 0.5, 0 * DIM]
-    figure, axes = plot_quality_maps([IMAGE] * 3, maps, ["a", "b", "c"], caption="net")
-    assert axes.shape == (2, 3)
-    assert [axis.get_title() for axis in axes[0]] == ["a", "b", "c"]
-    for axis, quality_map in zip(axes[1], maps, strict=True):
-        np.testing.assert_array_equal(drawn(axis).get_array(), quality_map)
-        assert drawn(axis).get_clim() == (0.0, 1.0)
-    figure.savefig(tmp_path / "maps.png")
-    assert (tmp_path / "maps.png").stat().st_size > 5000
-
-
-def test_a_relative_map_stands_beside_or_below():
-    _, axes = plot_quality_map(IMAGE, DIM, DIM + 0.5, title="Q = 0.5")
-    assert axes.shape == (3,)
-    titles = ["Q = 0.5", "pixel quality", "relative to good faces"]
-    assert [axis.get_title() for axis in axes] == titles
-    np.testing.assert_array_equal(drawn(axes[2]).get_array(), DIM + 0.5)
-    assert drawn(axes[2]).get_clim() == (0.0, 1.0)
-
-    relative = [DIM + 0.1, DIM + 0.2]
-    figure, axes = plot_quality_maps([IMAGE] * 2, [DIM] * 2, ["a", "b"], relative)
-    assert axes.shape == (3, 2)
-    for axis, shown in zip(axes[2], relative, strict=True):
-        np.testing.assert_array_equal(drawn(axis).get_array(), shown)
-        assert drawn(axis).get_clim() == (0.0, 1.0)
-    assert len(set(figure.axes) - set(axes.ravel())) == 1  # one colour bar for all
-
-    with pytest.raises(ValueError, match="three"):
-        plot_quality_map(IMAGE, DIM, DIM, axes=Figure().subplots(1, 2))
-    with pytest.raises(ValueError, match="1 relative maps"):
-        plot_quality_maps([IMAGE] * 2, [DIM] * 2, ["a", "b"], [DIM])
-    with pytest.raises(ValueError, match="The relative map cannot be drawn: 24 of its 24"):
-        plot_quality_map(IMAGE, DIM, DIM * np.nan)
-
-
-def test_float_images_and_lists_are_taken():
-    _, axes = plot_quality_map((IMAGE + 0.4).tolist(), DIM.tolist())
-    np.testing.assert_array_equal(drawn(axes[0]).get_array(), IMAGE)
+    for count, relative, word in ((3, None, "two"), (2, DIM, "three")):
+        with pytest.raises(ValueError, match=word):
+            plot_quality_map(IMAGE, DIM, relative, axes=mine.subplots(1, count))
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("image", "quality_map", "relative", "message"),
     [
-        (DIM * 30, "must lie in"),
-        (DIM - 0.5, "must lie in"),
-        (DIM * np.nan, "NaN or infinite"),
-        (DIM * np.inf, "NaN or infinite"),
+        (IMAGE, DIM * 30, None, "The quality map must lie in"),
+        (IMAGE, DIM - 0.5, None, "must lie in"),
+        (IMAGE, DIM * np.inf, None, "NaN or infinite"),
+        (IMAGE, DIM, DIM * np.nan, "The relative map cannot be drawn: 24 of its 24"),
+        (IMAGE * np.nan, DIM, None, "image cannot be drawn"),
+        (IMAGE.transpose(2, 0, 1), DIM, None, r"\(3, 4, 6\)"),
     ],
 )
-def test_maps_that_leave_the_scale_are_refused(bad, message):
-    with pytest.raises(ValueError, match=message) as error:
-        plot_quality_map(IMAGE, bad)
-    assert "quality_map(" not in str(error.value)  # a function that a reader may not have called
+def test_what_cannot_be_drawn_is_refused(image, quality_map, relative, message):
+    with pytest.raises(ValueError, match=message):
+        plot_quality_map(image, quality_map, relative)
 
 
-def test_an_image_with_nan_is_refused():
-    image = IMAGE.astype(float)
-    image[0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="image cannot be drawn"):
-        plot_quality_map(image, DIM)
-
-
-def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"\(3, 4, 6\)"):
-        plot_quality_map(IMAGE.transpose(2, 0, 1), DIM)
-    with pytest.raises(ValueError, match="as many"):
-        plot_quality_maps([IMAGE], [DIM, DIM], ["a"])
-    with pytest.raises(ValueError, match="as many"):
-        plot_quality_maps([], [], [])
-
-
-def test_no_global_figure_and_no_setting_is_left():
-    import matplotlib.pyplot as plt
-
-    before = dict(mpl.rcParams)
-    plot_quality_map(IMAGE, DIM)
-    assert plt.get_fignums() == []
-    assert dict(mpl.rcParams) == before
+@pytest.mark.parametrize(
+    ("images", "maps", "titles", "relative", "message"),
+    [
+        ([IMAGE], [DIM, DIM], ["a"], None, "as many"),
+        ([], [], [], None, "as many"),
+        ([IMAGE] * 2, [DIM] * 2, ["a", "b"], [DIM], "1 relative maps"),
+    ],
+)
+def test_numbers_that_differ_are_refused(images, maps, titles, relative, message):
+    with pytest.raises(ValueError, match=message):
+        plot_quality_maps(images, maps, titles, relative)

@@ -1,0 +1,58 @@
+"""What runs the command line, and makes an exit code of however it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from captum_plq.cli.terminal import Stopped, stoppable, tell
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+
+        argv (sequence of str, optional): Arguments. ``None``: those of the process.
+
+    Returns:
+        *int*: 0 if all went well; 1 if an image of ``explain`` failed, or the whole command; 2 for
+        wrong usage; 130, 143, 129 or 141 if it was stopped by SIGINT, SIGTERM, SIGHUP, or because
+        nobody reads its output any more.
+    """
+    with stoppable():
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        except Stopped as stop:
+            if stop.code != 141:  # as any program whose reader went away
+                with suppress(Stopped):
+                    _complain(f"stopped by {stop}")
+            return stop.code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        from cyclopts import CycloptsError
+    except ModuleNotFoundError:
+        _complain("the command line needs cyclopts: pip install 'captum-plq[cli]'")
+        return 1
+    from captum_plq.cli.app import app
+
+    try:
+        if not arguments:
+            raise CycloptsError(msg="Which command?")
+        return app(arguments) or 0
+    except CycloptsError as error:
+        command = " ".join(("captum-plq", *(error.command_chain or ())))
+        _complain(f"{error}\nusage: {command} --help")
+        return 2
+    except (ValueError, OSError, ImportError) as error:
+        _complain(str(error))
+        return 1
+
+
+def _complain(text: str) -> None:
+    tell(f"captum-plq: {text}", error=True, lines=True)

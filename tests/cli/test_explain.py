@@ -1,0 +1,207 @@
+"""``captum-plq explain`` and ``demo``: what they write, and what bad input does."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("dlib", reason="needs the extra [faces]")
+data = pytest.importorskip("skimage.data", reason="needs scikit-image")
+
+from captum_plq import PixelQualityAttribution, quality_map  # noqa: E402
+from captum_plq.calibration import load_calibration  # noqa: E402
+from captum_plq.faces import align_face, detect_faces  # noqa: E402
+from captum_plq.models import DEFAULT_MODEL, iresnet, load_model  # noqa: E402
+
+FAST = ["--passes", "5"]
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return data.astronaut()
+
+
+@pytest.fixture
+def photo(tmp_path, portrait):
+    path = tmp_path / "photos" / "portrait.png"
+    path.parent.mkdir()
+    Image.fromarray(portrait).save(path)
+    return path
+
+
+def read(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", ["dlib", DEFAULT_MODEL])
+def test_explain_writes_what_the_api_computes(run, photo, portrait, tmp_path, capsys, name):
+    assert run("explain", photo, "-o", tmp_path / "out", "--model", name) == 0
+    model = load_model(name)
+    dlib = name == "dlib"
+    values = model.spec if dlib else load_calibration(name)
+    face = detect_faces(portrait)[0]
+    template, size = model.spec.alignment, model.spec.input_size
+    chip = align_face(portrait, face, template=template, size=size)
+    x = torch.from_numpy(chip).permute(2, 0, 1)[None].float()
+    plq = PixelQualityAttribution(model, scaling=values.scaling)
+    attributions, quality = plq.attribute(x, return_quality=True)
+
+    files = [tmp_path / "out" / f"portrait{ending}" for ending in (".png", ".npz", ".json")]
+    arrays, record = np.load(files[1]), read(files[2])
+    np.testing.assert_array_equal(arrays["images"], chip[None])
+    tolerance = 1e-5 * float(attributions.abs().max())
+    np.testing.assert_allclose(arrays["attributions"], attributions, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(arrays["maps"], quality_map(attributions, values.gamma), atol=1e-4)
+    (row,) = record["faces"]
+    scaled = 1 / (1 + np.exp(-values.scaling.alpha * (float(quality) - values.scaling.r)))
+    assert row["quality"] == pytest.approx(float(quality), abs=1e-6)
+    assert row["scaled_quality"] == pytest.approx(scaled, abs=1e-3)
+    assert record["detection"]["box"] == list(face.box)
+    expected = {"passes": 100, "dropout": 0.5, "seed": 0, "weights": "l1", "gamma": values.gamma}
+    assert expected.items() <= record["parameters"].items()
+    assert record["model"]["licence_weights"] == model.spec.licence_weights
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    printed = capsys.readouterr().out
+    assert all(str(file) in printed for file in files)
+    assert ("only weakly informative" in printed) is dlib
+    with Image.open(files[0]) as figure:
+        assert min(figure.size) > 300
+
+
+def test_one_bad_file_does_not_cost_the_others(run, photo, tmp_path, capsys):
+    bad = {"text.jpg": "not an image", "landscape.png": "No face", "cut.jpg": "trunc",
+           "tiny.png": "1×1", "missing.jpg": "exist"}  # fmt: skip
+    text, landscape, cut, tiny, missing = paths = [tmp_path / name for name in bad]
+    text.write_text("not an image")
+    Image.fromarray(data.coffee()).save(landscape)
+    Image.open(photo).save(cut)
+    cut.write_bytes(cut.read_bytes()[:9000])
+    Image.new("RGB", (1, 1)).save(tiny)
+    out = tmp_path / "out"
+    assert run("explain", *paths[:3], photo, tiny, missing, "-o", out, *FAST) == 1
+    assert (out / "portrait.png").exists()
+    summary = read(out / "summary.json")
+    assert [entry["record"] for entry in summary["explained"]] == ["portrait.json"]
+    reasons = {entry["image"]: entry["reason"] for entry in summary["failed"]}
+    assert list(reasons) == [str(path) for path in paths]
+    errors = capsys.readouterr().err
+    assert "5 of 6 images failed" in errors
+    for path, word in zip(paths, bad.values(), strict=True):
+        assert word in reasons[str(path)]
+        assert f"{path}: failed: {reasons[str(path)]}" in errors
+
+
+def test_several_faces_the_surest_or_all(run, portrait, tmp_path, capsys):
+    two = np.concatenate([portrait // 3, portrait], axis=1)
+    path = tmp_path / "two.png"
+    Image.fromarray(two).save(path)
+    faces = detect_faces(two)
+    assert len(faces) >= 2
+    assert run("explain", path, "-o", tmp_path / "best", *FAST) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(faces)} faces found" in printed
+    assert f"{faces[0].score:.2f}" in printed
+    record = read(tmp_path / "best" / "two.json")
+    assert record["detection"]["score"] == max(record["detection"]["scores_of_all_found"])
+    assert not (tmp_path / "best" / "two-face1.json").exists()
+    assert run("explain", path, "-o", tmp_path / "all", "--all-faces", *FAST) == 0
+    records = [read(tmp_path / "all" / f"two-face{i + 1}.json") for i in range(len(faces))]
+    assert [r["detection"]["box"] for r in records] == [list(face.box) for face in faces]
+
+
+def test_aligned_images_are_taken_as_they_are(run, crops, small, tmp_path):
+    flat, big = tmp_path / "flat.png", tmp_path / "big.png"
+    image = Image.open(crops[0])
+    image.crop((0, 0, 32, 20)).save(flat)
+    image.resize((64, 64)).save(big)
+    out = tmp_path / "out"
+    options = ["--target", "serfiq", "--gamma", "9", "-o", out]
+    assert run("explain", crops[0], big, flat, *small, *options) == 1
+    assert {path.stem for path in out.iterdir()} == {"00-0", "big", "summary"}
+    np.testing.assert_array_equal(np.load(out / "00-0.npz")["images"][0], np.asarray(image))
+    assert np.load(out / "big.npz")["images"].shape == (1, 32, 32, 3)
+    record = read(out / "00-0.json")
+    assert "detection" not in record
+    assert record["model"]["name"] == "mine"
+    assert record["parameters"]["embedding_layer"] == "backbone.4"
+    assert (record["parameters"]["target_scalar"], record["parameters"]["gamma"]) == ("serfiq", 9)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A file as MagFace's training saves one, of random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = iresnet(18)
+    state = {f"features.module.{key}": value for key, value in network.state_dict().items()}
+    state["parallel_fc.weight"] = torch.zeros(512, 10)
+    path = tmp_path_factory.mktemp("weights") / "00025.pth"
+    torch.save({"epoch": 25, "state_dict": state}, path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["explain", "demo"])
+def test_a_named_network_and_a_checkpoint(run, photo, tmp_path, capsys, checkpoint, command):
+    images, stem = ([photo], "portrait") if command == "explain" else ([], "astronaut")
+    options = ["--model", "magface-iresnet18", "--checkpoint", checkpoint, "-o", tmp_path]
+    assert run(command, *images, *options, *FAST) == 0
+    record = read(tmp_path / f"{stem}.json")
+    assert record["model"]["name"] == "magface-iresnet18"
+    assert record["model"]["channel_order"] == "BGR"
+    assert record["checkpoint"] == str(checkpoint)
+    assert record["parameters"]["embedding_layer"] == "backbone.fc"
+    printed = capsys.readouterr().out
+    assert "Left out, for training only: parallel_fc.weight" in printed
+    assert "dropout of whole channels" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--passes", "1"], "passes must be an integer of at least 2"),
+        (["--dropout", "1"], "strictly between 0 and 1"),
+        (["--model", "no-such-network"], "Known: 'mobilefacenet-dropout', 'dlib'"),
+        (["--model", "iresnet50"], "backbone.pth of r50"),
+        (["--checkpoint", "nowhere.pth"], "no file nowhere.pth"),
+        (["--model", "mine.py", "--checkpoint", "w.pth"], "goes with the name of a network"),
+        (["--device", "abacus"], "cannot be used here"),
+    ],
+)
+def test_wrong_parameters_end_in_one_line(run, photo, tmp_path, capsys, arguments, message):
+    assert run("explain", photo, "-o", tmp_path / "out", *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("captum-plq: ")
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("model", "size"), [(DEFAULT_MODEL, 112), ("dlib", 150)])
+def test_demo_makes_one_figure_of_four(run, model, size, tmp_path, capsys):
+    assert run("demo", "-o", tmp_path, "--model", model, *FAST) == 0
+    printed = capsys.readouterr().out
+    for name in ("as it is", "square over one eye", "surgical mask", "blur"):
+        assert f"{name:19}  Q = 0." in printed
+    assert ("weakly informative" in printed) == (model == "dlib")
+    assert str(tmp_path / "astronaut.png") in printed
+    arrays = np.load(tmp_path / "astronaut.npz")
+    assert arrays["images"].shape == (4, size, size, 3)
+    changed = (arrays["images"][1:] != arrays["images"][0]).any(axis=3).mean(axis=(1, 2))
+    assert 0.03 < changed[0] < 0.15  # the square
+    assert 0.2 < changed[1] < 0.5  # the mask
+    assert changed[2] > 0.9  # the blur
+    record = read(tmp_path / "astronaut.json")
+    assert [face["name"] for face in record["faces"]][:2] == ["as it is", "square over one eye"]
+    assert "NASA" in record["source"]
+
+
+def test_runs_as_an_installed_command(crops, small, tmp_path):
+    command = [sys.executable, "-W", "error", "-m", "captum_plq", "explain", crops[0], *small]
+    result = subprocess.run(
+        [*command, "-o", tmp_path / "out"], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")

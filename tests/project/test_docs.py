@@ -37,3 +37,17 @@ def test_links_lead_somewhere(document):
     links = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", words)
     missing = [link for link in links if not (document.parent / link).exists()]
     assert not missing
+
+
+def words(page):
+    """Words of running text: without front matter, code, directives, displayed maths and tables."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", page.read_text("utf-8"), flags=re.DOTALL)
+    text = re.sub(r"(?ms)^ *(`{3,}).*?^ *\1 *$|\$\$.*?\$\$|^\|.*?$", "", text)
+    return len(text.split())
+
+
+def test_pages_are_short():
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 900
+    tutorials = {page.stem: words(page) for page in (DOCS / "tutorials").glob("*.md")}
+    assert tutorials["first_map"] <= 300  # it promises five minutes
+    assert max(tutorials.values()) <= 900, tutorials

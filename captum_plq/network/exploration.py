@@ -23,7 +23,6 @@ from captum_plq.network.embedding_layer import (
 )
 from captum_plq.network.independence import check_independence, refuse_not_finite
 from captum_plq.network.output import embed
-from captum_plq.network.rows import run_in_turn, run_together
 from captum_plq.network.state import (
     differentiable_copies,
     eager,
@@ -34,6 +33,8 @@ from captum_plq.network.state import (
 )
 
 __all__ = ["Found", "explore", "first_images", "structure_of"]
+
+Run = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Found(NamedTuple):
@@ -59,7 +60,11 @@ class Found(NamedTuple):
 
 
 def explore(
-    model: nn.Module, inputs: Sequence[object], layer: str | None, output: OutputSelector
+    model: nn.Module,
+    inputs: Sequence[object],
+    layer: str | None,
+    output: OutputSelector,
+    ways: tuple[Run, Run],
 ) -> Found:
     """Find and check the embedding layer of a network.
 
@@ -69,6 +74,8 @@ def explore(
         inputs (sequence): Its arguments, images first, (B, ...).
         layer (str, optional): Name of the layer, if the caller gives one.
         output (int, str, Callable or None): Which part of the output is the embedding.
+        ways (tuple[Callable, Callable]): To run a copy with stochastic rows: all rows in one
+            forward, or one forward for each.
 
     Returns:
         *Found*: of the network as it is now.
@@ -94,7 +101,7 @@ def explore(
     ):
         example, embedding = _example(network, inputs, output)
         try:
-            name, more = _layer_and_rows(network, layer, example, output, embedding)
+            name, more = _layer_and_rows(network, layer, example, output, embedding, ways)
         except EmbeddingLayerError as error:
             if ran:
                 raise _hidden(ran[-1]) from error
@@ -190,6 +197,7 @@ def _layer_and_rows(
     example: Sequence[object],
     output: OutputSelector,
     embedding: Tensor,
+    ways: tuple[Run, Run],
 ) -> tuple[str, bool]:
     """The layer's name, and whether what follows takes more rows than images."""
     refuse_not_finite(embedding)
@@ -200,10 +208,10 @@ def _layer_and_rows(
         check_embedding_layer(network, name, example, output, embedding)
     check_independence(network, example, embedding, output)
     try:
-        _check_rows(network, name, example, output, embedding, run_together)
+        _check_rows(network, name, example, output, embedding, ways[0])
     except EmbeddingLayerError as error:
         try:
-            _check_rows(network, name, example, output, embedding, run_in_turn)
+            _check_rows(network, name, example, output, embedding, ways[1])
         except EmbeddingLayerError:
             raise error from None
         warnings.warn(
@@ -222,7 +230,7 @@ def _check_rows(
     example: Sequence[object],
     output: OutputSelector,
     embedding: Tensor,
-    run: Callable[..., tuple[Tensor, Tensor]],
+    run: Run,
 ) -> None:
     """Raise unless stochastic rows come out right and leave the clean ones alone."""
     try:

@@ -1,8 +1,8 @@
-"""Forwards of a copy of a network whose embedding layer gives stochastic rows."""
+"""What an embedding layer gives for masked features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,12 +12,10 @@ from torch.utils.checkpoint import checkpoint
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional.balanced_masks import BLOCKS, BalancedMasks
 from captum_plq.functional.masks import DropoutMasks
-from captum_plq.network.borrowed import borrowed, hooked, original_of
-from captum_plq.network.embedding_layer import EmbeddingLayerError, OutputSelector, named_layer
-from captum_plq.network.output import embed
+from captum_plq.network.embedding_layer import EmbeddingLayerError
 from captum_plq.network.state import eager
 
-__all__ = ["run_in_turn", "run_once", "run_together"]
+__all__ = ["layer_features", "stochastic_outputs"]
 
 _ELEMENTS_AT_A_TIME = 2**22
 """Masked features held at once when no chunk size is given: 16 MiB in float32."""
@@ -26,113 +24,24 @@ Head = Callable[[Tensor], Tensor]
 """The embedding layer as a function of its features alone."""
 
 
-def run_once(
-    network: nn.Module, name: str, inputs: Sequence[object], output: OutputSelector
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the clean embedding and the layer's input and output, from one forward."""
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
-        # a copy: what follows the layer may write into its output
-        seen.append((_features(layer, args, kwargs)[0], y.clone()))
-
-    with hooked(named_layer(network, name), see, with_kwargs=True, in_turn=True):
-        embedding = embed(network, inputs, output)
-    if len(seen) != 1 or len(seen[0][0]) != len(embedding):
-        raise EmbeddingLayerError(
-            f"The embedding layer {name!r} must run exactly once, on one row per image."
-        )
-    return embedding, *seen[0]
-
-
-def run_together(
-    network: nn.Module,
-    name: str,
-    inputs: Sequence[object],
-    output: OutputSelector,
-    masks: DropoutMasks,
-    differentiable: bool,
-    chunk_size: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return clean (B, ...) and stochastic (B, m, ...) embeddings, from one forward.
-
-    The layer's hook gives m + 1 rows for each image. It stays on the copy: a backward through a
-    checkpointed block runs the layer again.
-    """
-    calls: list[tuple[torch.device, int]] = []
-
-    def append(
-        layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
-    ) -> Tensor:
-        features, head = _features(layer, args, kwargs)
-        calls.append((features.device, len(features)))
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-            centre = clean if differentiable else clean.detach()
-            stochastic = _outputs(layer, head, features, centre, masks, chunk_size)
-        return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
-
-    hooked(named_layer(network, name), append, with_kwargs=True, in_turn=True)
-    embeddings, first = embed(network, inputs, output), inputs[0]
-    devices, rows = {device for device, _ in calls}, masks.passes + 1
-    images = sum(count for _, count in calls)
-    if not calls:
-        problem = "was not run, or ran where hooks do not fire: pass the original nn.Module"
-    elif len(devices) < len(calls):  # a DataParallel replica runs it on a device of its own
-        problem = f"ran {len(calls)} times in one forward, but must run exactly once"
-    elif isinstance(first, Tensor) and len(first) != images:
-        problem = f"saw {images} rows for {len(first)} images, but must see each image once"
-    elif len(embeddings) != images * rows:
-        problem = (
-            f"gave {rows} rows per image, but the model returned {len(embeddings)} for {images} "
-            "images: what follows the layer does not treat rows one by one"
-        )
-    else:
-        by_image = embeddings.unflatten(0, (images, rows))
-        return by_image[:, 0], by_image[:, 1:]
-    raise EmbeddingLayerError(f"The embedding layer {name!r} {problem}.")
-
-
-def run_in_turn(
-    network: nn.Module,
-    name: str,
-    inputs: Sequence[object],
-    output: OutputSelector,
-    masks: DropoutMasks,
-    differentiable: bool,
-    chunk_size: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """As :func:`run_together`, from one forward for each stochastic row and one for the clean."""
-    clean, features, _ = run_once(network, name, inputs, output)
-    detached = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
-    rows = []
-    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        for mask in masks.for_features(features.shape[1:], features.device):
-            masked = features * masks.scale * mask
-
-            def replace(
-                layer: nn.Module,
-                args: tuple[Any, ...],
-                kwargs: dict[str, Any],
-                _: object,
-                masked: Tensor = masked,
-            ) -> Tensor:
-                return _features(layer, args, kwargs)[1](masked)
-
-            passing = borrowed(original_of(network))  # a copy each, for the backward's sake
-            with hooked(named_layer(passing, name), replace, with_kwargs=True):
-                rows.append(embed(passing, detached, output))
-    if any(row.shape != clean.shape for row in rows):
-        raise EmbeddingLayerError(
-            f"Embeddings have shape {tuple(clean.shape)} without dropout before {name!r}, but "
-            "another one with it."
-        )
-    return clean, torch.stack(rows, dim=1)
-
-
-def _features(
+def layer_features(
     layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, Head]:
-    """The layer's first floating-point argument that comes per image, and the layer on others."""
+    """Return what is to be dropped out, and the layer as a function of it alone.
+
+    Args:
+
+        layer (nn.Module): The embedding layer, of a copy of the network.
+        args (tuple): What it was called with.
+        kwargs (dict): Likewise.
+
+    Returns:
+        *tuple[Tensor, Callable]*: its first floating-point argument that comes per image,
+        (B, ...), and its own forward, without hooks, on others.
+
+    Raises:
+        EmbeddingLayerError: if there is no such argument.
+    """
     for x in (*args, *kwargs.values()):
         if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
             features = x
@@ -152,7 +61,7 @@ def _features(
     return features, head
 
 
-def _outputs(
+def stochastic_outputs(
     layer: nn.Module,
     head: Head,
     features: Tensor,
@@ -160,7 +69,20 @@ def _outputs(
     masks: DropoutMasks,
     chunk_size: int | None,
 ) -> Tensor:
-    """What a layer gives for (B, ...) features under each mask: (B, m, ...)."""
+    """Return what a layer gives for features under each mask.
+
+    Args:
+
+        layer (nn.Module): The embedding layer.
+        head (Callable): see :func:`layer_features`.
+        features (Tensor): Likewise.
+        clean (Tensor): (B, ...), what the layer gave for the features as they are.
+        masks (DropoutMasks): The m dropout patterns.
+        chunk_size (int, optional): Rows at a time.
+
+    Returns:
+        *Tensor*: (B, m, ...).
+    """
     weight = _matrix(layer, features, clean)
     if isinstance(masks, BalancedMasks) and weight is not None:
         return _balanced_rows(features, clean, weight, masks, chunk_size)

@@ -101,7 +101,7 @@ def snapshot(model: nn.Module) -> dict[str, object]:
     """Everything about a model that a call might leave changed, except its weights."""
     return {
         "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            {name: len(value) for name, value in vars(m).items() if "_hooks" in name and value}
             for m in model.modules()
         ],
         "training": [m.training for m in model.modules()],
@@ -110,6 +110,15 @@ def snapshot(model: nn.Module) -> dict[str, object]:
         "buffers": [b.clone() for b in model.buffers()],
         "rng": torch.get_rng_state(),
     }
+
+
+def in_mixed_state(model: nn.Module) -> nn.Module:
+    """Some modules training, some parameters frozen: what must come back is not uniform."""
+    for i, module in enumerate(model.modules()):
+        module.training = i % 3 != 0
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad = i % 2 == 0
+    return model
 
 
 def assert_untouched(before: dict[str, object], model: nn.Module) -> None:

@@ -257,7 +257,12 @@ def _own_hooks(module: nn.Module) -> _Loan:
 def _hook_on_copy(
     hook: Callable[..., Any], original: nn.Module, copies: dict[int, nn.Module], rebind: Rebinder
 ) -> Callable[..., Any]:
-    """A caller's hook: of the network itself on the copy, any other on the caller's module."""
+    """A caller's hook: of the network itself on the copy, any other on the caller's module.
+
+    PyTorch's own (``weight_norm``, ``prune``) compute a weight of the module they are called with.
+    """
+    if type(hook).__module__.startswith("torch.nn.utils."):
+        return hook
     own = isinstance(hook, MethodType) and id(hook.__self__) in copies
     closes = isinstance(hook, FunctionType) and "self" in hook.__code__.co_freevars
     if own or closes:

@@ -140,6 +140,10 @@ def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
     """A linear layer, or a convolution that covers its whole input, as (d, D) and (d,)."""
     if not isinstance(layer, (nn.Linear, _ConvNd)) or getattr(layer, "transposed", False):
         raise NotAffineError(f"The embedding layer is a {type(layer).__name__}.")
+    if "weight" in vars(layer):  # not a parameter: nothing tells of its changes between forwards
+        raise NotAffineError(
+            "A weight is computed by a hook (torch.nn.utils.weight_norm, spectral_norm, prune)."
+        )
     blocks = at_least_float32(layer.weight).flatten(1)
     groups = layer.groups if isinstance(layer, _ConvNd) else 1
     weight = torch.block_diag(*blocks.chunk(groups)) if groups > 1 else blocks

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from captum_plq.network import state as _state
-from tests.conftest import assert_untouched, snapshot
+from captum_plq import SERFIQ
+from captum_plq.network import state
+from tests.conftest import assert_untouched, in_mixed_state, snapshot
 
 
 class Interrupted(Exception):
@@ -27,12 +28,8 @@ def end(fails):
         raise Interrupted
 
 
-class OwnTrain(nn.Module):
+class OwnTrain(nn.Linear):
     """As converted networks do: ``train`` is not to be called on them."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
 
     def train(self, mode=True):
         raise AssertionError("train was called")
@@ -40,322 +37,104 @@ class OwnTrain(nn.Module):
     def eval(self):
         raise AssertionError("eval was called")
 
-    def forward(self, x):
-        return self.fc(x)
-
-
-def mixed():
-    """Modules in and out of training mode, parameters frozen and not, one with a .grad."""
-    net = nn.Sequential(
-        nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Sequential(nn.Linear(4, 2))
-    )
-    net[1].training = False
-    net[3].training = False
-    net[0].weight.requires_grad = False
-    net[3][0].bias.requires_grad = False
-    net[1].weight.grad = torch.full((4,), 3.0)
-    return net
-
-
-# --- evaluation_mode -----------------------------------------------------------------------
-
 
 @endings
-def test_evaluation_mode_restores_every_flag(fails):
-    net = mixed()
+def test_evaluation_mode_restores_every_flag_by_itself(fails):
+    parts = [OwnTrain(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Sequential(nn.BatchNorm1d(4))]
+    net = in_mixed_state(nn.Sequential(*parts))
     before = snapshot(net)
-    with suppress(Interrupted), _state.evaluation_mode(net):
+    with suppress(Interrupted), state.evaluation_mode(net):
+        with state.evaluation_mode(net):
+            net(torch.ones(5, 4))
         assert not any(module.training for module in net.modules())
         end(fails)
     assert_untouched(before, net)
 
 
 @endings
-def test_evaluation_mode_calls_neither_train_nor_eval(fails):
-    net = nn.Sequential(OwnTrain(), nn.Dropout(0.5))
-    with suppress(Interrupted), _state.evaluation_mode(net):
-        assert not net[0].training
-        assert not net[1].training
-        end(fails)
-    assert net[0].training
-    assert net[1].training
-
-
-def test_evaluation_mode_moves_no_batch_statistics():
-    net = mixed()
-    net[1].training = True
-    before = snapshot(net)
-    with _state.evaluation_mode(net):
-        net(torch.ones(5, 4))
-    assert_untouched(before, net)
-
-
-def test_evaluation_mode_may_be_nested():
-    net = mixed()
-    before = snapshot(net)
-    with _state.evaluation_mode(net):
-        with _state.evaluation_mode(net):
-            pass
-        assert not any(module.training for module in net.modules())
-    assert_untouched(before, net)
-
-
-# --- eager, never_compiled -----------------------------------------------------------------
-
-
-@pytest.fixture
-def compiler():
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-    torch.compiler.set_stance("default")
-
-
-def is_compiling(x):
-    return x + 1 if torch.compiler.is_compiling() else x
-
-
-@endings
-@pytest.mark.usefixtures("compiler")
-def test_eager_suspends_compiled_code_and_gives_it_back(fails):
-    compiled, zero = torch.compile(is_compiling, backend="eager"), torch.zeros(1)
-    assert compiled(zero) == 1
-    with suppress(Interrupted), _state.eager():
-        assert compiled(zero) == 0
-        end(fails)
-    assert compiled(zero) == 1
-
-
-@pytest.mark.usefixtures("compiler")
-def test_eager_in_two_threads_at_once_holds_for_both_and_ends_with_both():
-    compiled, zero, inside = torch.compile(is_compiling, backend="eager"), torch.zeros(1), []
-    assert compiled(zero) == 1
-    first_in, second_in = threading.Event(), threading.Event()
-
-    def enter_first_leave_first():
-        with _state.eager():
-            first_in.set()
-            second_in.wait(60)
-
-    def enter_second_leave_second():
-        first_in.wait(60)
-        with _state.eager():
-            second_in.set()
-            first.join(60)
-            inside.append(float(compiled(zero)))
-
-    first = threading.Thread(target=enter_first_leave_first)
-    second = threading.Thread(target=enter_second_leave_second)
-    first.start()
-    second.start()
-    second.join(60)
-    assert inside == [0]
-    assert compiled(zero) == 1
-
-
-@pytest.mark.usefixtures("compiler")
-def test_never_compiled_runs_as_it_is_inside_compiled_code():
-    shielded = _state.never_compiled(is_compiling)
-    compiled = torch.compile(lambda x: shielded(x) + 2, backend="eager")
-    assert compiled(torch.zeros(1)) == 2
-
-
-def test_never_compiled_passes_arguments_results_errors_and_the_name():
-    @_state.never_compiled
-    def divide(a, *, by):
-        """Divides."""
-        return a / by
-
-    assert divide(6, by=3) == 2
-    assert divide.__name__ == "divide"
-    assert divide.__doc__ == "Divides."
-    with pytest.raises(ZeroDivisionError):
-        divide(1, by=0)
-
-
-# --- untraced ------------------------------------------------------------------------------
-
-
-@endings
-def test_untraced_records_nothing_and_lets_tracing_go_on(fails):
-    def function(x):
-        x = x * 2
-        with suppress(Interrupted), _state.untraced():
-            assert torch._C._get_tracing_state() is None
-            torch.sin(x)
-            end(fails)
-        assert torch._C._get_tracing_state() is not None
-        return torch.cos(x)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(function, torch.ones(3), check_trace=False)
-    kinds = [node.kind() for node in traced.graph.nodes()]
-    assert "aten::sin" not in kinds
-    assert {"aten::mul", "aten::cos"} <= set(kinds)
-    assert torch.equal(traced(torch.zeros(3)), torch.ones(3))
-
-
-@endings
-def test_untraced_does_nothing_where_nothing_is_traced(fails):
-    with suppress(Interrupted), _state.untraced():
-        assert torch._C._get_tracing_state() is None
-        end(fails)
-    assert torch._C._get_tracing_state() is None
-
-
-# --- untouched_rng -------------------------------------------------------------------------
-
-
-@endings
-def test_untouched_rng_restores_the_state(fails):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    with suppress(Interrupted), _state.untouched_rng([torch.ones(1), "no tensor", None]):
-        torch.rand(3)
-        assert not torch.equal(torch.get_rng_state(), before)
-        end(fails)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_untouched_rng_goes_on_from_the_present_state():
+def test_untouched_rng_goes_on_from_the_state_and_restores_it(fails):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with _state.untouched_rng([]):
+    with suppress(Interrupted), state.untouched_rng([torch.ones(1), "no tensor", None]):
         assert torch.equal(torch.rand(3), expected)
+        end(fails)
     assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_untouched_rng_restores_the_state_of_the_gpu():
     before = torch.cuda.get_rng_state()
-    with _state.untouched_rng([torch.ones(1, device="cuda")]):
+    with state.untouched_rng([torch.ones(1, device="cuda")]):
         torch.rand(3, device="cuda")
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
-# --- differentiable_copies -----------------------------------------------------------------
+def test_a_network_that_draws_when_it_is_explored_leaves_the_random_state(net, images):
+    class Draws(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x + 0 * torch.rand(()))
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert SERFIQ(Draws()).prepare(images) == "net.fc"
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_copies_are_leaves_that_share_memory_and_require_grad():
-    x = torch.rand(2, 3)
-    (copy,) = _state.differentiable_copies([x])
-    assert copy.requires_grad
-    assert copy.is_leaf
-    assert copy.data_ptr() == x.data_ptr()
+# --- the compiler --------------------------------------------------------------------------
 
 
-def test_the_caller_s_flags_and_gradients_stay():
-    plain = torch.rand(2, 3)
-    leaf = torch.rand(2, 3, requires_grad=True)
-    leaf.grad = torch.full((2, 3), 7.0)
-    inner = torch.rand(2, 3, requires_grad=True) * 2
-    copies = _state.differentiable_copies([plain, leaf, inner])
-    sum(x.square().sum() for x in copies).backward()
-    assert all(x.grad is not None for x in copies)
-    assert not plain.requires_grad
-    assert plain.grad is None
-    assert leaf.requires_grad
-    assert torch.equal(leaf.grad, torch.full((2, 3), 7.0))
-    assert inner.grad_fn is not None
+@pytest.fixture
+def is_compiled():
+    """A compiled function that tells whether it runs compiled."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    told = torch.compile(lambda x: x + torch.compiler.is_compiling(), backend="eager")
+    assert told(torch.zeros(1)) == 1
+    yield lambda: bool(told(torch.zeros(1)))
+    torch._dynamo.reset()
+    torch.compiler.set_stance("default")
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_copies_keep_the_dtype(dtype):
-    (copy,) = _state.differentiable_copies([torch.ones(2, dtype=dtype)])
-    assert copy.dtype == dtype
-    assert copy.requires_grad
+@endings
+def test_eager_suspends_compiled_code_and_gives_it_back(is_compiled, fails):
+    with suppress(Interrupted), state.eager():
+        assert not is_compiled()
+        end(fails)
+    assert is_compiled()
 
 
-def test_what_cannot_have_a_gradient_passes_as_it_is():
-    others = [torch.arange(3), torch.tensor([True]), "text", None, 2.5, [torch.ones(1)]]
-    assert all(a is b for a, b in zip(_state.differentiable_copies(others), others, strict=True))
+def test_eager_in_two_threads_at_once_holds_for_both_and_ends_with_both(is_compiled):
+    first_in, second_in, inside = threading.Event(), threading.Event(), []
 
+    def enter_first_leave_first():
+        with state.eager():
+            first_in.set()
+            second_in.wait(60)
 
-def test_inference_tensors_are_cloned():
-    with torch.inference_mode():
-        x = torch.rand(2, 3)
-    (copy,) = _state.differentiable_copies([x])
-    assert not copy.is_inference()
-    copy.square().sum().backward()
-    torch.testing.assert_close(copy.grad, 2 * copy.detach())
-    assert copy.data_ptr() != x.data_ptr()
-    assert x.is_inference()
+    def enter_second_leave_second():
+        first_in.wait(60)
+        with state.eager():
+            second_in.set()
+            first.join(60)
+            inside.append(is_compiled())
 
-
-def test_copies_can_be_made_within_inference_mode_once_it_is_left():
-    with torch.inference_mode():
-        x = torch.rand(2, 3)
-        with torch.inference_mode(False):
-            (copy,) = _state.differentiable_copies([x])
-            copy.square().sum().backward()
-    assert copy.grad is not None
-
-
-# --- check_images --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("images", [[[1.0, 2.0]], ["face.png"], [None], [torch.ones(1, 2), 3]])
-def test_images_that_are_no_tensors(images):
-    with pytest.raises(TypeError, match="must be tensors"):
-        _state.check_images(images)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
-def test_images_without_gradients(dtype):
-    with pytest.raises(TypeError, match="floating point"):
-        _state.check_images([torch.ones(1, 3, 4, 4, dtype=dtype)])
-
-
-@pytest.mark.parametrize("shape", [(), (0,), (0, 3, 4, 4)])
-def test_images_without_rows(shape):
-    with pytest.raises(ValueError, match="batch"):
-        _state.check_images([torch.ones(shape)])
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("which", [0, 1])
-def test_images_with_a_pixel_that_is_not_finite(value, which):
-    images = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)]
-    images[which][1, 2, 3, 0] = value
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        _state.check_images(images)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_fine_images(dtype):
-    _state.check_images([torch.rand(2, 3, 4, 4).to(dtype), torch.zeros(1, dtype=dtype)])
-    _state.check_images(())
-
-
-def test_checking_is_not_traced():
-    def function(x):
-        _state.check_images([x])
-        return x * 2
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        traced = torch.jit.trace(function, torch.ones(2, 3))
-    assert not [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
-    assert "aten::isfinite" not in [node.kind() for node in traced.graph.nodes()]
-
-
-# --- nothing is imported that is not needed ------------------------------------------------
-
-
-def run_python(code):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    first = threading.Thread(target=enter_first_leave_first)
+    second = threading.Thread(target=enter_second_leave_second)
+    first.start()
+    second.start()
+    second.join(60)
+    assert inside == [False]
+    assert is_compiled()
 
 
 def test_neither_import_nor_attribution_loads_the_compiler():
-    done = run_python(
-        """
+    code = """
         import sys
         import torch
         from torch import nn
@@ -365,8 +144,69 @@ def test_neither_import_nor_attribution_loads_the_compiler():
         images = torch.rand(2, 3, 8, 8)
         captum_plq.PixelQualityAttribution(net).attribute(images)
         captum_plq.PixelQualityAttribution(net, target_scalar="serfiq").attribute(images)
-        captum_plq.SERFIQ(net)(images)
         assert "torch._dynamo" not in sys.modules, "attribution"
         """
-    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+# --- tracing, and what can be explained at all ---------------------------------------------
+
+
+@endings
+def test_untraced_records_nothing_and_lets_tracing_go_on(fails):
+    def function(x):
+        state.check_images([x])
+        with suppress(Interrupted), state.untraced():
+            torch.sin(x)
+            end(fails)
+        return torch.cos(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        traced = torch.jit.trace(function, torch.ones(2, 3), check_trace=False)
+    kinds = {node.kind() for node in traced.graph.nodes()}
+    assert kinds == {"aten::cos"}
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        ("face.png", TypeError, "must be tensors"),
+        (torch.ones(1, 3, 4, 4, dtype=torch.uint8), TypeError, r"uint8.*\.float\(\)"),
+        (torch.ones(1, 3, 4, 4, dtype=torch.complex64), TypeError, "floating point"),
+        (torch.ones(2, 3).to_sparse(), TypeError, "dense"),
+        (torch.ones(2, 3, device="meta"), TypeError, "meta device"),
+        (torch.ones(()), ValueError, "batch"),
+        (torch.ones(0, 3, 4, 4), ValueError, "batch"),
+        (torch.tensor([1.0, torch.nan]), ValueError, r"NaN or infinite.*image 1 of a batch of 2"),
+        (torch.ones(2, 3) / 0, ValueError, "NaN or infinite"),
+    ],
+)
+def test_images_that_cannot_be_explained(images, error, words):
+    with pytest.raises(error, match=words):
+        state.check_images([torch.ones(1), images])
+    with pytest.raises(error, match=words):
+        SERFIQ(nn.Linear(3, 3))(images)
+
+
+def test_copies_are_leaves_that_share_memory_and_nothing_else():
+    leaf = torch.rand(2, 3, requires_grad=True)
+    leaf.grad = torch.full((2, 3), 7.0)
+    plain, half, others = torch.rand(2), torch.ones(2).half(), [torch.arange(3), "text", None]
+    with torch.inference_mode():
+        inference = torch.rand(2, 3)
+    given = [plain, leaf, leaf * 2, half, inference]
+    copies = state.differentiable_copies(given + others)
+    sum(x.square().sum() for x in copies[:5]).backward()
+    for copy, x in zip(copies[:5], given, strict=True):
+        assert copy.is_leaf
+        assert copy.grad is not None
+        assert copy.dtype == x.dtype
+        assert (copy.data_ptr() == x.data_ptr()) is not x.is_inference()
+    assert all(a is b for a, b in zip(copies[5:], others, strict=True))
+    assert not plain.requires_grad
+    assert leaf.grad.unique().tolist() == [7.0]

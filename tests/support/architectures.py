@@ -5,9 +5,7 @@ stands between the last feature map and the embedding is as published.
 """
 
 import itertools
-from collections import OrderedDict, namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -103,60 +101,6 @@ class IResNet(nn.Module):
         return self.features(self.fc(x))
 
 
-class InceptionBlock(nn.Module):
-    """Parallel convolutions, concatenated, projected back, scaled, added to the input."""
-
-    def __init__(self, channels: int, scale: float, last: bool = False) -> None:
-        super().__init__()
-        half = channels // 2
-        self.branch0 = conv_bn(channels, half, 1, act=nn.ReLU())
-        self.branch1 = nn.Sequential(
-            conv_bn(channels, half, 1, act=nn.ReLU()), conv_bn(half, half, 3, act=nn.ReLU())
-        )
-        self.conv2d = nn.Conv2d(2 * half, channels, 1)
-        self.scale = scale
-        self.relu = None if last else nn.ReLU(inplace=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.scale * self.conv2d(torch.cat([self.branch0(x), self.branch1(x)], 1))
-        return x if self.relu is None else self.relu(x)
-
-
-class InceptionReduction(nn.Module):
-    """Halves the map: a strided convolution beside a max pooling."""
-
-    def __init__(self, i: int, o: int) -> None:
-        super().__init__()
-        self.branch0 = conv_bn(i, o - i, 3, 2, pad=0, act=nn.ReLU())
-        self.branch1 = nn.MaxPool2d(3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.branch0(x), self.branch1(x)], 1)
-
-
-class InceptionResnetV1(nn.Module):
-    """facenet-pytorch's: avgpool, dropout, last_linear without bias, last_bn, unit length."""
-
-    def __init__(self, dim: int = DIM) -> None:
-        super().__init__()
-        self.conv2d_1a = conv_bn(3, 6, 3, 2, pad=0, act=nn.ReLU())
-        self.repeat_1 = nn.Sequential(InceptionBlock(6, 0.17))
-        self.mixed_6a = InceptionReduction(6, 10)
-        self.repeat_2 = nn.Sequential(InceptionBlock(10, 0.10))
-        self.mixed_7a = InceptionReduction(10, 14)
-        self.block8 = InceptionBlock(14, 1.0, last=True)
-        self.avgpool_1a = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(0.6)
-        self.last_linear = nn.Linear(14, dim, bias=False)
-        self.last_bn = nn.BatchNorm1d(dim, eps=0.001, momentum=0.1, affine=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.mixed_6a(self.repeat_1(self.conv2d_1a(x)))
-        x = self.avgpool_1a(self.block8(self.mixed_7a(self.repeat_2(x))))
-        x = self.last_linear(self.dropout(x).view(x.shape[0], -1))
-        return F.normalize(self.last_bn(x), p=2, dim=1)
-
-
 class AdaFace(nn.Module):
     """AdaFace's backbone: BN, dropout, flatten, Linear, BN without affine; (feature, norm)."""
 
@@ -176,42 +120,6 @@ class AdaFace(nn.Module):
         x = self.output_layer(self.body(self.input_layer(x)))
         norm = torch.norm(x, 2, 1, True)
         return torch.div(x, norm), norm
-
-
-class Bottleneck(nn.Module):
-    """Inverted residual: expand, depthwise, project."""
-
-    def __init__(self, i: int, o: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            conv_bn(i, 2 * i, act=nn.PReLU(2 * i)),
-            conv_bn(2 * i, 2 * i, 3, stride, groups=2 * i, act=nn.PReLU(2 * i)),
-            conv_bn(2 * i, o),
-        )
-        self.residual = stride == 1 and i == o
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x) if self.residual else self.body(x)
-
-
-class MobileFaceNet(nn.Module):
-    """A depthwise convolution that covers the map, BN, flatten, Linear without bias, BN."""
-
-    def __init__(self, dim: int = DIM) -> None:
-        super().__init__()
-        self.conv1 = conv_bn(3, 6, 3, 2, act=nn.PReLU(6))
-        self.conv2_dw = conv_bn(6, 6, 3, groups=6, act=nn.PReLU(6))
-        self.blocks = nn.Sequential(
-            Bottleneck(6, 8, 2), Bottleneck(8, 8, 1), Bottleneck(8, 8, 2), Bottleneck(8, 8, 1)
-        )
-        self.conv_6_sep = conv_bn(8, 24, act=nn.PReLU(24))
-        self.conv_6_dw = conv_bn(24, 24, 4, groups=24, pad=0)
-        self.linear = nn.Linear(24, dim, bias=False)
-        self.bn = nn.BatchNorm1d(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_6_sep(self.blocks(self.conv2_dw(self.conv1(x))))
-        return self.bn(self.linear(self.conv_6_dw(x).flatten(1)))
 
 
 class LowRankHead(nn.Module):
@@ -438,69 +346,3 @@ class Cut(Head):
         if self.where == "input":
             return super().forward(x.detach())
         return super().forward(x).detach()
-
-
-# --- containers ----------------------------------------------------------------------------
-
-
-@dataclass
-class Output:
-    feature: Tensor
-    name: str = "face"
-    norm: Tensor | None = None
-
-
-NamedOutput = namedtuple("NamedOutput", ["feature", "norm"])
-
-
-class ModelOutput(OrderedDict):
-    """As Hugging Face's: keys, attributes and slices of the same values."""
-
-    def __getattr__(self, name: str) -> object:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-
-
-class Packed(Head):
-    """Returns whatever ``pack`` makes of the embedding."""
-
-    def __init__(self, pack: Callable[[Tensor], object]) -> None:
-        super().__init__()
-        self.pack = pack
-
-    def forward(self, x: Tensor) -> object:
-        return self.pack(super().forward(x))
-
-
-def norm_of(x: Tensor) -> Tensor:
-    return x.norm(dim=1, keepdim=True)
-
-
-PACKINGS = {
-    "tuple": (lambda x: (x, norm_of(x)), 0),
-    "list": (lambda x: [norm_of(x), x], 1),
-    "dict": (lambda x: {"norm": norm_of(x), "feature": x}, "feature"),
-    "dataclass": (lambda x: Output(x, norm=norm_of(x)), "feature"),
-    "namedtuple by name": (lambda x: NamedOutput(x, norm_of(x)), "feature"),
-    "namedtuple by index": (lambda x: NamedOutput(x, norm_of(x)), 0),
-    "model output": (
-        lambda x: ModelOutput(last_hidden_state=x.unsqueeze(1), pooler_output=x),
-        "pooler_output",
-    ),
-    "function": (lambda x: {"deep": [None, (x, 1)]}, lambda out: out["deep"][1][0]),
-    "tensor by function": (lambda x: torch.cat([x, norm_of(x)], 1), lambda out: out[:, :-1]),
-}
-"""Name → what a model does with its embedding, and the selector that gets it back."""
-
-LONE = {
-    "tuple": lambda x: (x,),
-    "list": lambda x: [None, x],
-    "dict": lambda x: {"feature": x, "name": "face"},
-    "dataclass": lambda x: Output(x),
-    "namedtuple": lambda x: NamedOutput(x, None),
-    "model output": lambda x: ModelOutput(feature=x),
-    "twice the same tensor": lambda x: (x, x),
-}
-"""Containers with one tensor: no selector needed."""

@@ -1,0 +1,435 @@
+"""Clean and stochastic embeddings in one forward, against a loop over images and masks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_plq import SERFIQ
+from captum_plq.network.embedding_layer import EmbeddingLayerError
+from tests.conftest import assert_untouched, in_mixed_state, living_tensors, snapshot
+from tests.support import architectures as arch
+from tests.support.architectures import build, faces
+
+
+def close(actual, expected, rtol=1e-9):
+    torch.testing.assert_close(
+        actual, expected, rtol=rtol, atol=rtol * float(expected.detach().abs().max())
+    )
+
+
+# --- the oracle ----------------------------------------------------------------------------
+
+
+@dataclass
+class Split:
+    """A model taken apart by hand: ``model(x) == tail(head(trunk(x)))``."""
+
+    make: Callable[[], nn.Module]
+    name: str
+    trunk: Callable[[nn.Module, Tensor], Tensor]
+    head: Callable[[nn.Module, Tensor], Tensor] = lambda n, x: n.fc(x)
+    tail: Callable[[nn.Module, Tensor], Tensor] = lambda n, x: x
+    output: int | None = None
+    is_found: bool = True
+
+
+class BlockHead(nn.Module):
+    """A head with BatchNorm and dropout of its own, tapped as a whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = arch.trunk()
+        self.head = nn.Sequential(nn.Linear(128, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Tanh())
+
+    def forward(self, x):
+        return self.head(self.trunk(x).flatten(1))
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(128, 8)
+
+    def forward(self, scale, features):
+        return scale * self.linear(features)
+
+
+class FeaturesSecond(nn.Module):
+    """A head of the user's own, whose features are not the first argument."""
+
+    def __init__(self, by_keyword=False):
+        super().__init__()
+        self.trunk, self.head, self.by_keyword = arch.trunk(), Scaled(), by_keyword
+
+    def forward(self, x):
+        features = self.trunk(x).flatten(1)
+        if self.by_keyword:
+            return self.head(scale=2.0, features=features)
+        return self.head(2.0, features)
+
+
+class InplaceActivation(nn.Module):
+    """A skip connection ends in an activation, where dropout may be put by name."""
+
+    def __init__(self, act=nn.ReLU):
+        super().__init__()
+        self.trunk, self.act = arch.trunk(), act(inplace=True)
+
+    def before(self, x):
+        y = self.trunk(x)
+        return y + y.sin()
+
+    def forward(self, x):
+        return self.act(self.before(x)).mean((2, 3))
+
+
+class OldWeightNorm(arch.Head):
+    def __init__(self):
+        super().__init__()
+        with pytest.warns(FutureWarning):
+            nn.utils.weight_norm(self.fc)
+
+
+class Parametrized(arch.Head):
+    def __init__(self):
+        super().__init__()
+        nn.utils.parametrizations.spectral_norm(self.fc)
+
+
+class PreHooked(arch.Head):
+    """A hook of the user's own acts on clean and stochastic rows alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc.register_forward_pre_hook(lambda _, args: (3 * args[0],))
+
+
+class Insists(arch.Head):
+    """Takes one row per image, so that each pass runs through the whole network."""
+
+    def forward(self, x):
+        embedding = super().forward(x)
+        assert len(embedding) == len(x)
+        return embedding
+
+
+def flat(net, x):
+    return net.trunk(x).flatten(1)
+
+
+def ada_trunk(net, x):
+    return net.output_layer[:3](net.body(net.input_layer(x)))
+
+
+def iresnet_trunk(net, x):
+    x = net.prelu(net.bn1(net.conv1(x)))
+    return net.bn2(net.layer4(net.layer3(net.layer2(net.layer1(x))))).flatten(1)
+
+
+SPLITS = {
+    "keyword": Split(arch.KeywordCalled, "fc", flat),
+    "unit length": Split(arch.UnitLength, "fc", flat, tail=lambda n, x: F.normalize(x, dim=1)),
+    "in place": Split(arch.InplaceEnd, "fc", flat, tail=lambda n, x: x.relu()),
+    "functional dropout": Split(arch.FunctionalDropout, "fc", flat),
+    "covering convolution": Split(
+        arch.CoveringConv,
+        "cover",
+        lambda n, x: n.trunk(x),
+        lambda n, x: n.cover(x),
+        lambda n, x: n.bn(x.flatten(1)),
+    ),
+    "1x1 convolution": Split(
+        arch.PointwiseConv,
+        "conv",
+        lambda n, x: n.pool(n.trunk(x)),
+        lambda n, x: n.conv(x),
+        lambda n, x: x.flatten(1),
+    ),
+    "low-rank pair": Split(
+        arch.LowRankHead,
+        "fc.0",
+        lambda n, x: n.norm(n.trunk(x).mean((2, 3))),
+        lambda n, x: n.fc[0](x),
+        lambda n, x: n.fc[1](x),
+    ),
+    "iresnet": Split(arch.IResNet, "fc", iresnet_trunk, tail=lambda n, x: n.features(x)),
+    "adaface": Split(
+        arch.AdaFace,
+        "output_layer.3",
+        ada_trunk,
+        lambda n, x: n.output_layer[3](x),
+        lambda n, x: F.normalize(n.output_layer[4](x), dim=1),
+        output=0,
+    ),
+    "first of two": Split(
+        arch.TwoLinears,
+        "fc1",
+        flat,
+        lambda n, x: n.fc1(x),
+        lambda n, x: n.fc2(x),
+        is_found=False,
+    ),
+    "block": Split(BlockHead, "head", flat, lambda n, x: n.head(x), is_found=False),
+    "features second": Split(
+        FeaturesSecond, "head", flat, lambda n, x: n.head(2.0, x), is_found=False
+    ),
+    "features by keyword": Split(
+        lambda: FeaturesSecond(True), "head", flat, lambda n, x: n.head(2.0, x), is_found=False
+    ),
+    "activation in place": Split(
+        InplaceActivation,
+        "act",
+        lambda n, x: n.before(x),
+        lambda n, x: x.relu(),
+        lambda n, x: x.mean((2, 3)),
+        is_found=False,
+    ),
+    "old weight norm": Split(OldWeightNorm, "fc", flat),
+    "parametrized": Split(Parametrized, "fc", flat),
+    "pre-hook": Split(PreHooked, "fc", lambda n, x: 3 * flat(n, x), lambda n, x: n.fc.forward(x)),
+    "insists": Split(Insists, "fc", flat),
+}
+
+
+def oracle(split: Split, net: nn.Module, images: Tensor, masks: Tensor, p: float) -> Tensor:
+    """One image, one mask at a time, through the head and the tail alone: (B, m, d)."""
+    rows = []
+    for i in range(images.shape[0]):
+        features = split.trunk(net, images[i : i + 1])
+        for mask in masks:
+            masked = features * mask.to(features.dtype) / (1 - p)
+            rows.append(split.tail(net, split.head(net, masked)))
+    return torch.cat(rows).unflatten(0, (images.shape[0], masks.shape[0]))
+
+
+def gradients_of(rows: Tensor, x: Tensor, net: nn.Module) -> list[Tensor]:
+    weights = torch.randn(rows.shape, generator=torch.Generator().manual_seed(1)).to(rows)
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    return list(
+        torch.autograd.grad(
+            (weights * rows).sum(), [x, *parameters], allow_unused=True, materialize_grads=True
+        )
+    )
+
+
+@pytest.mark.filterwarnings("ignore:What follows the layer")
+@pytest.mark.parametrize("chunk_size", [None, 7])
+@pytest.mark.parametrize("name", SPLITS)
+def test_rows_and_gradients_are_those_of_a_loop(name, chunk_size):
+    """Of a network in a state of all sorts, which is left in it; also by a later backward."""
+    split, p = SPLITS[name], 0.2
+    net, x, y = build(split.make), faces(3).requires_grad_(), faces(3).requires_grad_()
+    serfiq = SERFIQ(
+        in_mixed_state(net), passes=5, dropout=p, seed=9, output=split.output,
+        embedding_layer=None if split.is_found else split.name, chunk_size=chunk_size,
+    )  # fmt: skip
+    before = snapshot(net)
+    assert serfiq.prepare(x) == split.name
+    clean, stochastic = serfiq.embeddings(x, differentiable=True)
+    actual = gradients_of(torch.cat([clean.unsqueeze(1), stochastic], 1), x, net)
+    assert_untouched(before, net)
+    assert x.grad is None
+
+    net.eval()
+    shape = split.trunk(net, y[:1]).shape[1:]
+    masks = serfiq.masks.for_features(shape, y.device)
+    loop, plain = oracle(split, net, y, masks, p), net(y)
+    plain = plain if split.output is None else plain[split.output]
+    close(stochastic, loop)
+    close(clean, plain, rtol=1e-12)
+    expected = gradients_of(torch.cat([plain.unsqueeze(1), loop], 1), y, net)
+    for a, b in zip(actual, expected, strict=True):
+        close(a, b)
+
+
+def test_an_activation_in_place_that_changes_what_it_is_given_again_is_refused():
+    net = build(InplaceActivation, nn.SiLU)
+    with pytest.raises(EmbeddingLayerError, match="changes its input in place"):
+        SERFIQ(net, embedding_layer="act").prepare(faces())
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "autocast"])
+def test_precisions(kind):
+    net, images = build(arch.BatchNormTail), faces(4)
+    double = SERFIQ(net, passes=10).embeddings(images)
+    dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+    net, images = net.to(dtype), images.to(dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        actual = SERFIQ(net, passes=10).embeddings(images)
+    for a, b in zip(actual, double, strict=True):
+        assert kind == "autocast" or a.dtype == dtype
+        close(a.double(), b, rtol=1e-5 if kind == "float32" else 5e-2)
+
+
+# --- without gradients ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk_size", [None, 7])
+def test_no_gradient_reaches_the_pixels_from_stochastic_rows_unless_asked(chunk_size):
+    net = build(arch.BatchNormTail)
+    serfiq = SERFIQ(net, passes=12, chunk_size=chunk_size)
+    for differentiable in (False, True):
+        x = faces(3).requires_grad_()
+        clean, stochastic = serfiq.embeddings(x, differentiable=differentiable)
+        slopes = torch.autograd.grad(
+            clean.sum() * 0 + stochastic.square().sum(), [x, net.fc.weight], allow_unused=True,
+            materialize_grads=True,
+        )  # fmt: skip
+        assert [bool((slope != 0).any()) for slope in slopes] == [differentiable] * 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_the_same_without_autograd(mode, prepared):
+    net, images = build(arch.IResNet), faces()
+    expected = SERFIQ(net, passes=5).embeddings(images)
+    serfiq = SERFIQ(net, passes=5)
+    if prepared:
+        serfiq.prepare(images)
+    with mode():
+        actual = serfiq.embeddings(images.clone(), differentiable=True)
+    for a, b in zip(actual, expected, strict=True):
+        assert torch.equal(a, b)
+        assert not a.requires_grad
+
+
+# --- cost ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "chunk_size"), [(5, 1), (5, 7), (1, 7), (5, 10**6)])
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_one_forward_of_the_trunk_and_chunks_of_rows_through_the_layer(
+    monkeypatch, count, chunk_size, differentiable
+):
+    net, images = build(arch.Head), faces(count).requires_grad_()
+    rows, hooked, forward = [], [], net.fc.forward
+    monkeypatch.setattr(net.fc, "forward", lambda x: rows.append(len(x)) or forward(x))
+    net.trunk.register_forward_hook(lambda _, args, __: hooked.append(len(args[0])))
+    net.fc.register_forward_hook(lambda _, args, y: hooked.extend([len(args[0]), len(y)]))
+    serfiq = SERFIQ(net, passes=30, chunk_size=chunk_size)
+    serfiq.prepare(images)
+    expected = SERFIQ(net, passes=30).embeddings(images)[1]
+    hooked.clear()
+    rows.clear()
+    stochastic = serfiq.embeddings(images, differentiable=differentiable)[1]
+    assert hooked == [count] * 3  # the user's hooks see the images' own rows, once
+    close(stochastic, expected, rtol=1e-12)
+    assert rows[0] == count  # the clean ones, by the model itself
+    assert sum(rows[1:]) == count * 30
+    assert chunk_size < count * 30 or len(rows) == 2
+    stochastic.sum().backward()
+    assert max(rows[1:]) <= chunk_size
+
+
+def test_chunks_bound_what_is_kept_for_backward():
+    net, images = build(arch.Head), faces(5)
+
+    def kept(chunk_size):
+        storages = {}
+
+        def keep(x):
+            storage = x.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes() // x.element_size()
+            return x
+
+        serfiq = SERFIQ(net, passes=30, chunk_size=chunk_size)
+        serfiq.prepare(images)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            x = images.clone().requires_grad_()
+            rows = serfiq.embeddings(x, differentiable=True)
+        return sum(storages.values()), rows
+
+    masked_features = 5 * 30 * 128
+    assert kept(None)[0] - kept(7)[0] > 0.9 * masked_features
+    assert kept(7)[0] == kept(1)[0]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_no_tensor_stays_alive_over_many_calls(refused):
+    net = build(arch.MixesRows if refused else arch.BatchNormTail)
+    images, serfiq = faces(2), SERFIQ(net, passes=4, chunk_size=3)
+
+    def call():
+        x = images.clone().requires_grad_()
+        try:
+            clean, stochastic = serfiq.embeddings(x, differentiable=True)
+            torch.autograd.grad(clean.sum() + stochastic.sum(), x)
+        except EmbeddingLayerError:
+            assert refused
+
+    call()
+    before = living_tensors()
+    for _ in range(50):
+        call()
+    assert living_tensors() <= before
+
+
+# --- networks that change, and exceptions --------------------------------------------------
+
+
+def test_a_tail_that_insists_on_its_rows_is_told_of_once():
+    net, images = build(Insists), faces(3)
+    serfiq = SERFIQ(net, passes=3)
+    with pytest.warns(UserWarning, match="one row per image"):
+        serfiq.prepare(images)
+    serfiq.embeddings(images[:1])  # a second warning would be an error here
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it does more than forward")
+def test_another_network_is_explored_anew():
+    net, images = build(arch.IResNet), faces(3)
+    serfiq = SERFIQ(net, passes=5)
+    expected = serfiq.embeddings(images)
+    serfiq.model = nn.DataParallel(net)
+    for a, b in zip(serfiq.embeddings(images), expected, strict=True):
+        assert torch.equal(a, b)
+    assert serfiq.prepare(images) == "module.fc"
+
+
+class Changes(arch.Head):
+    """Comes to run its layer twice, not at all, or to fail in front of it or behind it."""
+
+    kind = ""
+
+    def forward(self, x):
+        if self.kind == "functional":
+            return F.linear(self.flat(x), self.fc.weight)
+        features = self.flat(x)
+        if self.kind == "in front":
+            raise KeyError("own")
+        y = self.fc(features)
+        if self.kind == "behind" or (self.kind == "on other rows" and len(y) != len(x)):
+            raise KeyError("own")
+        return y + self.fc(features) if self.kind == "twice" else y
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        ("twice", EmbeddingLayerError, "ran 2 times"),
+        ("functional", EmbeddingLayerError, "was not run|ran no Linear"),
+        ("in front", KeyError, "own"),
+        ("behind", KeyError, "own"),
+        ("on other rows", KeyError, "own"),
+    ],
+)
+def test_a_network_that_comes_to_fail_is_left_as_it_was(kind, error, words, prepared):
+    net, images = build(Changes), faces(3)
+    serfiq = SERFIQ(net, passes=3)
+    expected = SERFIQ(net, passes=3)(images)
+    if prepared:
+        serfiq.prepare(images)
+    elif kind in ("functional", "on other rows"):
+        return  # then another layer, or a slower way, is found
+    net.kind = kind
+    before = snapshot(in_mixed_state(net))
+    with pytest.raises(error, match=words):
+        serfiq.embeddings(images)
+    assert_untouched(before, net)
+    net.kind = ""
+    assert torch.equal(serfiq(images), expected)

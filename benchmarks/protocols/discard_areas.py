@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.harness.old_statistics import holm
 from captum_plq.metrics import error_versus_discard, partial_area
-from captum_plq.metrics.discard import DiscardCurve
+from captum_plq.metrics.recognition import DiscardCurve
 
 __all__ = ["FLOOR", "LIMITS", "discarded"]
 

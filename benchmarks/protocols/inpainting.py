@@ -24,7 +24,7 @@ from benchmarks.subjects.faces import as_chip, as_image, spec_landmarks
 from benchmarks.subjects.occluders import OCCLUDERS, occlude
 from captum_plq.faces import inpaint
 from captum_plq.faces.inpaint import InpaintMethod
-from captum_plq.metrics.inpainting import lowest_region, quality_outcome
+from captum_plq.metrics import lowest_region, quality_outcome
 
 __all__ = ["METRICS", "Inpainting", "lowest_regions", "overlap", "paint_over"]
 

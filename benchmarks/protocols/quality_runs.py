@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import SERFIQ
 from captum_plq.functional import quality_from_embeddings
-from captum_plq.metrics.inpainting import QualitySpread, quality_spread
+from captum_plq.metrics.repeatability import QualitySpread, quality_spread
 
 __all__ = ["quality_runs"]
 

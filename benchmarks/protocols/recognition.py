@@ -30,11 +30,11 @@ from captum_plq.metrics import (
     area_under_curve,
     fnmr,
     perturbation_curve,
+    random_map,
     similarity_curve,
     threshold_at_fmr,
 )
-from captum_plq.metrics.controls import random_map
-from captum_plq.metrics.removal import Order
+from captum_plq.metrics.perturbation import Order
 from captum_plq.network.output import select_embedding
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.subjects.methods import Attribute, Method
 from benchmarks.subjects.network import ExplainedNetwork
-from captum_plq.metrics.inpainting import lowest_region
+from captum_plq.metrics import lowest_region
 
 __all__ = ["CONTROLS", "RANDOM_SQUARE", "SHIFTED", "TRUE_MASK", "control_regions"]
 

@@ -24,7 +24,7 @@ from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import PixelQualityAttribution
 from captum_plq.functional import NodeWeights, merge_channels
 from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
-from captum_plq.metrics.controls import centre_gaussian, random_map
+from captum_plq.metrics import centre_gaussian, random_map
 from captum_plq.network.output import select_embedding
 
 __all__ = [

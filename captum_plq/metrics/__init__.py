@@ -5,28 +5,42 @@ map is (B, H, W), higher for better pixels, its channels merged beforehand.
 """
 
 from captum_plq.metrics.captum_own import GaussianNoise, RemovedSquare, infidelity, sensitivity_max
-from captum_plq.metrics.complexity import complexity, gini_index
-from captum_plq.metrics.controls import (
+from captum_plq.metrics.imputation import Imputer, black, blurred, constant, mean_colour, road
+from captum_plq.metrics.maps import (
     centre_gaussian,
     centre_similarity,
+    complexity,
+    gini_index,
     random_map,
     similarity_between_images,
+    spearman,
+    structural_similarity,
 )
-from captum_plq.metrics.discard import DiscardCurve, error_versus_discard, partial_area
-from captum_plq.metrics.imputation import Imputer, black, blurred, constant, mean_colour, road
-from captum_plq.metrics.inpainting import lowest_region, quality_outcome, quality_spread
-from captum_plq.metrics.perturbation import insertion_curve, perturbation_curve, srg
+from captum_plq.metrics.perturbation import (
+    Curve,
+    area_under_curve,
+    insertion_curve,
+    perturbation_curve,
+    srg,
+)
 from captum_plq.metrics.random_weights import randomised, with_random_weights
 from captum_plq.metrics.recognition import (
+    DiscardCurve,
+    error_versus_discard,
     false_non_match_curve,
     fnmr,
+    partial_area,
     similarity_curve,
     threshold_at_fmr,
 )
-from captum_plq.metrics.removal import Curve, area_under_curve
-from captum_plq.metrics.repeatability import batch_invariance, repeatability
+from captum_plq.metrics.repeatability import (
+    batch_invariance,
+    lowest_region,
+    quality_outcome,
+    quality_spread,
+    repeatability,
+)
 from captum_plq.metrics.sanity import efficient_mprt, histogram_entropy, smooth_mprt
-from captum_plq.metrics.similarity import spearman, structural_similarity
 
 __all__ = [
     "Curve",

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import captum.metrics
 import torch
 from torch import Tensor
 
-from captum_plq.metrics.checks import require_finite, seeded
+from captum_plq.metrics.checks import pixel_range, require_finite, seeded
 from captum_plq.network.state import check_images
 
 __all__ = ["GaussianNoise", "Perturbation", "RemovedSquare", "infidelity", "sensitivity_max"]
@@ -45,9 +46,9 @@ class GaussianNoise:
             raise ValueError(f"share must be above 0 and finite, but got {self.share}.")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images (B, C, H, W) → with noise; one draw for all."""
+        """Return images (B, C, H, W) with noise, one draw for all."""
         noise = torch.randn(images.shape[1:], generator=generator).to(images)
-        return images + self.share * _range(images) * noise
+        return images + self.share * pixel_range(images) * noise
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,10 @@ class RemovedSquare:
             raise ValueError(f"share must be above 0 and at most 1, but got {self.share}.")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images (B, C, H, W) → with a square removed, at the same place in all."""
-        height, width = images.shape[-2:]
-        side = max(1, round(self.share * min(height, width)))
-        top, left = (
-            int(torch.randint(extent - side + 1, (), generator=generator))
-            for extent in (height, width)
-        )
+        """Return images (B, C, H, W) with a square removed, at the same place in all."""
+        sides = images.shape[-2:]
+        side = max(1, round(self.share * min(sides)))
+        top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in sides)
         changed = images.clone()
         mean = images.mean((-2, -1), keepdim=True)
         changed[..., top : top + side, left : left + side] = mean
@@ -96,7 +94,7 @@ def infidelity(
     rows: int = 64,
     seed: int = 0,
 ) -> Tensor:
-    r"""How badly attributions predict what perturbing the image does to the target; 0 is best.
+    r"""Return how badly attributions predict what perturbing the image does; 0 is best.
 
     .. math:: E_I\left[\left(\beta\, I^\top \Phi - (f(x) - f(x - I))\right)^2\right]
 
@@ -121,7 +119,7 @@ def infidelity(
         samples (int): Perturbations of each image.
         rows (int): Perturbed images evaluated at a time; does not change the result beyond
             rounding.
-        seed (int): Of the perturbations, and of the global random state inside, which is
+        seed (int): For the perturbations, and for the global random state inside, which is
             restored.
 
     Returns:
@@ -147,16 +145,13 @@ def infidelity(
         )
     require_finite("attributions", attributions)
     change = GaussianNoise() if perturbation is None else perturbation
+    decorate = captum.metrics.infidelity_perturb_func_decorator(multiplies_by_inputs)
     scores = []
-    for x, phi, weights in _chunks(images, attributions, node, rows):
+    for x, phi, weights in _batches(rows, images, attributions, node):
         with torch.inference_mode(False), seeded(x, seed):
-            draw = _SameForAll(change, len(x), seed)
-            decorate = captum.metrics.infidelity_perturb_func_decorator(
-                multiply_by_inputs=multiplies_by_inputs
-            )
-            score: Tensor = captum.metrics.infidelity(
+            score = captum.metrics.infidelity(
                 target,
-                decorate(lambda repeated, _=None, draw=draw: draw(repeated)),
+                decorate(_same_for_all(change, len(x), seed)),
                 x,
                 phi.to(x.dtype),
                 additional_forward_args=weights,
@@ -178,7 +173,7 @@ def sensitivity_max(
     rows: int = 64,
     seed: int = 0,
 ) -> Tensor:
-    r"""How far attributions can change when the image hardly does; low is steady.
+    r"""Return how far attributions can change when the image hardly does; low is steady.
 
     .. math:: \max_{\lVert\delta\rVert_\infty \le r}
         \frac{\lVert\Phi(x+\delta)-\Phi(x)\rVert_2}{\lVert\Phi(x)\rVert_2}
@@ -197,7 +192,7 @@ def sensitivity_max(
         samples (int): Draws of δ.
         rows (int): Perturbed images explained at a time; does not change the result beyond
             rounding.
-        seed (int): Of the perturbations, and of the global random state inside, which is
+        seed (int): For the perturbations, and for the global random state inside, which is
             restored.
 
     Returns:
@@ -222,15 +217,15 @@ def sensitivity_max(
 
     def change(x: Tensor, generator: torch.Generator) -> Tensor:
         delta = 2 * torch.rand(x.shape[1:], generator=generator) - 1
-        return x + radius * _range(x) * delta.to(x)
+        return x + radius * pixel_range(x) * delta.to(x)
 
     scores = []
-    for x, _, weights in _chunks(images, images, node, rows):
+    for x, weights in _batches(rows, images, node):
         with torch.inference_mode(False), seeded(x, seed):
-            score: Tensor = captum.metrics.sensitivity_max(
-                _Explanation(attribute, weights),
+            score = captum.metrics.sensitivity_max(
+                _explanation(attribute, weights),
                 x,
-                perturb_func=_SameForAll(change, len(x), seed).__call__,
+                perturb_func=_same_for_all(change, len(x), seed),
                 n_perturb_samples=samples,
                 max_examples_per_batch=min(rows, samples * len(x)),
             )
@@ -238,57 +233,47 @@ def sensitivity_max(
     return torch.cat(scores)
 
 
-class _SameForAll:
-    """Perturbs what Captum repeats: k rows for each of the images in turn, by k draws."""
+def _same_for_all(change: Perturbation, images: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """Perturb what Captum repeats: k rows for each of the images in turn, by k draws."""
+    generator = torch.Generator().manual_seed(seed)
 
-    def __init__(self, change: Perturbation, images: int, seed: int) -> None:
-        self.change, self.images = change, images
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __call__(self, repeated: Tensor) -> Tensor:
-        rows = repeated.unflatten(0, (self.images, -1))
-        changed = [self.change(x, self.generator) for x in rows.unbind(1)]
+    def perturb(repeated: Tensor) -> Tensor:
+        rows = repeated.unflatten(0, (images, -1))
+        changed = [change(x, generator) for x in rows.unbind(1)]
         return torch.stack(changed, 1).flatten(0, 1).contiguous()
 
+    return perturb
 
-class _Explanation:
-    """What Captum calls, always without autograd; it needs contiguous.
+
+def _explanation(attribute: Callable[..., Tensor], node: Tensor | None) -> Callable[..., object]:
+    """Make what Captum calls, always without autograd; it needs contiguous tensors.
 
     First it gives a tuple and must get one back, or it takes the images of the batch for inputs.
     """
 
-    def __init__(self, attribute: Callable[..., Tensor], node: Tensor | None) -> None:
-        self.attribute, self.node = attribute, node
-
-    def __call__(self, given: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    def explain(given: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         images = given[0] if isinstance(given, tuple) else given
         with torch.enable_grad():
-            if self.node is None:
-                result = self.attribute(images)
+            if node is None:
+                result = attribute(images)
             else:
-                repeats = len(images) // len(self.node)
-                result = self.attribute(images, self.node.repeat_interleave(repeats, 0))
+                repeats = len(images) // len(node)
+                result = attribute(images, node.repeat_interleave(repeats, 0))
         explained = result.detach().contiguous()
         return (explained,) if isinstance(given, tuple) else explained
 
-
-def _range(images: Tensor) -> Tensor:
-    """(B, 1, 1, 1): maximum − minimum of each image."""
-    flat = images.flatten(1)
-    return (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (images.ndim - 1))
+    return explain
 
 
-def _chunks(
-    images: Tensor, attributions: Tensor, node: Tensor | None, rows: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """At most ``rows`` images at a time, in the memory layout that Captum's views need."""
+def _batches(rows: int, images: Tensor, *others: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Yield at most ``rows`` images at a time, and what belongs to them."""
     for first in range(0, len(images), rows):
-        part = slice(first, first + rows)
-        weights = None if node is None else _own(node[part])
-        yield _own(images[part]), _own(attributions[part]), weights
+        parts = (None if x is None else x[first : first + rows] for x in (images, *others))
+        yield tuple(None if part is None else _own(part) for part in parts)
 
 
 def _own(values: Tensor) -> Tensor:
+    """Outside autograd and inference mode, in the memory layout that Captum's views need."""
     with torch.inference_mode(False):
         return (values.clone() if values.is_inference() else values.detach()).contiguous()
 

@@ -1,8 +1,8 @@
-"""Checks of score maps, and the environment that the metrics run in."""
+"""Check the arguments of metrics, and seed what runs inside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from captum_plq.network.state import untouched_rng
 
-__all__ = ["require_finite", "require_maps", "seeded"]
+__all__ = ["pixel_range", "require_finite", "require_maps", "require_seeds", "seeded"]
 
 
 def require_finite(name: str, values: Tensor | float) -> None:
-    """Refuses NaN and infinity, which comparisons and sorting would let through as numbers.
+    """Raise if a value is NaN or infinite, since comparing and sorting would hide it.
 
     Args:
 
@@ -22,7 +22,7 @@ def require_finite(name: str, values: Tensor | float) -> None:
         values (Tensor or float): Of any shape.
 
     Raises:
-        ValueError: if one is not finite.
+        ValueError: if a value is not finite.
     """
     given = torch.as_tensor(values)
     if not bool(torch.isfinite(given).all()):
@@ -33,7 +33,7 @@ def require_finite(name: str, values: Tensor | float) -> None:
 
 
 def require_maps(maps: object, name: str = "maps") -> Tensor:
-    """Checks that these are score maps, one per image.
+    """Return score maps, detached, or raise if they are none.
 
     Args:
 
@@ -41,7 +41,7 @@ def require_maps(maps: object, name: str = "maps") -> Tensor:
         name (str): What to call them in an error.
 
     Returns:
-        *Tensor*: the same maps, (B, H, W), detached.
+        *Tensor*: the same maps, (B, H, W).
 
     Raises:
         TypeError: if they are not a floating-point tensor.
@@ -58,14 +58,30 @@ def require_maps(maps: object, name: str = "maps") -> Tensor:
     return maps.detach()
 
 
+def require_seeds(seeds: Sequence[int]) -> None:
+    """Raise unless there are at least two seeds, all different.
+
+    Raises:
+        ValueError: if there are fewer, or two are the same.
+    """
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be at least two different numbers, but got {tuple(seeds)}.")
+
+
+def pixel_range(images: Tensor) -> Tensor:
+    """Return maximum − minimum of each image (B, ...), in a shape that broadcasts: (B, 1, ...)."""
+    flat = images.flatten(1)
+    return (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (images.ndim - 1))
+
+
 @contextmanager
 def seeded(images: Tensor, seed: int) -> Iterator[None]:
-    """Seeds the global random state, of the CPU and of the images' device; restores it after.
+    """Seed the global random state of the CPU and of the images' device; restore it afterwards.
 
     Args:
 
         images (Tensor): On the device where the method runs.
-        seed (int): Of the state inside.
+        seed (int): For the ``with`` block.
     """
     with untouched_rng((images,)):
         torch.default_generator.manual_seed(seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,12 @@ _DIAGONAL = 1 / 12
 Imputer = Callable[[Tensor, Tensor], Tensor]
 """Images (B, C, H, W) as they are, and which pixels to remove, (B, H, W) bool → the images
 without these pixels, (B, C, H, W). A pixel is removed in all its channels, and one that is not
-removed keeps its value."""
+removed keeps its value. Raises ``ValueError`` if shapes or types are not these, or the images are
+not finite."""
 
 
 def black(images: Tensor, removed: Tensor) -> Tensor:
-    """Removed pixels become 0, which is black where pixels are 0–255 or 0–1.
+    """Set removed pixels to 0, which is black where pixels are 0–255 or 0–1.
 
     For input that is standardised, give :func:`constant` the value that black has there.
 
@@ -39,13 +39,13 @@ def black(images: Tensor, removed: Tensor) -> Tensor:
         *Tensor*: (B, C, H, W).
 
     Raises:
-        ValueError: if the shapes or types are not these, or the images are not finite.
+        ValueError: as any :data:`Imputer`.
     """
     return constant(0.0)(images, removed)
 
 
 def constant(value: float | Sequence[float]) -> Imputer:
-    """Removed pixels take one fixed colour.
+    """Make an imputer that gives removed pixels one fixed colour.
 
     Args:
 
@@ -67,19 +67,18 @@ def constant(value: float | Sequence[float]) -> Imputer:
     colour = torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1, 1)
     require_finite("value", colour)
 
-    def impute(images: Tensor, removed: Tensor) -> Tensor:
-        _check(images, removed)
+    def fill(images: Tensor, _: Tensor) -> Tensor:
         if len(colour) not in (1, images.shape[1]):
             raise ValueError(
                 f"The colour has {len(colour)} channels, but the images have {images.shape[1]}."
             )
-        return _replaced(images, removed, colour.to(images))
+        return colour.to(images)
 
-    return impute
+    return _imputer(fill)
 
 
 def mean_colour(images: Tensor, removed: Tensor) -> Tensor:
-    """Removed pixels take the mean colour of their own image.
+    """Give removed pixels the mean colour of their own image.
 
     The mean is that of all pixels, removed ones too, so that it does not change along a curve.
 
@@ -92,14 +91,13 @@ def mean_colour(images: Tensor, removed: Tensor) -> Tensor:
         *Tensor*: (B, C, H, W).
 
     Raises:
-        ValueError: if the shapes or types are not these, or the images are not finite.
+        ValueError: as any :data:`Imputer`.
     """
-    _check(images, removed)
-    return _replaced(images, removed, images.mean((2, 3), keepdim=True))
+    return _imputer(lambda x, _: x.mean((2, 3), keepdim=True))(images, removed)
 
 
 def blurred(sigma: float) -> Imputer:
-    """Removed pixels show the image behind a Gaussian blur.
+    """Make an imputer that shows removed pixels behind a Gaussian blur.
 
     The blur is that of the whole image, removed pixels included, so that it does not change
     along a curve: with every pixel removed it is what insertion starts from (Petsiuk et al.,
@@ -128,27 +126,27 @@ def blurred(sigma: float) -> Imputer:
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
     kernel /= kernel.sum()
 
-    def impute(images: Tensor, removed: Tensor) -> Tensor:
-        _check(images, removed)
+    def fill(images: Tensor, _: Tensor) -> Tensor:
         planes = images.flatten(0, 1)[:, None]
-        for axis in (2, 3):
-            place = _mirrored(images.shape[axis], radius).to(images.device)
-            shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
+        for axis, shape in ((2, (1, 1, -1, 1)), (3, (1, 1, 1, -1))):
+            mirrored = np.pad(np.arange(images.shape[axis]), radius, mode="reflect")
+            place = torch.from_numpy(mirrored).to(images.device)
             planes = F.conv2d(planes.index_select(axis, place), kernel.to(images).view(shape))
-        return _replaced(images, removed, planes.view_as(images))
+        return planes.view_as(images)
 
-    return impute
+    return _imputer(fill)
 
 
 def road(noise: float = 0.01, *, value_range: float = 255.0, seed: int = 0) -> Imputer:
-    r"""Noisy linear imputation: removed pixels are interpolated from those that are left.
+    r"""Make an imputer that interpolates removed pixels from those that are left, with noise.
 
-    Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods"
-    (ROAD), ICML 2022. Each removed pixel is the weighted mean of its neighbours,
-    removed or not, plus noise; see :func:`~captum_plq.metrics.imputation.interpolate`.
-    What is imputed hardly gives away which pixels were removed, as black squares do.
+    Noisy linear imputation of Rong et al., "A Consistent and Efficient Evaluation Strategy for
+    Attribution Methods" (ROAD), ICML 2022: each removed pixel is the weighted mean of its
+    neighbours, removed or not, plus noise; see
+    :func:`~captum_plq.metrics.imputation.interpolate`. What is imputed hardly gives away which
+    pixels were removed, as black squares do.
 
-    Two things are this function's own. The noise is one seeded field (C, H, W), the same for
+    Two things differ from the publication. The noise is one seeded field (C, H, W), the same for
     all images and for all steps of a curve: an image's result does not depend on its batch, and
     a curve moves only because pixels are removed. And where *all* pixels of an image are
     removed, which leaves nothing to interpolate from, they take its mean colour.
@@ -161,7 +159,7 @@ def road(noise: float = 0.01, *, value_range: float = 255.0, seed: int = 0) -> I
         noise (float): Standard deviation of the noise, as a share of ``value_range``, ≥ 0.
             Default: 0.01, the published one.
         value_range (float): From black to white in the units of the images. Default: 255.
-        seed (int): Of the noise. The global random state is left alone.
+        seed (int): For the noise. The global random state is left alone.
 
     Returns:
         *Imputer*: see :data:`Imputer`.
@@ -169,7 +167,7 @@ def road(noise: float = 0.01, *, value_range: float = 255.0, seed: int = 0) -> I
     Raises:
         ValueError: if ``noise`` is negative or ``value_range`` not positive, or if they are not
             finite.
-        ImportError: by the imputer, if SciPy is not installed.
+        MissingExtraError: by the imputer, if SciPy is not installed.
 
     Examples::
 
@@ -181,46 +179,17 @@ def road(noise: float = 0.01, *, value_range: float = 255.0, seed: int = 0) -> I
     if not 0 < value_range < math.inf:
         raise ValueError(f"value_range must be positive and finite, but got {value_range}.")
 
-    def impute(images: Tensor, removed: Tensor) -> Tensor:
-        _check(images, removed)
+    def fill(images: Tensor, removed: Tensor) -> Tensor:
         smooth = interpolate(images, removed)
         generator = torch.Generator().manual_seed(seed)
         field = torch.randn(images.shape[1:], generator=generator) * (noise * value_range)
-        return _replaced(images, removed, smooth + field.to(smooth))
+        return smooth + field.to(smooth)
 
-    return impute
-
-
-def _mirrored(size: int, radius: int) -> Tensor:
-    """Which pixels of a line stand at −radius … size − 1 + radius if its ends mirror it."""
-    if size == 1:
-        return torch.zeros(1 + 2 * radius, dtype=torch.long)
-    period = 2 * (size - 1)
-    place = torch.arange(-radius, size + radius) % period
-    return torch.minimum(place, period - place)
-
-
-def _replaced(images: Tensor, removed: Tensor, by: Tensor) -> Tensor:
-    return torch.where(removed[:, None], by, images)
-
-
-def _check(images: Tensor, removed: Tensor) -> None:
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            "images must be (B, C, H, W), floating point, but got "
-            f"{tuple(images.shape)}, {images.dtype}."
-        )
-    require_finite("images", images)
-    expected = (images.shape[0], *images.shape[2:])
-    if removed.shape != expected or removed.dtype != torch.bool:
-        raise ValueError(
-            f"removed must be {expected}, torch.bool, but got "
-            f"{tuple(removed.shape)}, {removed.dtype}."
-        )
+    return _imputer(fill)
 
 
 def interpolate(images: Tensor, removed: Tensor) -> Tensor:
-    r"""Fills removed pixels so that each is the weighted mean of its eight neighbours.
+    r"""Fill removed pixels so that each is the weighted mean of its eight neighbours.
 
     Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML
     2022, without the noise:
@@ -245,7 +214,7 @@ def interpolate(images: Tensor, removed: Tensor) -> Tensor:
         were. An image of which nothing is left takes its mean colour.
 
     Raises:
-        ImportError: if SciPy is not installed.
+        MissingExtraError: if SciPy is not installed.
 
     Examples::
 
@@ -253,51 +222,53 @@ def interpolate(images: Tensor, removed: Tensor) -> Tensor:
         >>> interpolate(image, torch.tensor([[[False, True, False]]]))
         tensor([[[[2., 3., 4.]]]])
     """
+    with extra("benchmarks"):
+        from scipy import sparse
+        from scipy.sparse.linalg import splu
+
     filled = images.mean((2, 3), keepdim=True).expand_as(images).where(removed[:, None], images)
-    some_left = removed.any(-1).any(-1) & ~removed.all(-1).all(-1)
-    if not some_left.any():
-        return filled
     filled = filled.contiguous()
-    weights = _neighbour_weights(*images.shape[2:])
+    height, width = images.shape[2:]
+    down, across = (
+        sparse.diags([np.ones(n - 1)] * 2, offsets=[-1, 1], shape=(n, n)) for n in (height, width)
+    )
+    direct = sparse.kron(down, sparse.identity(width))
+    direct = direct + sparse.kron(sparse.identity(height), across)
+    weights = (_DIRECT * direct + _DIAGONAL * sparse.kron(down, across)).tocsr()
+    some_left = removed.any(-1).any(-1) & ~removed.all(-1).all(-1)
     for i in some_left.nonzero().flatten().tolist():
         gone = removed[i].flatten().cpu().numpy()
         pixels = images[i].detach().flatten(1).T.to("cpu", torch.float64).numpy()
-        solution = _solve(weights, gone, pixels)
+        of_gone = weights[gone]
+        total = np.asarray(of_gone.sum(axis=1)).ravel()
+        # Symmetric and diagonally dominant: no pivoting is needed, and the ordering may assume it.
+        factors = splu(
+            (sparse.diags(total) - of_gone[:, gone]).tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        solution = factors.solve(of_gone[:, ~gone] @ pixels[~gone])
         filled[i][:, removed[i]] = torch.from_numpy(solution.T).to(images)
     return filled
 
 
-def _neighbour_weights(height: int, width: int) -> Any:
-    """(HW, HW), sparse and symmetric: the weight of each pixel in each other's mean."""
-    sparse, _ = _scipy()
-    down, across = (
-        sparse.diags([np.ones(n - 1)] * 2, offsets=[-1, 1], shape=(n, n)) for n in (height, width)
-    )
-    direct = sparse.kron(down, sparse.identity(width)) + sparse.kron(
-        sparse.identity(height), across
-    )
-    return (_DIRECT * direct + _DIAGONAL * sparse.kron(down, across)).tocsr()
+def _imputer(fill: Callable[[Tensor, Tensor], Tensor]) -> Imputer:
+    """Check the arguments, and put what ``fill`` makes of them where pixels are removed."""
 
+    def impute(images: Tensor, removed: Tensor) -> Tensor:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                "images must be (B, C, H, W), floating point, but got "
+                f"{tuple(images.shape)}, {images.dtype}."
+            )
+        require_finite("images", images)
+        expected = (images.shape[0], *images.shape[2:])
+        if removed.shape != expected or removed.dtype != torch.bool:
+            raise ValueError(
+                f"removed must be {expected}, torch.bool, but got "
+                f"{tuple(removed.shape)}, {removed.dtype}."
+            )
+        return torch.where(removed[:, None], fill(images, removed), images)
 
-def _solve(weights: Any, gone: Any, pixels: Any) -> Any:
-    """Values (n, C) of the n pixels that are gone, from all pixels (HW, C)."""
-    sparse, linalg = _scipy()
-    of_gone = weights[gone]
-    total = np.asarray(of_gone.sum(axis=1)).ravel()
-    system = (sparse.diags(total) - of_gone[:, gone]).tocsc()
-    known = of_gone[:, ~gone] @ pixels[~gone]
-    # Symmetric and diagonally dominant: no pivoting is needed, and the ordering may assume it.
-    factors = linalg.splu(
-        system,
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
-    return factors.solve(known)
-
-
-def _scipy() -> tuple[Any, Any]:
-    with extra("benchmarks"):
-        from scipy import sparse
-        from scipy.sparse import linalg
-    return sparse, linalg
+    return impute

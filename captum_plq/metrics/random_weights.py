@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_plq._base.choices import require_choice
-from captum_plq.network.state import check_images, evaluation_mode, untouched_rng
+from captum_plq.network.borrowed import borrowed, hooked
+from captum_plq.network.state import check_images, untouched_rng
 
 __all__ = ["LayerOrder", "randomised", "with_random_weights"]
 
@@ -31,10 +32,10 @@ _AT_A_TIME = 50
 def with_random_weights(
     model: nn.Module, seed: int = 0, *, images: Tensor | None = None
 ) -> nn.Module:
-    """The network untrained: the null that every claim about a trained one stands beside.
+    """Return the network untrained: the null that every claim about a trained one stands beside.
 
-    Every layer is initialised anew by its own ``reset_parameters``. Parameters that it has not,
-    or that it leaves as they were (affine layers of dlib's network, position embeddings), are
+    Every layer is initialised anew by its own ``reset_parameters``. Parameters that this does not
+    reach or leaves as they were (affine layers of dlib's network, position embeddings) are
     shuffled: their values stay, what they were learned for is gone. BatchNorm starts from mean 0
     and variance 1, which no random network has; given ``images``, it takes their statistics.
     Without, activations can grow or fade from layer to layer until nothing is left.
@@ -43,7 +44,7 @@ def with_random_weights(
 
         model (nn.Module): The network, (B, C, H, W) → embedding. It and the global random state
             are left as they are.
-        seed (int): Of the weights, the same on every device.
+        seed (int): For the weights, the same on every device.
         images (Tensor, optional): (B, C, H, W), B ≥ 2, to take BatchNorm statistics of, on the
             model's device. More are better: some 150 are needed for statistics of the embedding.
 
@@ -60,12 +61,8 @@ def with_random_weights(
         >>> null = with_random_weights(model, seed=1, images=development)
         >>> maps = quality_map(PixelQualityAttribution(null).attribute(images), gamma=7.5)
     """
-    _check(model, images)
-    random = copy.deepcopy(model)
-    layers = _layers(random)
-    for name, layer_seed in zip(layers, _seeds(seed, len(layers)), strict=True):
-        _randomise(layers[name], layer_seed)
-    return _ready(random, list(layers.values()), images)
+    ((_, network),) = randomised(model, seed, images=images, stages=1)
+    return network
 
 
 def randomised(
@@ -76,7 +73,7 @@ def randomised(
     order: LayerOrder = "bottom-up",
     stages: int | None = None,
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Copies of a network in which more and more layers have lost their weights.
+    """Yield copies of a network in which more and more layers have lost their weights.
 
     The cascading randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS
     2018. From the output down (theirs), much of a map survives because the lower layers do;
@@ -87,7 +84,7 @@ def randomised(
     Args:
 
         model (nn.Module): The network. It and the global random state are left as they are.
-        seed (int): Of the weights.
+        seed (int): For the weights.
         images (Tensor, optional): (B, C, H, W), B ≥ 2, on the model's device. They show in
             which order the layers run; without them it is the order in which the layers were
             made. And the BatchNorms randomised so far take their statistics.
@@ -113,32 +110,35 @@ def randomised(
     require_choice("order", order, LayerOrder)
     if stages is not None and stages < 1:
         raise ValueError(f"stages must be at least 1, but got {stages}.")
-    _check(model, images)
-    names = list(_layers(model))
-    seeds = dict(zip(names, _seeds(seed, len(names)), strict=True))
-    ordered = names if images is None else _as_run(model, names, images)
-    if order == "top-down":
-        ordered = ordered[::-1]
-    count = min(stages or len(ordered), len(ordered))
-    shown = {math.ceil(k * len(ordered) / count) for k in range(1, count + 1)}
-    return _cascade(model, ordered, seeds, images, shown)
+    if not _layers(model):
+        raise ValueError("model has no parameters, so there is nothing to randomise.")
+    if images is not None:
+        check_images((images,))
+        if len(images) < 2:
+            raise ValueError(
+                "BatchNorm statistics need at least two images, better some 150, but got one."
+            )
+    return _cascade(model, seed, images, order, stages)
 
 
 def _cascade(
-    model: nn.Module,
-    names: Sequence[str],
-    seeds: dict[str, int],
-    images: Tensor | None,
-    shown: Set[int],
+    model: nn.Module, seed: int, images: Tensor | None, order: LayerOrder, stages: int | None
 ) -> Iterator[tuple[str, nn.Module]]:
     altered = copy.deepcopy(model)
     layers = _layers(altered)
-    done: list[nn.Module] = []
-    for name in names:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(2**62, (len(layers),), generator=generator).tolist()
+    seeds = dict(zip(layers, drawn, strict=True))
+    names = list(layers) if images is None else _as_run(model, list(layers), images)
+    if order == "top-down":
+        names.reverse()
+    count = min(stages or len(names), len(names))
+    shown = {math.ceil(k * len(names) / count) for k in range(1, count + 1)}
+    for done, name in enumerate(names, 1):
         _randomise(layers[name], seeds[name])
-        done.append(layers[name])
-        if len(done) in shown:
-            yield name, copy.deepcopy(_ready(altered, done, images))
+        if done in shown:
+            _prepare(altered, [layers[n] for n in names[:done]], images)
+            yield name, altered if done == len(names) else copy.deepcopy(altered)
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -152,12 +152,6 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def _has_statistics(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_mean is not None
-
-
-def _seeds(seed: int, count: int) -> list[int]:
-    """One per layer, in the order of ``named_modules``."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(2**62, (count,), generator=generator).tolist()
 
 
 def _randomise(layer: nn.Module, seed: int) -> None:
@@ -178,26 +172,24 @@ def _randomise(layer: nn.Module, seed: int) -> None:
             layer.reset_running_stats()
 
 
-def _ready(model: nn.Module, layers: Sequence[nn.Module], images: Tensor | None) -> nn.Module:
-    """In evaluation mode, the BatchNorms among ``layers`` with the statistics of the images."""
+def _prepare(model: nn.Module, layers: Sequence[nn.Module], images: Tensor | None) -> None:
+    """Evaluation mode, and the images' statistics for the BatchNorms among ``layers``."""
     for module in model.modules():  # the flag, since some networks answer eval() with more
         module.training = False
-    norms = [m for m in layers if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = [m for m in layers if isinstance(m, _BatchNorm) and _has_statistics(m)]
     if images is None or not norms:
-        return model
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum, norm.training = None, True  # plain averages
-    parts = math.ceil(len(images) / _AT_A_TIME)
     try:
         with torch.no_grad(), untouched_rng((images,)):
-            for batch in images.tensor_split(parts):
+            for batch in images.tensor_split(math.ceil(len(images) / _AT_A_TIME)):
                 model(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum, norm.training = momentum, False
-    return model
 
 
 def _as_run(model: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
@@ -206,21 +198,14 @@ def _as_run(model: nn.Module, names: Sequence[str], images: Tensor) -> list[str]
     One that is never called (its parameters are used by what it is part of) counts as called
     with the nearest module around it that is.
     """
-    first: dict[str, int] = {}
-
-    def note(name: str) -> None:
-        first.setdefault(name, len(first))
-
-    handles = [
-        module.register_forward_pre_hook(lambda _, __, name=name: note(name))
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.no_grad(), untouched_rng((images,)), evaluation_mode(model):
-            model(images[:2])
-    finally:
-        for handle in handles:
-            handle.remove()
+    calls: list[str] = []
+    network = borrowed(model)
+    for name, module in network.named_modules():
+        if not isinstance(module, torch.jit.ScriptModule):  # a program runs no hooks
+            hooked(module, lambda *_, name=name: calls.append(name), pre=True)
+    with torch.no_grad(), untouched_rng((images,)):
+        network(images[:2])
+    first = {name: place for place, name in reversed(list(enumerate(calls)))}
 
     def turn(name: str) -> int:
         while name and name not in first:
@@ -228,14 +213,3 @@ def _as_run(model: nn.Module, names: Sequence[str], images: Tensor) -> list[str]
         return first.get(name, -1)
 
     return sorted(names, key=turn)  # stable
-
-
-def _check(model: nn.Module, images: Tensor | None) -> None:
-    if not _layers(model):
-        raise ValueError("model has no parameters, so there is nothing to randomise.")
-    if images is not None:
-        check_images((images,))
-        if len(images) < 2:
-            raise ValueError(
-                "BatchNorm statistics need at least two images, better some 150, but got one."
-            )

@@ -1,7 +1,7 @@
-"""Recognition while pixels go: whether the pixels that a map calls good serve recognition.
+"""Recognition errors while pixels go by a map, or pairs by their quality.
 
-In the manner of the deletion and insertion evaluation curves (DEC, IEC) of Huber et al., "On
-Evaluating Pixel-Level Face Image Quality Assessment", EUSIPCO 2022: pixels are deleted, or
+Pixels go in the manner of the deletion and insertion evaluation curves (DEC, IEC) of Huber et al.,
+"On Evaluating Pixel-Level Face Image Quality Assessment", EUSIPCO 2022: they are deleted, or
 inserted into a blurred image, by their quality, and recognition is measured on the way. Here
 only the probe changes. The gallery image stays as it is, and so does the decision threshold,
 which comes from clean impostor pairs; what is measured is the false non-match rate. Higher
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,18 @@ from captum_plq._base.choices import require_choice
 from captum_plq._base.precision import at_least_float32
 from captum_plq.metrics.checks import require_finite
 from captum_plq.metrics.imputation import Imputer
-from captum_plq.metrics.removal import Curve, Order, measure_along
+from captum_plq.metrics.perturbation import Curve, Order, measure_along
 
-__all__ = ["false_non_match_curve", "fnmr", "similarity_curve", "threshold_at_fmr"]
+__all__ = [
+    "DiscardCurve",
+    "Way",
+    "error_versus_discard",
+    "false_non_match_curve",
+    "fnmr",
+    "partial_area",
+    "similarity_curve",
+    "threshold_at_fmr",
+]
 
 Way = Literal["deletion", "insertion"]
 """Whether pixels are removed from the probe or inserted into one without any."""
@@ -45,7 +54,7 @@ def similarity_curve(
     rows: int = 64,
     tie_seed: int | None = 0,
 ) -> Curve:
-    """Cosine similarity of each pair while pixels of its probe are deleted or inserted.
+    """Measure the cosine similarity of each pair while pixels of its probe go or come.
 
     Args:
 
@@ -55,12 +64,12 @@ def similarity_curve(
             it does not change.
         score_map (Tensor): (B, H, W), of the probes, higher is better; finite.
         way (str): ``"deletion"`` or ``"insertion"``.
-        order (str): see :func:`~captum_plq.metrics.perturbation.perturbation_curve` and
-            :func:`~captum_plq.metrics.perturbation.insertion_curve`.
+        order (str): as for :func:`~captum_plq.metrics.perturbation_curve` and
+            :func:`~captum_plq.metrics.insertion_curve`, like the arguments from here on.
         impute (Imputer): What removed pixels become, or show before they are inserted.
-        steps (int): as for ``perturbation_curve``.
-        rows (int): as for ``perturbation_curve``.
-        tie_seed (int, optional): as for ``perturbation_curve``.
+        steps (int): The curve has one point more.
+        rows (int): How many images at a time.
+        tie_seed (int, optional): For the order of pixels of equal score.
 
     Returns:
         *Curve*: ``values`` is (B, steps + 1), in [-1, 1]; NaN where an embedding is not finite,
@@ -114,7 +123,7 @@ def similarity_curve(
 
 
 def threshold_at_fmr(impostor_scores: Tensor, fmr: float = 1e-3) -> float:
-    r"""The lowest threshold at which the false match rate is not above ``fmr``.
+    r"""Return the lowest threshold at which the false match rate is not above ``fmr``.
 
     Of n impostor scores at most k, the largest whole number with k/n ≤ ``fmr``, may be at or
     above it: it is the next number of the scores' precision above the (k+1)-th highest score.
@@ -160,7 +169,7 @@ def threshold_at_fmr(impostor_scores: Tensor, fmr: float = 1e-3) -> float:
 
 
 def fnmr(mated_scores: Tensor, threshold: float) -> Tensor:
-    """False non-match rate: the share of mated pairs whose score is below the threshold.
+    """Return the false non-match rate: the share of mated pairs with a score below the threshold.
 
     Args:
 
@@ -188,12 +197,12 @@ def fnmr(mated_scores: Tensor, threshold: float) -> Tensor:
 
 
 def false_non_match_curve(similarities: Curve, threshold: float) -> Curve:
-    """From the similarities of mated pairs at each step to the false non-match rate there.
+    """Turn the similarities of mated pairs at each step into the false non-match rate there.
 
     Args:
 
         similarities (Curve): of :func:`similarity_curve`, over mated pairs.
-        threshold (float): Fixed for the whole curve, e.g. by :func:`threshold_at_fmr`.
+        threshold (float): Fixed for the whole curve, as by :func:`threshold_at_fmr`.
 
     Returns:
         *Curve*: ``values`` is (steps + 1,), in [0, 1].
@@ -208,3 +217,104 @@ def false_non_match_curve(similarities: Curve, threshold: float) -> Curve:
     """
     require_finite("fractions", similarities.fractions)
     return Curve(similarities.fractions, fnmr(similarities.values, threshold))
+
+
+class DiscardCurve(NamedTuple):
+    """A step function: from one discarded share up to the next, the error stays as it is.
+
+    Args:
+
+        discarded (Tensor): (k,), float64, rising from 0: the share of pairs left out, at each
+            quality that occurs.
+        errors (Tensor): (k,), float64, in [0, 1]: the false non-match rate of the others. The
+            first is the starting error, of all pairs; the last holds up to a share of 1.
+    """
+
+    discarded: Tensor
+    errors: Tensor
+
+    @property
+    def starting_error(self) -> float:
+        """The false non-match rate of all pairs, by which areas may be normalised."""
+        return float(self.errors[0])
+
+
+def error_versus_discard(
+    comparison_scores: Tensor, quality_first: Tensor, quality_second: Tensor, threshold: float
+) -> DiscardCurve:
+    """Measure the false non-match rate of mated pairs while those of lowest quality are discarded.
+
+    Schlett et al., "Considerations on the Evaluation of Biometric Quality Assessment
+    Algorithms", IEEE T-BIOM 2024; also ISO/IEC 29794-1. The quality of a pair is the lower of
+    its two; pairs of equal quality are discarded together, as a threshold of quality would; the
+    decision threshold stays.
+
+    Args:
+
+        comparison_scores (Tensor): (n,), similarities of mated pairs, finite.
+        quality_first (Tensor): (n,), quality of the first image of each pair, finite.
+        quality_second (Tensor): (n,), of the second.
+        threshold (float): A pair matches if its score is at or above it, see
+            :func:`threshold_at_fmr`.
+
+    Returns:
+        *DiscardCurve*: one point per quality that occurs; never without any pair.
+
+    Raises:
+        ValueError: if these are not equally many numbers, at least one each, or one is not finite.
+
+    Examples::
+
+        >>> scores = torch.tensor([0.1, 0.8, 0.9, 0.7])
+        >>> curve = error_versus_discard(
+        ...     scores, torch.tensor([1.0, 2.0, 3.0, 3.0]), torch.tensor([5.0] * 4), 0.5
+        ... )
+        >>> curve.discarded.tolist(), curve.errors.tolist()
+        ([0.0, 0.25, 0.5], [0.25, 0.0, 0.0])
+    """
+    given = (comparison_scores, quality_first, quality_second)
+    count = comparison_scores.numel()
+    if count == 0 or any(x.shape != (count,) for x in given):
+        raise ValueError(
+            "comparison_scores and both qualities must be (n,), n ≥ 1, of the same pairs, but got "
+            f"{', '.join(str(tuple(x.shape)) for x in given)}."
+        )
+    names = ("comparison_scores", "quality_first", "quality_second")
+    for name, values in zip(names, given, strict=True):
+        require_finite(name, values)
+    require_finite("threshold", threshold)
+    quality, order = torch.minimum(quality_first, quality_second).sort()
+    first_of_its_quality = torch.ones(count, dtype=torch.bool, device=quality.device)
+    first_of_its_quality[1:] = quality[1:] > quality[:-1]
+    gone = first_of_its_quality.nonzero().flatten()
+    wrong = (comparison_scores[order] < threshold).double()
+    wrong_left = wrong.flip(0).cumsum(0).flip(0)[gone]
+    return DiscardCurve(gone.double() / count, wrong_left / (count - gone))
+
+
+def partial_area(curve: DiscardCurve, limit: float) -> float:
+    """Return the area under an error-versus-discard curve from 0 to ``limit``.
+
+    Args:
+
+        curve (DiscardCurve): of :func:`error_versus_discard`.
+        limit (float): The largest share to discard, in (0, 1]; 0.2 and 0.3 are usual.
+
+    Returns:
+        *float*: in [0, ``limit``], lower is better. Over ``limit · curve.starting_error`` it is
+        relative to a quality that knows nothing.
+
+    Raises:
+        ValueError: if ``limit`` is not in (0, 1], or the curve is not finite.
+
+    Examples::
+
+        >>> partial_area(curve, 0.3) / (0.3 * curve.starting_error)
+    """
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit must be above 0 and at most 1, but got {limit}.")
+    for name, values in zip(("discarded", "errors"), curve, strict=True):
+        require_finite(name, values)
+    ends = torch.cat([curve.discarded[1:], curve.discarded.new_ones(1)])
+    widths = ends.clamp(max=limit) - curve.discarded.clamp(max=limit)
+    return float((widths * curve.errors).sum())

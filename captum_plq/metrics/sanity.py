@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
-from captum_plq.metrics.checks import require_maps, seeded
+from captum_plq.metrics.checks import pixel_range, require_maps, seeded
+from captum_plq.metrics.maps import spearman, structural_similarity
 from captum_plq.metrics.random_weights import LayerOrder, randomised, with_random_weights
-from captum_plq.metrics.similarity import spearman, structural_similarity
 from captum_plq.network.state import check_images, evaluation_mode
 
 __all__ = [
@@ -29,7 +30,7 @@ ExplainModel = Callable[[nn.Module, Tensor], Tensor]
 """A network and images (B, C, H, W) → score maps (B, H, W). Built anew for each network."""
 
 Similarity = Literal["spearman", "ssim"]
-"""How maps are compared: see :mod:`captum_plq.metrics.similarity`."""
+"""How maps are compared: see :mod:`captum_plq.metrics.maps`."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ def smooth_mprt(
     seed: int = 0,
     calibration: Tensor | None = None,
 ) -> RandomisationCurve:
-    r"""Smooth Model Parameter Randomisation Test (sMPRT): low is good.
+    r"""Run the Smooth Model Parameter Randomisation Test (sMPRT); low is good.
 
     Maps are averaged over N noisy copies of each image, as in SmoothGrad, so that the noise of
     gradients is not taken for sensitivity to the weights; then they are compared with those of
     the network with its first, its first two, … layers randomised (Hedström et al., "A Fresh
-    Look at Sanity Checks for Saliency Maps", 2024, whose N and noise are the defaults). The
-    same noise meets every network, so a method that ignores the weights scores exactly 1.
+    Look at Sanity Checks for Saliency Maps", 2024, whose N and noise are the defaults). Every
+    network sees the same noise, so a method that ignores the weights scores exactly 1.
 
     Maps are compared as they come; where only their size counts, let ``explain`` take it.
 
@@ -82,11 +83,11 @@ def smooth_mprt(
         similarity (str): ``"spearman"``, or ``"ssim"``, which needs scikit-image.
         order (str): ``"bottom-up"``, from the input, or ``"top-down"``.
         stages (int, optional): At how many depths, evenly spread over the layers, to compare;
-            see :func:`~captum_plq.metrics.random_weights.randomised`. ``None``: at each layer.
-        seed (int): Of weights and noise, and of the global random state inside ``explain``.
+            see :func:`~captum_plq.metrics.randomised`. ``None``: at each layer.
+        seed (int): For weights and noise, and for the global random state inside ``explain``.
         calibration (Tensor, optional): Images for the statistics of randomised BatchNorms; see
-            :func:`~captum_plq.metrics.random_weights.randomised`. ``None``: ``images``, if
-            there are two or more.
+            :func:`~captum_plq.metrics.randomised`. ``None``: ``images``, if there are two or
+            more.
 
     Returns:
         *RandomisationCurve*: similarity by layer and image; its last row is that of a network
@@ -112,14 +113,14 @@ def smooth_mprt(
             f"{samples} and {noise}."
         )
     compare = spearman if similarity == "spearman" else structural_similarity
+    scale = noise * pixel_range(images)
 
     def smooth(network: nn.Module, state: str) -> Tensor:
-        total: Tensor | None = None
-        for noisy in _noisy(images, samples, noise, seed):
-            maps = _explained(explain, network, noisy, seed, state)
-            total = maps if total is None else total + maps
-        assert total is not None
-        return total / samples
+        generator = torch.Generator().manual_seed(seed)
+        # The same draws for all images, so that none depends on the others.
+        draws = (torch.randn(images.shape[1:], generator=generator) for _ in range(samples))
+        noisy = (images + scale * draw.to(images) for draw in draws)
+        return reduce(torch.add, (_maps(explain, network, x, seed, state) for x in noisy)) / samples
 
     original = smooth(model, "the network as it is")
     layers, rows = [], []
@@ -140,14 +141,14 @@ def efficient_mprt(
     seed: int = 0,
     calibration: Tensor | None = None,
 ) -> Tensor:
-    r"""Efficient Model Parameter Randomisation Test (eMPRT): high is good.
+    r"""Run the Efficient Model Parameter Randomisation Test (eMPRT); high is good.
 
     .. math:: \frac{H(\text{map of the random network}) - H(\text{map})}{H(\text{map})}
 
-    A map of a network that learned nothing should be more complex than one that shows what was
-    learned (Hedström et al., "A Fresh Look at Sanity Checks for Saliency Maps", 2024). There is
-    no comparison pixel by pixel, and only one other network, that of
-    :func:`~captum_plq.metrics.random_weights.with_random_weights`.
+    with H of :func:`histogram_entropy`. A map of a network that learned nothing should be more
+    complex than one that shows what was learned (Hedström et al., "A Fresh Look at Sanity Checks
+    for Saliency Maps", 2024). There is no comparison pixel by pixel, and only one other network,
+    that of :func:`~captum_plq.metrics.with_random_weights`.
 
     Args:
 
@@ -155,7 +156,7 @@ def efficient_mprt(
         images (Tensor): (B, C, H, W), in the unit the model takes.
         explain (Callable): The attribution: a network and images → maps (B, H, W).
         bins (int): Of the histogram. The default, 100, is the paper's.
-        seed (int): Of the weights, and of the global random state inside ``explain``.
+        seed (int): For the weights, and for the global random state inside ``explain``.
         calibration (Tensor, optional): as for :func:`smooth_mprt`.
 
     Returns:
@@ -173,14 +174,14 @@ def efficient_mprt(
     """
     check_images((images,))
     random = with_random_weights(model, seed, images=_calibration(images, calibration))
-    maps = _explained(explain, model, images, seed, "the network as it is")
-    null = _explained(explain, random, images, seed, "all weights random")
+    maps = _maps(explain, model, images, seed, "the network as it is")
+    null = _maps(explain, random, images, seed, "all weights random")
     before, after = histogram_entropy(maps, bins), histogram_entropy(null, bins)
     return torch.where(before > 0, (after - before) / before, torch.nan)
 
 
 def histogram_entropy(maps: Tensor, bins: int = 100) -> Tensor:
-    r"""Complexity of each map: Shannon's entropy of the histogram of its values.
+    r"""Return Shannon's entropy of the histogram of each map's values.
 
     .. math:: H = -\sum_i p_i \ln p_i
 
@@ -218,18 +219,10 @@ def histogram_entropy(maps: Tensor, bins: int = 100) -> Tensor:
     return torch.stack(entropies)
 
 
-def _noisy(images: Tensor, samples: int, noise: float, seed: int) -> list[Tensor]:
-    """One batch per sample; the same noise for all images, so none depends on the others."""
-    scale = noise * (images.flatten(1).amax(1) - images.flatten(1).amin(1))
-    scale = scale.view(-1, *[1] * (images.ndim - 1))
-    generator = torch.Generator().manual_seed(seed)
-    draws = (torch.randn(images.shape[1:], generator=generator) for _ in range(samples))
-    return [images + scale * draw.to(images) for draw in draws]
-
-
-def _explained(
+def _maps(
     explain: ExplainModel, network: nn.Module, images: Tensor, seed: int, state: str
 ) -> Tensor:
+    """The maps of a network in evaluation mode, (B, H, W), float64."""
     with evaluation_mode(network), seeded(images, seed):
         result = explain(network, images)
     maps = require_maps(result, f"The maps of explain ({state})")

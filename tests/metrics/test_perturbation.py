@@ -15,7 +15,7 @@ from captum_plq.metrics import (
     perturbation_curve,
     srg,
 )
-from captum_plq.metrics.removal import removal_rank
+from captum_plq.metrics.perturbation import removal_rank
 from captum_plq.quality.serfiq import SERFIQ
 from tests.conftest import small_face_net
 

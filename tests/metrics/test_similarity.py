@@ -8,7 +8,7 @@ import torch
 
 from captum_plq.faces import MissingExtraError
 from captum_plq.metrics import spearman, structural_similarity
-from captum_plq.metrics.similarity import standard_ranks
+from captum_plq.metrics.maps import _standard_ranks as standard_ranks
 
 
 def random_maps(batch=3, height=9, width=8, seed=0, levels=None):

@@ -93,7 +93,7 @@ OWN_MODEL = (
     "integrations",
     "attribution.layer",
     "metrics.captum_own",
-    "metrics.inpainting.quality_spread",
+    "metrics.repeatability.quality_spread",
     "metrics.perturbation",
     "metrics.random_weights",
     "metrics.repeatability.repeatability",
@@ -128,10 +128,9 @@ SPECIAL = {
         "metrics": lambda my: {"sparseness": sparseness()},
     },
     "metrics.captum_own": {"target": lambda my: my["serfiq"]},
-    "metrics.controls": {"score_map": lambda my: my["maps"][0]},
-    "metrics.discard": {"curve": lambda my: metrics.error_versus_discard(*torch.rand(3, 50), 0.3)},
+    "metrics.maps": {"score_map": lambda my: my["maps"][0]},
     "metrics.imputation": {"removed": lambda my: my["maps"] < 0.5},
-    "metrics.inpainting": {"pixel_quality_map": lambda my: my["maps"][0]},
+    "metrics.repeatability.lowest_region": {"pixel_quality_map": lambda my: my["maps"][0]},
     "metrics.random_weights": {
         "development": lambda my: pixels(4),
         "explain": lambda my: explain,
@@ -141,6 +140,9 @@ SPECIAL = {
         "impostor_scores": lambda my: torch.linspace(-0.3, 0.3, 2000),
         "curve": lambda my: metrics.Curve(torch.linspace(0, 1, 5), torch.rand(2, 5)),
         "threshold": lambda my: 0.3,
+    },
+    "metrics.recognition.partial_area": {
+        "curve": lambda my: metrics.error_versus_discard(*torch.rand(3, 50), 0.3)
     },
     "metrics.sanity": {"explain": lambda my: explain},
     "metrics.sanity.efficient_mprt": {"images": lambda my: pixels(4)},

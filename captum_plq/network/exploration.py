@@ -125,21 +125,13 @@ def structure_of(model: nn.Module) -> int:
 
     Or given another ``forward``; not when weights change.
     """
-    return hash(
-        tuple(
-            (
-                type(module),
-                id(vars(module).get("forward")),
-                *module._modules.keys(),
-                *(
-                    None if p is None or is_lazy(p) else p.shape
-                    for p in module._parameters.values()
-                ),
-            )
-            for module in modules_of(original_of(model))
-            for parameters in [module._parameters.values()]
-        )
-    )
+    parts: list[object] = []
+    for module in modules_of(original_of(model)):
+        parts += [type(module), id(vars(module).get("forward")), *module._modules]
+        for parameter in module._parameters.values():
+            known = parameter is not None and not is_lazy(parameter)
+            parts.append(parameter.shape if known else None)  # type: ignore[union-attr]
+    return hash(tuple(parts))
 
 
 def first_images(inputs: Sequence[object], count: int) -> tuple[object, ...]:

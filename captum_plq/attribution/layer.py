@@ -27,7 +27,7 @@ __all__ = ["LayerPixelQuality"]
 
 
 class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc]
-    r"""Where in a layer the quality of a face image is decided.
+    r"""The gradient of a face image's quality at an inner layer.
 
     The gradient of :class:`~captum_plq.PixelQualityAttribution`, taken with respect to what
     an inner layer gives or takes in place of the pixels: Eq. 4 with
@@ -101,7 +101,7 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
         return_quality: bool = False,
         return_standard_error: bool = False,
     ) -> Any:
-        r"""Attributes the quality of each image to the layer's values.
+        r"""Attribute the quality of each image to the layer's values.
 
         Args:
 
@@ -158,7 +158,7 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
 
 
 def _copy_of(layer: nn.Module, model: nn.Module) -> nn.Module:
-    """The module of a copied model that stands for a layer of the original."""
+    """Return the module of a copied model that stands for a layer of the original."""
     for module in model.modules():
         if original_of(module) is layer:
             return module

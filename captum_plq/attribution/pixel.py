@@ -26,7 +26,7 @@ __all__ = ["PixelQualityAttribution", "scaling_factor"]
 def scaling_factor(
     quality: Tensor, scaling: QualityScaling, target_scalar: TargetScalar = "node"
 ) -> Tensor:
-    r"""What Eq. 2 multiplies an image's gradient by: one number per image.
+    r"""Return the factor, one per image, by which Eq. 2 multiplies the gradient.
 
     Attributions made without α and r, times this, are those made with them. So one backward
     gives both, and α and r can be chosen afterwards.
@@ -59,7 +59,7 @@ def scaling_factor(
 
 
 class PixelQualityAttribution(QualityGradient):
-    r"""Pixel-level face image quality (PLQ): which pixels help recognition, which hurt.
+    r"""Pixel-level face image quality (PLQ): how strongly each pixel influences the quality node.
 
     Terhörst et al., "Pixel-Level Face Image Quality Assessment for Explainable Face
     Recognition", IEEE T-BIOM 2023. The quality of an image for this network (SER-FIQ,
@@ -131,7 +131,7 @@ class PixelQualityAttribution(QualityGradient):
         return_quality: bool = False,
         return_standard_error: bool = False,
     ) -> Any:
-        r"""Attributes the quality of each image to its pixels.
+        r"""Attribute the quality of each image to its pixels.
 
         Args:
 
@@ -156,8 +156,7 @@ class PixelQualityAttribution(QualityGradient):
               with ``directions``), in units of quality per unit of pixel value; a tuple if
               ``inputs`` was one.
             - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1].
-            - **standard_error** (*Tensor*): (B,), in units of Q, how far Q scatters from
-              seed to seed.
+            - **standard_error** (*Tensor*): (B,), Q's sampling error, in units of Q.
 
         Raises:
             AssertionError: for a ``target`` that does not fit the embedding.

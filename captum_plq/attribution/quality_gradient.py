@@ -28,7 +28,7 @@ TargetScalar = Literal["node", "serfiq"]
 
 
 class QualityGradient(GradientAttribution):  # type: ignore[misc]
-    """Base of the methods that differentiate an image's quality; see its subclasses."""
+    """Base class of the methods that differentiate an image's quality."""
 
     def __init__(
         self,

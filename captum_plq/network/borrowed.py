@@ -1,4 +1,4 @@
-"""A copy of a network's modules that shares its weights, to do with as one likes.
+"""A copy of a network's modules that shares its weights, free to be hooked and switched.
 
 PyTorch's hooks and the flags ``training`` and ``requires_grad`` act on every call of a module, in
 whatever thread it runs. So nothing here sets them on a caller's network: they are set on a copy of
@@ -44,7 +44,7 @@ _FUNCTIONS = (FunctionType, MethodType)
 
 
 def borrowed(model: Module, *, frozen: bool = False) -> Module:
-    """A copy of the network for one call, in evaluation mode.
+    """Return a copy of the network for one call, in evaluation mode.
 
     Modules that a module holds in a container, an object, a bound method or the closure of a
     function become those of the copy as well. Copies are made without their ``__init__``.
@@ -95,18 +95,18 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
 
 
 def original_of(model: nn.Module) -> nn.Module:
-    """What a copy was made of; the model itself if it is none."""
+    """Return what a copy was made of; the model itself if it is not a copy."""
     loan: _Loan | None = vars(model).get(_MARK)
     return model if loan is None else original_of(loan.original)
 
 
 def own_copy(model: nn.Module) -> nn.Module:
-    """The model if it already is a copy that :func:`borrowed` made, or else a copy of it."""
+    """Return the model if :func:`borrowed` made it, or else a copy of it."""
     return model if _MARK in vars(model) else borrowed(model)
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """All modules of a network, itself first, each once; faster than ``modules()``."""
+    """Return all modules of a network, itself first, each once; faster than ``modules()``."""
     found = {id(model): model}
     waiting = [model]
     while waiting:
@@ -127,7 +127,7 @@ def hooked(
     with_kwargs: bool = False,
     in_turn: bool = False,
 ) -> RemovableHandle:
-    """Sets a forward hook on a module of a copy; no other thread, call or network will run it.
+    """Set a forward hook on a module of a copy; no other thread, call or network runs it.
 
     Args:
 
@@ -154,7 +154,7 @@ def hooked(
 def originals_that_run(
     model: nn.Module, complain: Callable[[str], Exception]
 ) -> Iterator[list[str]]:
-    """Notes which modules run in this thread themselves, in the place of their copies.
+    """Record which original modules run in this thread in place of their copies.
 
     Args:
 
@@ -186,7 +186,7 @@ def originals_that_run(
 
 @dataclass
 class _Loan:
-    """What is known of a module of a copy."""
+    """What is recorded about a module of a copy."""
 
     original: nn.Module
     has_own_hooks: bool = False
@@ -201,7 +201,7 @@ class _Eager(nn.Module):
         self._orig_mod = original
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As the module that was compiled."""
+        """Run the module that was compiled."""
         return self._orig_mod(*args, **kwargs)
 
     def __len__(self) -> int:
@@ -218,7 +218,7 @@ class _Eager(nn.Module):
 
 
 def _copy(module: nn.Module, *, training: bool = False) -> nn.Module:
-    """The module alone: its children are still the original's."""
+    """Copy the module alone: its children are still the original's."""
     if isinstance(module, torch.jit.ScriptModule):
         return module
     kind = type(module)
@@ -244,7 +244,7 @@ def _copy(module: nn.Module, *, training: bool = False) -> nn.Module:
 
 
 def _own_hooks(module: nn.Module) -> _Loan:
-    """Gives a module of a copy hooks of its own; until then they are the original's."""
+    """Give a module of a copy hooks of its own; until then it shares the original's."""
     loan: _Loan = vars(module)[_MARK]
     if not loan.has_own_hooks:
         for name, value in vars(module).items():
@@ -257,7 +257,7 @@ def _own_hooks(module: nn.Module) -> _Loan:
 def _hook_on_copy(
     hook: Callable[..., Any], original: nn.Module, copies: dict[int, nn.Module], rebind: Rebinder
 ) -> Callable[..., Any]:
-    """A caller's hook: of the network itself on the copy, any other on the caller's module.
+    """Bind a hook of the network itself to the copy; call any other with the caller's module.
 
     PyTorch's own (``weight_norm``, ``prune``) compute a weight of the module they are called with.
     """

@@ -55,7 +55,7 @@ class Execution:
 def find_embedding_layer(
     model: nn.Module, inputs: Sequence[object], selector: OutputSelector = None
 ) -> str:
-    """Name of the last linear map on the way from the images to the embedding.
+    """Find the last linear map on the way from the images to the embedding.
 
     Runs ``model`` once with a hook on each linear and convolution layer. The answer is the
     last of them, in the order of execution, that the embedding depends on; of a low-rank
@@ -121,7 +121,7 @@ def check_embedding_layer(
     selector: OutputSelector,
     embedding: Tensor,
 ) -> None:
-    """Checks that everything passes through a layer once, and that nothing is random.
+    """Raise unless everything passes through a layer exactly once, and nothing is random.
 
     Cuts the gradient at the layer: if the embedding still depends on the images, a second
     path (a skip connection) goes around it, and dropping out its input is not what SER-FIQ
@@ -178,7 +178,7 @@ def _refuse_functional_layers(
     inputs: Sequence[object],
     selector: OutputSelector,
 ) -> None:
-    """Raises if a matrix is applied behind the layer by something that is no linear module."""
+    """Raise if a matrix is applied behind the layer other than by a linear module."""
     seen = {id(p) for x in executions for p in x.layer.parameters()}
     matrices = {
         name: p
@@ -200,13 +200,13 @@ def _refuse_functional_layers(
 
 
 def chosen_layer(model: nn.Module, name: str | None) -> str | None:
-    """``name``, or what the model states in an attribute ``embedding_layer``, or ``None``."""
+    """Return ``name``, or what the model states as its ``embedding_layer``, or ``None``."""
     stated = getattr(model, "embedding_layer", None)
     return stated if name is None and isinstance(stated, str) else name
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:
-    """The submodule of that name, or an error that lists the linear ones."""
+    """Return the submodule of that name, or raise an error that lists the linear ones."""
     try:
         return model.get_submodule(name)
     except AttributeError as error:
@@ -217,7 +217,7 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def close_rows(a: Tensor, b: Tensor) -> bool:
-    """Whether two computations of the same embeddings agree within their precision."""
+    """Tell whether two computations of the same embeddings agree within their precision."""
     if a.shape != b.shape:
         return False
     a, b = a.detach(), b.detach()

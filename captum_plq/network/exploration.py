@@ -38,7 +38,7 @@ Run = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Found(NamedTuple):
-    """What was found out about a network, and about which.
+    """What was found out about a network, and about which one.
 
     Args:
 
@@ -55,7 +55,7 @@ class Found(NamedTuple):
     hooks: tuple[int, ...]
 
     def holds_for(self, model: nn.Module, layer: str | None) -> bool:
-        """Whether it is still so, as far as modules and hooks tell."""
+        """Tell whether it still holds, as far as modules and hooks show."""
         return self.key == _key(model, layer) and self.hooks == _hooks_on(model, self.layer)
 
 

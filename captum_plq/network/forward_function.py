@@ -28,7 +28,7 @@ class ForwardFunction(nn.Module):
         self.function = function
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the function returns."""
+        """Call the function."""
         return self.function(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ForwardFunction:
@@ -39,7 +39,7 @@ class ForwardFunction(nn.Module):
 
 
 def as_module(forward_func: object) -> nn.Module:
-    """A network, or a function around one, as a module.
+    """Return a network, or a function around one, as a module.
 
     Args:
 

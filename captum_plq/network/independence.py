@@ -1,4 +1,4 @@
-"""Whether a network treats the images of a batch one by one, and tells them apart at all."""
+"""Whether a network treats the images of a batch independently, and tells them apart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_independence(
     embedding: Tensor,
     output: OutputSelector = None,
 ) -> None:
-    """Raises if an image's embedding depends on the other images, or not on the image.
+    """Raise if an image's embedding depends on the other images, or not on the image.
 
     Puts another image beside the first one, or where the network takes no other batch, copies of
     the first one in the place of the others.
@@ -73,7 +73,7 @@ def check_independence(
 
 
 def refuse_not_finite(embedding: Tensor) -> None:
-    """Raises for embeddings (B, ...) that are not finite, as :func:`refuse_uninformative`."""
+    """Raise for embeddings (B, ...) that are not finite, as :func:`refuse_uninformative` does."""
     if embedding.ndim < 2:
         raise EmbeddingLayerError(
             f"The network returns a tensor of shape {tuple(embedding.shape)}, but embeddings come "
@@ -85,7 +85,7 @@ def refuse_not_finite(embedding: Tensor) -> None:
 
 @never_compiled
 def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> None:
-    """Raises where embeddings carry no information, so that a quality would mean nothing.
+    """Raise where embeddings carry no information, so that a quality would mean nothing.
 
     Args:
 

@@ -16,7 +16,7 @@ __all__ = ["LayerError", "LayerLeaves"]
 
 
 class LayerError(ValueError):
-    """No gradient can be had at that layer; says why, and what to do."""
+    """There is no gradient at that layer; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LayerLeaves:
 
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """Puts leaves at the layer for one forward; calls under ``no_grad`` do not count.
+        """Put leaves at the layer for one forward; calls under ``no_grad`` do not count.
 
         The hooks stay, on modules that are nobody else's: a backward through a checkpointed block
         runs it again, and must meet the same operations.
@@ -91,7 +91,7 @@ class LayerLeaves:
         selection: Tensor,
         retain_graph: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Gradients of ``(selection * scalars).sum()`` at the layer, on the images' own rows.
+        """Differentiate ``(selection * scalars).sum()`` at the layer, on the images' own rows.
 
         Args:
 
@@ -160,7 +160,7 @@ class LayerLeaves:
             self._embedded[output.device] = output.shape[0]
 
     def _replace(self, values: Sequence[object], in_tuple: bool | None) -> list[object]:
-        """The values with copies of new leaves for floating-point tensors."""
+        """Replace floating-point tensors by copies of new leaves."""
         leaves: list[Tensor] = []
         replaced: list[object] = []
         for value in values:

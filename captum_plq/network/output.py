@@ -14,11 +14,11 @@ OutputSelector = int | str | Callable[[Any], Tensor] | None
 
 
 class EmbeddingLayerError(ValueError):
-    """The embedding layer could not be found, or cannot be used; says what to do."""
+    """The embedding layer cannot be found or used; the message says what to do."""
 
 
 def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:
-    """Picks the embedding out of what a model returns.
+    """Pick the embedding out of what a model returns.
 
     Args:
 
@@ -71,7 +71,7 @@ def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:
 
 
 def embed(model: nn.Module, inputs: Sequence[object], selector: OutputSelector = None) -> Tensor:
-    """Runs a model and picks the embedding out; one image has one row even if squeezed.
+    """Run a model and pick the embedding out; one image has one row even if squeezed.
 
     Args:
 

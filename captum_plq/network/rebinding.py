@@ -23,7 +23,7 @@ _LONGEST = 10_000
 
 
 class Rebinder:
-    """Replaces modules within values, each value once.
+    """Replace modules within values, each value once.
 
     Args:
 
@@ -35,7 +35,7 @@ class Rebinder:
         self._seen: dict[int, tuple[object, Any]] = {}
 
     def __call__(self, value: Any) -> Any:
-        """The value with its modules replaced; the very same if there are none in it.
+        """Return the value with its modules replaced; the very same if it holds none.
 
         Args:
 
@@ -46,7 +46,7 @@ class Rebinder:
         return value if new is None else new
 
     def _anew(self, value: Any, depth: int) -> Any:
-        """The value made anew; ``None`` if nothing in it is to be replaced."""
+        """Return a new value; ``None`` if nothing in it is to be replaced."""
         if type(value) in _PLAIN or isinstance(value, (type, ModuleType, Tensor)):
             return None
         if isinstance(value, nn.Module):
@@ -72,7 +72,7 @@ class Rebinder:
 
 
 def modules_behind(function: object) -> list[nn.Module]:
-    """The modules that a callable is bound to, closes over, or names as globals.
+    """Return the modules that a callable is bound to, closes over, or names as globals.
 
     Args:
 

@@ -31,7 +31,7 @@ __all__ = [
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts every submodule in evaluation mode, and each back into the mode it was in.
+    """Put every submodule in evaluation mode, then each back into the mode it was in.
 
     Sets the flags themselves rather than calling ``model.train()``, which some converted
     networks answer with other weights.
@@ -53,7 +53,7 @@ _eager_stance = ExitStack()
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Runs compiled modules eagerly: a module compiled before a hook was set skips it.
+    """Run compiled modules eagerly: a module compiled before a hook was set skips it.
 
     The compiler's stance is one for the whole process, so threads share it: the first one in
     sets it, the last one out puts it back.
@@ -77,14 +77,14 @@ def eager() -> Iterator[None]:
 
 @contextmanager
 def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
-    """Restores the global random state of the CPU and of the devices of ``tensors``."""
+    """Restore the global random state of the CPU and of the devices of ``tensors``."""
     devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices), device_type="cuda"):
         yield
 
 
 class _Draws(TorchDispatchMode):
-    """Notes whether this thread draws random numbers."""
+    """Records whether this thread draws random numbers."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -103,7 +103,7 @@ class _Draws(TorchDispatchMode):
 
 @contextmanager
 def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
-    """As :func:`untouched_rng`, but never sets back what another thread drew in the meantime."""
+    """Restore the random state only if this thread drew from it, unlike :func:`untouched_rng`."""
     devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
     before = torch.get_rng_state(), {d: torch.cuda.get_rng_state(d) for d in devices}
     draws = _Draws()
@@ -119,20 +119,20 @@ def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
 
 @contextmanager
 def unnoticed(inputs: Sequence[object]) -> Iterator[None]:
-    """Lets a model be tried out unnoticed by random state, compiler or tracer."""
+    """Hide what is run from random state, compiler and tracer."""
     with torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
         yield
 
 
 @contextmanager
 def undisturbed(model: nn.Module, inputs: Sequence[object]) -> Iterator[nn.Module]:
-    """Lends a copy of a model to be tried out, :func:`unnoticed`."""
+    """Lend a copy of a model to be tried out, :func:`unnoticed`."""
     with unnoticed(inputs):
         yield borrowed(original_of(model))
 
 
 def weights_state(model: nn.Module) -> object:
-    """What tells, at once, whether a network may have other weights than before.
+    """Return, at little cost, a value that differs if a network may have other weights.
 
     Args:
 
@@ -149,7 +149,7 @@ def weights_state(model: nn.Module) -> object:
 
 @never_compiled
 def check_images(images: Sequence[object]) -> None:
-    """Raises unless images are finite floating-point batches.
+    """Raise unless images are finite floating-point batches.
 
     Args:
 
@@ -187,7 +187,7 @@ def check_images(images: Sequence[object]) -> None:
 
 
 def differentiable_copies(inputs: Sequence[object]) -> tuple[Any, ...]:
-    """Leaves that share the floating-point tensors' memory and require grad.
+    """Return leaves that share the floating-point tensors' memory and require grad.
 
     The caller's own tensors keep their flags and their ``.grad``.
     """
@@ -198,5 +198,5 @@ def differentiable_copies(inputs: Sequence[object]) -> tuple[Any, ...]:
 
 
 def outside_inference(inputs: Sequence[object]) -> tuple[Any, ...]:
-    """The inputs, those made in inference mode cloned, since autograd cannot use them."""
+    """Return the inputs, those made in inference mode cloned: autograd cannot use them."""
     return tuple(x.clone() if isinstance(x, Tensor) and x.is_inference() else x for x in inputs)

@@ -21,7 +21,7 @@ __all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
 
 
 class NotAffineError(ValueError):
-    """The embedding is no affine function of the embedding layer's input; says why."""
+    """The embedding is not an affine function of the embedding layer's input."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class AffineHead:
     names: tuple[str, ...]
 
     def fold(self) -> tuple[Tensor, Tensor]:
-        """Folds layer and tail into one matrix and one vector.
+        """Fold layer and tail into one matrix and one vector.
 
         Returns:
             *tuple[Tensor, Tensor]*: weight (d, D) and bias (d,), detached, float32 or
@@ -52,7 +52,7 @@ class AffineHead:
             return self._compose_tail(weight, bias)
 
     def fold_tail(self) -> tuple[Tensor, Tensor]:
-        """Folds the tail alone.
+        """Fold the tail alone.
 
         Returns:
             *tuple[Tensor, Tensor]*: weight (d, d') and bias (d,), as :meth:`fold`, for the
@@ -69,7 +69,7 @@ class AffineHead:
         return weight, bias
 
     def values(self) -> list[Tensor]:
-        """Tensors that tell whether weights are still what they were; all but W in full.
+        """Return tensors that tell whether weights have changed; all but W in full.
 
         Of the layer's matrix W, which may be large, its product with a fixed random vector. (Data
         pointers and versions do not tell: ``weight.data.normal_()`` changes neither.)
@@ -88,7 +88,7 @@ class AffineHead:
 def find_affine_head(
     model: nn.Module, name: str, inputs: Sequence[object], output: OutputSelector = None
 ) -> AffineHead:
-    """Finds the modules that lie between the embedding layer and the embedding.
+    """Find the modules that lie between the embedding layer and the embedding.
 
     By running the model once. Functional calls cannot be seen; compare the fold with the
     model's own embeddings. Modules that the embedding does not depend on (another head, for

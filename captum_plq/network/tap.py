@@ -58,7 +58,7 @@ class EmbeddingTap:
 
     @never_compiled
     def locate(self, model: nn.Module, inputs: Sequence[object]) -> str:
-        """Name of the embedding layer, found and checked at the first call.
+        """Return the embedding layer's name, found and checked at the first call.
 
         The first call costs some forwards of a batch, cut to two images where the network takes
         that: two to watch, one to look for a second path, one or two to see that the images of a
@@ -81,7 +81,7 @@ class EmbeddingTap:
 
     @never_compiled
     def embed(self, model: nn.Module, inputs: Sequence[object]) -> Tensor:
-        """The clean embedding alone, (B, ...), under the caller's autograd mode."""
+        """Return the clean embedding alone, (B, ...), under the caller's autograd mode."""
         trains = any(module.training for module in modules_of(model))
         return embed(borrowed(model) if trains else model, inputs, self.output)
 
@@ -95,7 +95,7 @@ class EmbeddingTap:
         differentiable: bool = False,
         chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Clean and stochastic embeddings in one forward of the network.
+        """Return clean and stochastic embeddings, from one forward of the network.
 
         Args:
 
@@ -123,7 +123,7 @@ class EmbeddingTap:
 
     @never_compiled
     def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:
-        """The clean embedding, and what went into and came out of the embedding layer.
+        """Return the clean embedding and the embedding layer's input and output.
 
         Args:
 
@@ -148,7 +148,7 @@ class EmbeddingTap:
         inputs: Sequence[object],
         question: Callable[[nn.Module, str, Sequence[object], OutputSelector], Answer],
     ) -> Answer:
-        """Asks a question about the model and its embedding layer, leaving both untouched.
+        """Ask a question about the model and its embedding layer, leaving both untouched.
 
         Args:
 

@@ -27,7 +27,7 @@ _TOLERANCE = 0.03
 
 
 class _Folded(NamedTuple):
-    """What a fold leaves: of the whole head its noise, and the tail, a matrix or its diagonal."""
+    """A folded head: the noise map of all of it, and the tail as a matrix or its diagonal."""
 
     noise: NoiseMap
     tail: Tensor
@@ -35,7 +35,7 @@ class _Folded(NamedTuple):
 
 
 class ClosedForm:
-    """Folds a network's embedding layer and tail, and checks the result against sampling.
+    """The closed form of a network's embedding layer and tail, checked against sampling.
 
     It holds for the weights that it was made of; :meth:`holds_for` tells whether they are still
     the same.
@@ -66,7 +66,7 @@ class ClosedForm:
             self._check(head, model, tap, inputs)
 
     def holds_for(self, model: nn.Module) -> bool:
-        """Whether the modules and weights that were folded are still the model's."""
+        """Tell whether the modules and weights that were folded are still the model's."""
         try:
             layer, *tail = (model.get_submodule(name) for name in self._names)
         except AttributeError:
@@ -80,7 +80,7 @@ class ClosedForm:
         )
 
     def agrees(self, embedding: Tensor, output: Tensor) -> bool:
-        """Whether the folded tail still gives the embeddings that the network itself gives.
+        """Tell whether the folded tail still gives the network's own embeddings.
 
         It does not if something changed that is no tensor: a method, a hook, an ``eps``.
 
@@ -103,7 +103,7 @@ class ClosedForm:
             return mean * tail + shift if tail.ndim == 1 else torch.addmm(shift, mean, tail.T)
 
     def distance(self, features: Tensor, output: Tensor) -> Tensor:
-        """Expected pairwise distance of the unit-length stochastic embeddings.
+        """Return the expected pairwise distance of the unit-length stochastic embeddings.
 
         Args:
 

@@ -102,7 +102,7 @@ class QualityModel(nn.Module):
     def forward(
         self, images: Tensor, node: Tensor | None = None, *additional_inputs: object
     ) -> Tensor:
-        """Output of the quality node, (B,).
+        """Return the output of the quality node, (B,).
 
         Args:
 
@@ -136,7 +136,7 @@ class QualityModel(nn.Module):
         return _dot(nodes, embedding)
 
     def node(self, *inputs: object) -> Tensor:
-        """Weights of the quality node of each image (Eq. 3).
+        """Return the weights of each image's quality node (Eq. 3).
 
         Args:
 
@@ -149,7 +149,7 @@ class QualityModel(nn.Module):
         return built.scale.unsqueeze(1) * built.direction.flatten(1)
 
     def build(self, inputs: Sequence[object], *, standard_error: bool = False) -> QualityNode:
-        """Builds the quality node of each image, in one forward of the network.
+        """Build the quality node of each image, in one forward of the network.
 
         Args:
 
@@ -178,7 +178,7 @@ class QualityModel(nn.Module):
         return unit_length(embedding.flatten(1)).view_as(embedding)
 
     def extra_repr(self) -> str:
-        """The parameters, for ``print``."""
+        """Return the parameters, for ``print``."""
         return f"weights={self.weights!r}, scaling={self.scaling}, normalize={self.normalize}"
 
 

@@ -136,7 +136,7 @@ class SERFIQ(nn.Module):
         self.tap = EmbeddingTap(embedding_layer, output)
 
     def forward(self, *inputs: object) -> Tensor:
-        """Quality Q of each image (Eq. 1).
+        """Return the quality Q of each image (Eq. 1).
 
         Args:
 
@@ -150,13 +150,13 @@ class SERFIQ(nn.Module):
     def assess(
         self, *inputs: object, differentiable: bool = False, standard_error: bool = False
     ) -> Assessment:
-        """Clean embedding, quality and its standard error, in one forward of the network.
+        """Return clean embedding, quality and its standard error, from one forward.
 
         Args:
 
             inputs: What the model takes, the images first, (B, ...).
             differentiable (bool): Keep the quality under autograd too.
-            standard_error (bool): Also say how far Q may be off for having sampled. It takes
+            standard_error (bool): Estimate Q's sampling error as well. It takes
                 at least 3 passes, or with ``"balanced"`` 3 groups of them, e.g. 6, 100.
 
         Returns:
@@ -178,7 +178,7 @@ class SERFIQ(nn.Module):
         return assessment
 
     def prepare(self, *inputs: object) -> str:
-        """Does now what the first call does once: finds the embedding layer, checks the head.
+        """Do now what the first call would do: find the embedding layer, check the head.
 
         Args:
 
@@ -199,7 +199,7 @@ class SERFIQ(nn.Module):
         return estimator.reason if isinstance(estimator, ClosedFormEstimator) else None
 
     def embeddings(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
-        """Clean and stochastic embeddings, in one forward of the network.
+        """Return clean and stochastic embeddings, from one forward of the network.
 
         Args:
 
@@ -233,7 +233,7 @@ class SERFIQ(nn.Module):
 
     @never_compiled
     def _warn_of_pixels(self, inputs: tuple[object, ...]) -> None:
-        """Warns where a network that takes 0–255 pixels is given 0–1."""
+        """Warn where a network that takes 0–255 pixels is given 0–1."""
         model, images = getattr(self.model, "module", self.model), inputs[0]
         if getattr(model, "pixel_range", None) != (0, 255) or not isinstance(images, Tensor):
             return
@@ -248,7 +248,7 @@ class SERFIQ(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        """The parameters, for ``print``."""
+        """Return the parameters, for ``print``."""
         masks = self.masks
         return (
             f"passes={masks.passes}, dropout={masks.dropout}, seed={masks.seed}, "

@@ -42,13 +42,14 @@ def test_a_link_is_followed_and_only_regular_files_are_replaced(tmp_path):
             require_writable(path, b"{")
 
 
-def test_only_a_file_of_the_same_kind_is_replaced(tmp_path):
-    for name, content in (("a.json", b"{}"), ("empty", b"")):
+def test_only_a_file_of_the_same_kind_in_a_folder_is_replaced(tmp_path):
+    for name, content in (("a.json", b"{}"), ("empty", b""), ("photo.jpg", b"\xff\xd8")):
         (tmp_path / name).write_bytes(content)
+    for name in ("a.json", "empty", "new/b.json"):
         require_writable(tmp_path / name, b"{")
-    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
     with pytest.raises(ValueError, match="of another kind"):
         require_writable(tmp_path / "photo.jpg", b"{")
-    require_writable(tmp_path / "new" / "b.json", b"{")
-    with pytest.raises(ValueError, match="is a file, not a folder"):
-        require_writable(tmp_path / "photo.jpg" / "b.json", b"{")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "at all")
+    for name in ("photo.jpg/b.json", "photo.jpg/below/b.json", "link/b.json"):
+        with pytest.raises(ValueError, match="is a file, not a folder"):
+            require_writable(tmp_path / name, b"{")

@@ -1,5 +1,6 @@
 """The command line itself: help, wrong usage, options, and what it imports."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -77,45 +78,31 @@ def test_without_cyclopts_one_sentence_says_what_to_install(run, capsys, monkeyp
 
 
 def test_completion_is_installed_for_a_shell(run, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert run("--install-completion", "--shell", "bash") == 0
     file = Path(capsys.readouterr().out.partition(":")[0])
     assert file.is_relative_to(tmp_path)
     assert "suitability" in file.read_text("utf-8")
 
 
-def test_models_lists_licence_and_presence(run, capsys, monkeypatch):
-    import importlib.util
-
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "face_recognition_models" else find_spec(name, *rest),
-    )
+def test_models_lists_licences_and_weights(run, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    absent = "face_recognition_models"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *p: None if n == absent else find(n))
     assert run("models") == 0
     told, names = {}, ""
     for line in capsys.readouterr().out.splitlines():
         names = names if line.startswith(" ") else line.partition(":")[0]
         told[names] = told.get(names, "") + line + "\n"
-    for names, *parts in (
-        (
-            "mobilefacenet-dropout",
-            "trained with dropout    yes",
-            "mobilefacenet-dropout.safetensors",
-        ),
-        ("dlib", "150x150", "CC0-1.0", "absent (pip install 'captum-plq[faces]')"),
-        (
-            "iresnet18, iresnet34, iresnet50, iresnet100, iresnet200",
-            "112x112 pixels, arcface alignment",
-            "non-commercial research only",
-            "trained with dropout    no",
-            "--checkpoint FILE: backbone.pth of r100",
-        ),
-        ("facenet", "licence of the code     BSD-3-Clause", "20180402-114759-vggface2.pt"),
-        ("FILE.py", "load_model()"),
+    arcface = told["iresnet18, iresnet34, iresnet50, iresnet100, iresnet200"]
+    for part in (
+        "112x112 pixels, arcface alignment",
+        "licence of the weights  non-commercial research only",
+        "trained with dropout    no",
+        "weights                 --checkpoint FILE: backbone.pth of r100",
     ):
-        for part in parts:
-            assert part in told[names], told[names]
+        assert part in arcface
+    assert "mobilefacenet-dropout.safetensors" in told["mobilefacenet-dropout"]
+    assert "absent (pip install 'captum-plq[faces]')" in told["dlib"]
+    assert "load_model()" in told["FILE.py"]

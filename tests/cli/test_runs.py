@@ -2,11 +2,10 @@
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import sys
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -21,57 +20,38 @@ def summary(folder):
     return json.loads((folder / "summary.json").read_text("utf-8"))
 
 
-class Program:
-    """The command line in a process of its own: a fork of this one, so that it starts at once.
-
-    SIGINT acts there as in a foreground process, whatever it does here.
-    """
-
-    def __init__(self, *arguments):
-        pipes = [os.pipe(), os.pipe()]
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 99
-            try:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                for reading, _ in pipes:
-                    os.close(reading)
-                sys.stdout, sys.stderr = (os.fdopen(w, "w", encoding="utf-8") for _, w in pipes)
-                code = main([str(argument) for argument in arguments])
-            finally:
-                os._exit(code)
-        self.stdout, self.stderr = (os.fdopen(r, encoding="utf-8") for r, _ in pipes)
-        for _, writing in pipes:
-            os.close(writing)
-
-    def wait(self):
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-@contextmanager
-def started(*arguments):
-    program = Program(*arguments)
-    with program.stdout, program.stderr:
-        yield program
+def program(arguments, reading, stdout, stderr):
+    os.close(reading)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the shell ignores it
+    sys.stdout, sys.stderr = os.fdopen(stdout, "w"), open(stderr, "w")  # noqa: SIM115
+    sys.exit(main([str(argument) for argument in arguments]))
 
 
 @pytest.fixture
-def slow(network):
+def started(network, crops, small, tmp_path):
+    """Starts a slow run in a fork of this process: the process, its output, its errors' file."""
     network.write_text(network.read_text().replace("sleep(0.0)", "sleep(0.3)"))
+    errors, arguments = tmp_path / "errors", ["explain", *crops, *small, "-o", tmp_path / "out"]
+    reading, writing = os.pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=program, args=(arguments, reading, writing, errors)
+    )
+    process.start()
+    os.close(writing)
+    with os.fdopen(reading) as stdout:
+        yield process, stdout, errors
+    process.join()
 
 
-@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_ends_a_run_in_order(crops, small, tmp_path, name, code):
-    out = tmp_path / "out"
-    with started("explain", *crops, *small, "-o", out) as program:
-        rows = out / "summary.jsonl"
-        while not rows.exists() or not rows.read_bytes():
-            time.sleep(0.02)
-        for _ in range(2):  # impatience costs nothing
-            os.kill(program.pid, getattr(signal, name))
-        assert program.stderr.read() == f"captum-plq: stopped by {name}\n"
-        assert program.wait() == code
+def test_a_signal_ends_a_run_in_order(started, tmp_path, name, code):
+    (process, stdout, errors), out = started, tmp_path / "out"
+    assert "00-0.png: Q = " in stdout.readline()
+    for _ in range(2):  # impatience costs nothing
+        os.kill(process.pid, getattr(signal, name))
+    process.join()
+    assert process.exitcode == code
+    assert errors.read_text() == f"captum-plq: stopped by {name}\n"
     found = summary(out)
     done = [row["record"] for row in found["explained"]]
     assert 1 <= len(done) < 4
@@ -81,13 +61,13 @@ def test_a_signal_ends_a_run_in_order(crops, small, tmp_path, name, code):
     assert {path.name for path in out.iterdir()} == files | {"summary.json"}
 
 
-@pytest.mark.usefixtures("slow")
-def test_a_reader_that_goes_away_ends_a_run_in_order(crops, small, tmp_path):
-    with started("explain", *crops, *small, "-o", tmp_path / "out") as program:
-        assert "00-0.png: Q = " in program.stdout.readline()
-        program.stdout.close()
-        assert program.stderr.read() == ""
-        assert program.wait() == 141
+def test_a_reader_that_goes_away_ends_a_run_in_order(started, tmp_path):
+    process, stdout, errors = started
+    assert "00-0.png: Q = " in stdout.readline()
+    stdout.close()
+    process.join()
+    assert process.exitcode == 141
+    assert errors.read_text() == ""
     found = summary(tmp_path / "out")
     assert found["interrupted"] == "SIGPIPE"
     assert len(found["explained"]) + found["not_reached"] == 4
@@ -103,46 +83,51 @@ def test_what_nobody_reads_is_no_error(run, small, tmp_path, monkeypatch, stream
         assert run(*arguments) == 141
 
 
+def test_a_signal_waits_for_what_belongs_together(run, crops, small, tmp_path, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(os, "fsync", interrupted)  # of the first file of the first result
+    assert run("explain", *crops, *small, "-o", tmp_path / "out") == 143
+    monkeypatch.undo()
+    found = summary(tmp_path / "out")
+    assert (len(found["explained"]), found["not_reached"]) == (1, 3)
+
+
 def test_names_that_no_terminal_should_see(run, crops, small, tmp_path, capsys):
     good = tmp_path / os.fsdecode(b"na\xff\xfeme.png")
     bad = tmp_path / "new\nline\x1b[31m.png"
     crops[0].rename(good)
     bad.write_text("not an image")
     assert run("explain", good, bad, *small, "-o", tmp_path / "out") == 1
+    assert run("explain", good, "--\x1b[31m", "x", "-o", tmp_path) == 2
     captured = capsys.readouterr()
     assert r"na\udcff\udcfeme.png: Q = " in captured.out
     assert r"new\nline\x1b[31m.png: failed: is not an image" in captured.err
     assert "\x1b" not in captured.out + captured.err
-    found = summary(tmp_path / "out")
-    (row,) = found["explained"]
+    (row,), (failed,) = summary(tmp_path / "out").values()
     assert os.fsencode(row["image"]) == os.fsencode(good)
-    assert [row["image"] for row in found["failed"]] == [str(bad)]
+    assert failed["image"] == str(bad)
     record = json.loads((tmp_path / "out" / row["record"]).read_text("utf-8"))
     assert record["source"] == str(good)
     assert (tmp_path / "out" / record["files"]["figure"]).stat().st_size > 1000
-    assert run("explain", good, "--\x1b[31m", "x", "-o", tmp_path) == 2
-    assert "\x1b" not in capsys.readouterr().err
 
 
-def test_a_terminal_of_few_letters(run, crops, small, tmp_path, monkeypatch):
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    assert run("explain", crops[0], *small, "-o", tmp_path / "out") == 0
-    assert rb" \xb1 0." in written.getvalue()
-
-
-def test_reasons_are_told_when_they_occur(run, crops, small, tmp_path, capsys, monkeypatch):
+def test_a_terminal_of_few_letters_and_reasons_in_time(run, crops, small, tmp_path, monkeypatch):
     (tmp_path / "bad.png").write_text("no image")
-    told_before = []
+    written, errors, told_before = io.BytesIO(), io.StringIO(), []
     explain = Explainer.__call__
 
     def watching(self, chips):
-        told_before.append(capsys.readouterr().err)
+        told_before.append(errors.getvalue())
         return explain(self, chips)
 
     monkeypatch.setattr(Explainer, "__call__", watching)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "stderr", errors)
     assert run("explain", tmp_path / "bad.png", crops[0], *small, "-o", tmp_path / "out") == 1
     assert "is not an image" in told_before[0]
+    assert rb" \xb1 0." in written.getvalue()
 
 
 @pytest.mark.parametrize("command", ["explain", "demo"])
@@ -154,34 +139,31 @@ def test_a_folder_that_cannot_be_had_is_found_before_the_first_face(
     arguments = [*crops, *small] if command == "explain" else small[1:]
     with folder_lock(out):
         assert run(command, *arguments, "-o", out) == 1
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert "writes into" in error
     assert not list(out.iterdir())
     out.rmdir()
     out.write_text("mine")
     assert run(command, *arguments, "-o", out) == 1
-    assert f"{out} is a file, not a folder" in capsys.readouterr().err
+    locked, file = capsys.readouterr().err.splitlines()
+    assert "writes into" in locked
+    assert f"{out} is a file, not a folder" in file
     assert out.read_text() == "mine"
 
 
-def test_photos_in_the_output_folder_stay(run, crops, small, tmp_path):
-    other = tmp_path / crops[0].name
-    crops[0].rename(other)
-    other.with_name("other").mkdir()
-    crops[1].rename(tmp_path / "other" / crops[0].name)
-    before = other.read_bytes()
-    images = [other, tmp_path / "other" / crops[0].name]
-    for names in (["00-0-2.json", "00-0-3.json"], ["00-0-2.json", "00-0-3.json"]):
+def test_photos_in_the_output_folder_stay_and_maps_do_not_depend_on_others(
+    run, crops, small, tmp_path, capsys
+):
+    (tmp_path / "summary.jsonl").write_text("{}\n")
+    face, other, dark = tmp_path / "a.png", tmp_path / "other" / "a.png", tmp_path / "dark.png"
+    other.parent.mkdir()
+    crops[0].rename(face)
+    crops[1].rename(other)
+    Image.fromarray(np.asarray(Image.open(face)) // 8).save(dark)
+    before = face.read_bytes()
+    maps = []
+    for images, stems in (([face, other], ["a-2", "a-3"]), ([dark, face], ["dark-2", "a-2"])):
         assert run("explain", *images, *small, "-o", tmp_path) == 0
-        assert [row["record"] for row in summary(tmp_path)["explained"]] == names
-    assert other.read_bytes() == before
-
-
-def test_the_same_face_gets_the_same_map_after_a_dark_one(run, crops, small, tmp_path):
-    dark = tmp_path / "dark.png"
-    Image.fromarray(np.asarray(Image.open(crops[1])) // 8).save(dark)
-    for out, images in (("alone", crops[:1]), ("after", [dark, crops[0]])):
-        assert run("explain", *images, *small, "-o", tmp_path / out) == 0
-    alone, after = (np.load(tmp_path / out / "00-0.npz")["maps"] for out in ("alone", "after"))
-    np.testing.assert_array_equal(alone, after)
+        assert [row["record"][:-5] for row in summary(tmp_path)["explained"]] == stems
+        maps.append(np.load(tmp_path / "a-2.npz")["maps"])
+    np.testing.assert_array_equal(*maps)
+    assert f"cut off; its rows are in {tmp_path / 'summary-2.jsonl'}" in capsys.readouterr().out
+    assert face.read_bytes() == before

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["PROTOCOLS", "protocol"]
 
 PROTOCOLS = {
+    "speed": ("speed:Speed", "what do time, memory and FLOPs of a method cost, in Saliencies?"),
+    "scaling": ("scaling:Scaling", "how do these grow with the batch and with m?"),
+    "estimators": ("estimators:Estimators", "how far is each estimator of SER-FIQ from its limit?"),
+    "verification": ("verification:Verification", "how accurate is a network on pairs of faces?"),
+    "map-time": ("map_time:MapTime", "what does each map cost, from image to map?"),
     "curves": ("curves:Curves", "how does Q fall as pixels go in the order of a map?"),
 }
 """Command → module and class, and the question it answers, in the order of the documents."""

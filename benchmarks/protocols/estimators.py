@@ -1,241 +1,204 @@
-"""How near SER-FIQ's estimators come to the limit of many passes, on real faces."""
+"""How close SER-FIQ's estimators come to the limit of many passes, on real faces."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, ScalarFormatter
 from torch import Tensor, nn
 
-from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
-from benchmarks.subjects.face_sets import FaceSets
+from benchmarks.harness.environment import Environment
+from benchmarks.harness.options import Counts, PositiveInt
+from benchmarks.harness.pages import number, table
+from benchmarks.harness.protocol import Protocol, Record
+from benchmarks.subjects.face_sets import FaceSets, load_faces
 from captum_plq import SERFIQ
-from captum_plq.models import FaceModel
+from captum_plq.models import FaceModel, load_model
 from captum_plq.network.tail import find_affine_head
 from captum_plq.quality.serfiq import Estimator
 
-__all__ = ["EstimatorScore", "EstimatorSettings", "EstimatorStudy", "study_estimators"]
+__all__ = ["Estimators"]
 
 _FACES_AT_A_TIME = 4
-_REFERENCE_SEED = 10**6
+_LIMIT_SEED = 10**6
+_COLOURS = {"sampling": "#c9822b", "balanced": "#1a7f37", "closed-form": "#5b8db8"}
+_LABELS = {"sampling": "sampling (paper)", "balanced": "balanced", "closed-form": "closed form"}
+
+_Assess = Callable[[Estimator, int, int], tuple[Tensor, Tensor]]
+"""Estimator, m and seed → Q and its stated standard error, (n,) each, float64."""
 
 
-@dataclass(frozen=True)
-class EstimatorSettings:
-    """The choices of a study.
+@dataclass(frozen=True, kw_only=True)
+class Estimators(Protocol):
+    """Measure the error of each estimator of SER-FIQ against very many passes.
 
     Args:
 
-        device (str): ``"cpu"`` or ``"cuda"``.
-        dropout (float): p.
-        passes (tuple[int, ...]): The m to try with the estimators that draw.
-        repeats (int): Seeds for each of them.
-        reference_passes (int): m of the limit, with masks of its own.
-        reference_estimator (str): ``"sampling"``, the paper's independent passes, or
-            ``"balanced"``, whose limit is the same and less uncertain.
-        threads (int, optional): ``None``: torch's own number.
-        seed (int): Of the faces; the estimators' seeds count up from it.
+        images (Path): Folder of faces; subfolders are people.
+        about (str, optional): Where they are from, in words (default: the folder's name).
+        faces (int): How many.
+        m (tuple[int, ...]): Passes to try with the estimators that draw.
+        repeats (int): Seeds for each of them, counted up from the seed of the faces.
+        limit (int): Passes of the limit, with masks of its own.
+        limit_by (str): ``sampling``, the paper's independent passes, or ``balanced``, whose limit
+            is the same and less uncertain.
+        dropout (float): p of SER-FIQ.
     """
 
-    device: str = "cpu"
+    name: ClassVar[str] = "estimators"
+
+    images: Path
+    about: str | None = None
+    faces: PositiveInt = 200
+    m: Counts = (32, 100, 320, 1000)
+    repeats: PositiveInt = 20
+    limit: PositiveInt = 10_000
+    limit_by: Literal["sampling", "balanced"] = "sampling"
     dropout: float = 0.5
-    passes: tuple[int, ...] = (32, 100, 320, 1000)
-    repeats: int = 20
-    reference_passes: int = 10_000
-    reference_estimator: Literal["sampling", "balanced"] = "sampling"
-    threads: int | None = None
-    seed: int = 0
 
+    def measure(self, model: str) -> Iterator[tuple[str, Record]]:
+        """Yield the errors of all estimators on a network."""
+        network = load_model(model)
+        faces = load_faces(self.images, network.spec, self.faces, self.seed)
+        limit = "" if self.limit_by == "sampling" else f"-{self.limit_by}-limit"
+        stem = f"estimators-{network.spec.name}-p{self.dropout:g}{limit}"
+        yield stem, self.study(network, faces)
 
-@dataclass(frozen=True)
-class EstimatorScore:
-    """What one estimator with one m reached. Errors are of the mean distance, not of Q.
+    def study(self, model: FaceModel, faces: FaceSets) -> Record:
+        """Compare the estimators with the limit.
 
-    Args:
+        The faces go through the network once; the estimators then run on its own head (embedding
+        layer and what follows), and for the first faces also on the whole network, which must
+        give the same.
 
-        estimator (str): As in :class:`captum_plq.SERFIQ`.
-        passes (int or None): m; ``None`` where nothing is drawn.
-        repeats (int): Seeds.
-        error (float): Mean relative error, over faces and seeds.
-        bias (float): Relative error of the mean over faces and seeds.
-        spearman (float): Mean over seeds of the rank correlation with the limit.
-        stated_error (float or None): Root mean square of the stated standard errors of Q
-            over the actual scatter of Q from seed to seed: 1 is right, more is cautious.
-    """
+        Args:
 
-    estimator: str
-    passes: int | None
-    repeats: int
-    error: float
-    bias: float
-    spearman: float
-    stated_error: float | None
+            model (FaceModel): With an affine head.
+            faces (FaceSets): At least 3.
 
+        Returns:
+            *dict*: ready for JSON; ``"features"`` and ``"embedding"``: D and d of the embedding
+            layer; ``"reference_error"``: the limit's own mean relative standard error;
+            ``"distance"`` and ``"spread"``: mean distance in the limit, and its standard deviation
+            between faces, relative to the mean; ``"whole_network"``: the largest difference of Q
+            to the head's; ``"scores"``: see :func:`_score`.
 
-@dataclass(frozen=True)
-class EstimatorStudy:
-    """All estimators on one network and one set of faces.
+        Raises:
+            ValueError: if the network's head is not affine.
+        """
+        with (
+            self.environment(passes=100, dropout=self.dropout, rows=_FACES_AT_A_TIME) as found,
+            torch.no_grad(),
+        ):
+            device, environment = found
+            model, pixels = model.to(device), faces.images.float().to(device)
+            serfiq = SERFIQ(model)
+            head = serfiq.tap.examine(model, (pixels[:2],), find_affine_head)
+            rest = nn.Sequential(head.layer, *head.tail)
+            self.progress(model.spec.name, "embedding")
+            features = torch.cat([serfiq.tap.features(model, (x,))[1] for x in pixels.split(16)])
 
-    Args:
+            def assess(estimator: Estimator, passes: int, seed: int) -> tuple[Tensor, Tensor]:
+                return self._assess(rest, features, estimator, passes, seed)
 
-        model (str), source (str): The network's name, and where its weights are from.
-        images (str): Where the faces are from, in words.
-        faces (int), left_out (int): How many were used, and how many could not be.
-        features (int), embedding (int): D and d of the embedding layer.
-        reference_passes (int): m of the limit.
-        reference_error (float): Its own mean relative standard error.
-        distance (float): Mean distance in the limit.
-        spread (float): Its standard deviation between faces, relative to the mean.
-        whole_network (float): Largest difference of Q when the estimators run on the whole
-            network rather than on its head, over the first faces.
-        scores (list[EstimatorScore]): One each.
-        conditions (Environment): Device, versions and all the rest.
-        reference_estimator (str): How the limit was drawn.
-    """
+            self.progress(model.spec.name, f"the limit, {self.limit} passes")
+            quality, error = assess(self.limit_by, self.limit, _LIMIT_SEED)
+            limit = _distance(quality)
+            limit_error = error / (quality * (1 - quality / 2))
+            scores = []
+            for estimator, passes in self._plan():
+                self.progress(model.spec.name, f"{estimator} {passes or ''}")
+                seeds = range(self.seed, self.seed + (1 if passes is None else self.repeats))
+                runs = [assess(estimator, passes or 2, seed) for seed in seeds]
+                scores.append(_score(estimator, passes, runs, limit))
+            return {
+                "model": model.spec.name,
+                "source": model.spec.source,
+                "images": self.about or faces.about,
+                "faces": len(limit),
+                "left_out": faces.unusable,
+                "features": features[0].numel(),
+                "embedding": rest(features[:1]).numel(),
+                "reference_passes": self.limit,
+                "reference_error": float((limit_error / limit).mean()),
+                "distance": float(limit.mean()),
+                "spread": float(limit.std() / limit.mean()),
+                "whole_network": self._difference(model, pixels[:8], assess),
+                "scores": scores,
+                "conditions": asdict(environment),
+                "reference_estimator": self.limit_by,
+            }
 
-    model: str
-    source: str
-    images: str
-    faces: int
-    left_out: int
-    features: int
-    embedding: int
-    reference_passes: int
-    reference_error: float
-    distance: float
-    spread: float
-    whole_network: float
-    scores: list[EstimatorScore]
-    conditions: Environment
-    reference_estimator: str = "sampling"
+    def _plan(self) -> list[tuple[Estimator, int | None]]:
+        """Estimators and m; balanced groups exist at p = ½ only, the closed form has no m."""
+        drawn: list[Estimator] = ["sampling", "balanced"] if self.dropout == 0.5 else ["sampling"]
+        return [*((estimator, m) for estimator in drawn for m in self.m), ("closed-form", None)]
 
-    @property
-    def stem(self) -> str:
-        """Name of its file."""
-        limit = "" if self.reference_estimator == "sampling" else "-balanced-limit"
-        return f"estimators-{self.model}-p{self.conditions.dropout:g}{limit}"
+    def _serfiq(self, network: nn.Module, estimator: Estimator, passes: int, seed: int) -> SERFIQ:
+        return SERFIQ(
+            network,
+            passes=passes,
+            dropout=self.dropout,
+            seed=seed,
+            estimator=estimator,
+            average="pairs",
+        )
 
-    def to_json(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+    def _assess(
+        self, rest: nn.Module, features: Tensor, estimator: Estimator, passes: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        serfiq = self._serfiq(rest, estimator, passes, seed)
+        parts = [serfiq.assess(x, standard_error=True) for x in features.split(_FACES_AT_A_TIME)]
+        if serfiq.fallback_reason is not None:
+            raise ValueError(f"There is no closed form on this network: {serfiq.fallback_reason}")
+        quality = torch.cat([part.quality for part in parts])
+        error = torch.cat([cast("Tensor", part.standard_error) for part in parts])
+        return quality.double().cpu(), error.double().cpu()
+
+    def _difference(self, model: FaceModel, images: Tensor, assess: _Assess) -> float:
+        """Largest difference of Q between the whole network and its head."""
+        differences = []
+        for estimator in dict(self._plan()):
+            whole = self._serfiq(model, estimator, 100, self.seed)(images).cpu()
+            head, _ = assess(estimator, 100, self.seed)
+            differences.append((whole - head[: len(images)]).abs().max())
+        return float(torch.stack(differences).max())  # NaN if one is
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> EstimatorStudy:
-        """The inverse of :meth:`to_json`."""
-        record = dict(record)
-        record["conditions"] = Environment(**record["conditions"])
-        record["scores"] = [EstimatorScore(**score) for score in record["scores"]]
-        return cls(**record)
+    def page(cls, records: Sequence[Record]) -> str:
+        """Return one table over all studies; what each was measured on stands below it."""
+        limits = sorted({_limit(record) for record in records})
+        head = [
+            "network", "p", "estimator", "m", "error", "bias", "Spearman", "stated ÷ actual",
+            "limit's own",
+        ]  # fmt: skip
+        rows = [_cells(record, score) for record in records for score in record["scores"]]
+        lines = [
+            "# Estimators of SER-FIQ",
+            "",
+            f"Error of the mean pairwise distance against {', or '.join(limits)}, and rank "
+            "correlation of the images with them. *Limit's own*: the mean relative standard error "
+            "of that limit, below which no error can be seen. *Stated ÷ actual*: the standard "
+            "error of Q that the estimator states, over the scatter of Q from seed to seed.",
+            "",
+            *table(head, rows, 3),
+            "",
+            *(f"- **{record['model']}**: {_about(record)}" for record in records),
+        ]
+        return "\n".join(lines) + "\n"
 
-
-def study_estimators(
-    model: FaceModel,
-    faces: FaceSets,
-    images: str,
-    settings: EstimatorSettings,
-    progress: Callable[[str], object] = lambda _: None,
-) -> EstimatorStudy:
-    """Compares the estimators with the paper's sampling at very many passes.
-
-    The faces go through the network once; the estimators then run on its own head (embedding
-    layer and what follows), and for the first faces also on the whole network, which must
-    give the same.
-
-    Args:
-
-        model (FaceModel): With an affine head.
-        faces (FaceSets): At least 3.
-        images (str): Where they are from, in words.
-        settings (EstimatorSettings): How.
-        progress (Callable): Told what is being done.
-
-    Returns:
-        *EstimatorStudy*
-
-    Raises:
-        ValueError: if the network's head is not affine.
-    """
-    device = torch.device(settings.device)
-    model, pixels = model.to(device), faces.images.float().to(device)
-    with reproducible_settings(settings.threads, False, settings.seed), torch.no_grad():
-        conditions = current_environment(
-            device,
-            torch.float32,
-            passes=100,
-            dropout=settings.dropout,
-            seed=settings.seed,
-            rows=_FACES_AT_A_TIME,
-        )
-        serfiq = SERFIQ(model)
-        head = serfiq.tap.examine(model, (pixels[:2],), find_affine_head)
-        rest = nn.Sequential(head.layer, *head.tail)
-        progress("embedding")
-        features = torch.cat([serfiq.tap.features(model, (x,))[1] for x in pixels.split(16)])
-
-        def assess(estimator: Estimator, passes: int, seed: int) -> tuple[Tensor, Tensor]:
-            """Q and its stated standard error, (n,) each, float64."""
-            return _assess(rest, features, estimator, passes, seed, settings.dropout)
-
-        progress(f"the limit, {settings.reference_passes} passes")
-        quality, error = assess(
-            settings.reference_estimator, settings.reference_passes, _REFERENCE_SEED
-        )
-        limit = _distance(quality)
-        limit_error = error / (quality * (1 - quality / 2))
-        scores = []
-        for estimator, passes in _plan(settings):
-            progress(f"{estimator} {passes}")
-            drawn = estimator != "closed-form"
-            seeds = range(settings.seed, settings.seed + (settings.repeats if drawn else 1))
-            runs = [assess(estimator, passes, seed) for seed in seeds]
-            scores.append(_score(estimator, passes if drawn else None, runs, limit))
-        return EstimatorStudy(
-            model=model.spec.name,
-            source=model.spec.source,
-            images=images,
-            faces=len(limit),
-            left_out=faces.unusable,
-            features=features[0].numel(),
-            embedding=rest(features[:1]).numel(),
-            reference_passes=settings.reference_passes,
-            reference_error=float((limit_error / limit).mean()),
-            distance=float(limit.mean()),
-            spread=float(limit.std() / limit.mean()),
-            whole_network=_difference(model, pixels[:8], assess, settings),
-            scores=scores,
-            conditions=conditions,
-            reference_estimator=settings.reference_estimator,
-        )
-
-
-def _plan(settings: EstimatorSettings) -> list[tuple[Estimator, int]]:
-    estimators: list[Estimator] = ["sampling"]
-    if settings.dropout == 0.5:
-        estimators.append("balanced")
-    plan = [(estimator, m) for estimator in estimators for m in settings.passes]
-    return [*plan, ("closed-form", 2)]
-
-
-def _assess(
-    rest: nn.Module,
-    features: Tensor,
-    estimator: Estimator,
-    passes: int,
-    seed: int,
-    dropout: float,
-) -> tuple[Tensor, Tensor]:
-    serfiq = SERFIQ(
-        rest, passes=passes, dropout=dropout, seed=seed, estimator=estimator, average="pairs"
-    )
-    parts = [serfiq.assess(x, standard_error=True) for x in features.split(_FACES_AT_A_TIME)]
-    if serfiq.fallback_reason is not None:
-        raise ValueError(f"There is no closed form on this network: {serfiq.fallback_reason}")
-    quality = torch.cat([part.quality for part in parts])
-    error = torch.cat([cast("Tensor", part.standard_error) for part in parts])
-    return quality.double().cpu(), error.double().cpu()
+    @classmethod
+    def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
+        """Return error and rank correlation over m, a column for each limit by sampling."""
+        sampled = [record for record in records if _limit_by(record) == "sampling"]
+        return {cls.name: _figure(sampled or records)}
 
 
 def _distance(quality: Tensor) -> Tensor:
@@ -245,40 +208,112 @@ def _distance(quality: Tensor) -> Tensor:
 
 def _score(
     estimator: str, passes: int | None, runs: Sequence[tuple[Tensor, Tensor]], limit: Tensor
-) -> EstimatorScore:
+) -> Record:
+    """What an estimator with one m reached; errors are of the mean distance, not of Q.
+
+    ``"error"``: mean relative error over faces and seeds. ``"bias"``: relative error of the mean
+    over both. ``"spearman"``: mean over seeds of the rank correlation with the limit.
+    ``"stated_error"``: root mean square of the stated standard errors of Q over the actual scatter
+    of Q from seed to seed: 1 is right, more is cautious; ``None`` where nothing is drawn.
+    """
     from scipy.stats import spearmanr
 
     quality, stated = (torch.stack(x) for x in zip(*runs, strict=True))
     distance = _distance(quality)
     correlations = [float(spearmanr(d.numpy(), limit.numpy()).statistic) for d in distance]
     scatter = quality.std(0).square().mean().sqrt() if len(runs) > 1 else None
-    return EstimatorScore(
-        estimator=estimator,
-        passes=passes,
-        repeats=len(runs),
-        error=float((distance / limit - 1).abs().mean()),
-        bias=float(distance.mean() / limit.mean() - 1),
-        spearman=math.fsum(correlations) / len(correlations),
-        stated_error=None if scatter is None else float(stated.square().mean().sqrt() / scatter),
+    return {
+        "estimator": estimator,
+        "passes": passes,
+        "repeats": len(runs),
+        "error": float((distance / limit - 1).abs().mean()),
+        "bias": float(distance.mean() / limit.mean() - 1),
+        "spearman": math.fsum(correlations) / len(correlations),
+        "stated_error": scatter and float(stated.square().mean().sqrt() / scatter),
+    }
+
+
+def _cells(record: Record, score: Record) -> list[str]:
+    return [
+        record["model"],
+        f"{record['conditions']['dropout']:g}",
+        _LABELS[score["estimator"]],
+        number(score["passes"], "d"),
+        number(score["error"], ".2%"),
+        number(score["bias"], "+.2%"),
+        number(score["spearman"], ".4f"),
+        number(score["stated_error"], ".2f"),
+        f"{record['reference_error']:.2%}" + " (balanced)" * (_limit_by(record) != "sampling"),
+    ]
+
+
+def _limit_by(record: Record) -> str:
+    found: str = record.get("reference_estimator", "sampling")  # the first files do not say it
+    return found
+
+
+def _limit(record: Record) -> str:
+    how = "independent" if _limit_by(record) == "sampling" else _limit_by(record)
+    return f"{record['reference_passes']} {how} passes"
+
+
+def _about(record: Record) -> str:
+    drawn = [score["repeats"] for score in record["scores"] if score["passes"] is not None]
+    return (
+        f"{record['source']}. {record['faces']} faces ({record['images']}; {record['left_out']} "
+        f"unusable), {record['features']} features, {record['embedding']} dimensions, p = "
+        f"{record['conditions']['dropout']:g}; distance {record['distance']:.3f}, spread between "
+        f"faces {record['spread']:.2%}; {max(drawn, default=0)} seeds each; whole network and head "
+        f"differ by at most {record['whole_network']:.0e} in Q; limit: {_limit(record)}. "
+        f"{Environment(**record['conditions']).dated()}."
     )
 
 
-def _difference(
-    model: FaceModel,
-    images: Tensor,
-    assess: Callable[[Estimator, int, int], tuple[Tensor, Tensor]],
-    settings: EstimatorSettings,
-) -> float:
-    differences = []
-    for estimator, _ in dict(_plan(settings)).items():
-        whole = SERFIQ(
-            model,
-            passes=100,
-            dropout=settings.dropout,
-            seed=settings.seed,
-            estimator=estimator,
-            average="pairs",
-        )
-        head, _ = assess(estimator, 100, settings.seed)
-        differences.append((whole(images).cpu() - head[: len(images)]).abs().max())
-    return float(torch.stack(differences).max())  # NaN if one is
+def _figure(records: Sequence[Record]) -> Figure:
+    figure = Figure(figsize=(2.9 * len(records) + 0.6, 5.6), layout="constrained")
+    panels = figure.subplots(2, len(records), squeeze=False, sharex="col", sharey="row")
+    for (upper, lower), record in zip(panels.T, records, strict=True):
+        _draw(upper, record, "error")
+        _draw(lower, record, "spearman")
+        upper.axhline(record["reference_error"], color="black", linewidth=0.8, linestyle=":")
+        upper.set(xscale="log", yscale="log")
+        about = f"p = {record['conditions']['dropout']:g}\n{record['faces']} faces"
+        upper.set_title(f"{record['model']}, {about}", fontsize=9)
+        lower.set_xlabel("passes m", fontsize=8)
+        lower.set_xticks(sorted({s["passes"] for s in record["scores"] if s["passes"] is not None}))
+        lower.xaxis.set_major_formatter(ScalarFormatter())
+        lower.xaxis.set_minor_locator(NullLocator())
+    first = panels[0, 0]
+    first.set_ylabel("mean relative error of the distance", fontsize=8)
+    panels[1, 0].set_ylabel("Spearman with the limit", fontsize=8)
+    first.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    first.yaxis.set_major_formatter(PercentFormatter(1))
+    first.yaxis.set_minor_locator(NullLocator())
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(
+        [*handles, first.lines[-1]],
+        [*labels, "error of the limit itself"],
+        loc="outside upper center",
+        ncols=4,
+        fontsize=8,
+    )
+    given = Environment(**records[0]["conditions"])
+    figure.supxlabel(
+        f"Limit: {records[0]['reference_passes']} passes. {given.device_name}, torch "
+        f"{given.versions['torch']}, commit {given.commit}, {given.date[:10]}",
+        fontsize=7,
+    )
+    return figure
+
+
+def _draw(axes: Axes, record: Record, quantity: str) -> None:
+    for name, colour in _COLOURS.items():
+        scores = [score for score in record["scores"] if score["estimator"] == name]
+        style: dict[str, Any] = {"color": colour, "label": _LABELS[name], "linewidth": 1.5}
+        if name == "closed-form":
+            axes.axhline(scores[0][quantity], linestyle="--", **style)
+        elif scores:
+            values = [score[quantity] for score in scores]
+            axes.plot([score["passes"] for score in scores], values, marker="o", **style)
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelsize=7)

@@ -1,142 +1,118 @@
 """What each score map costs, from the images to the map: quality node, pooling and all.
 
-The ``speed`` benchmark times attributions, and gives every method but PLQ its node for nothing.
-Here each map makes all it needs. What is made once per network is not timed: closures, hooks and
+The ``speed`` benchmark times attributions and gives every method but PLQ its node for nothing. Here
+each map makes all it needs. What is made once per network is not timed: closures, hooks and
 reference maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from benchmarks.harness.environment import Environment
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.tables import number, read_json, table, write_json
+from benchmarks.harness.options import PositiveInt
+from benchmarks.harness.pages import number, table
+from benchmarks.harness.protocol import Record
+from benchmarks.harness.study import MapOptions, StudyContext
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
+from benchmarks.subjects.maps import select_maps
 from benchmarks.subjects.methods import Method
 
-__all__ = ["REFERENCE", "MapTimes", "measure_map_times", "write_map_time_report"]
+__all__ = ["REFERENCE", "MapTime"]
 
 REFERENCE = "saliency-sum"
 """One forward and one backward: the least that a gradient map can cost."""
 _AGAIN = f"{REFERENCE} again"
 
 
-@dataclass(frozen=True)
-class MapTimes:
-    """Times of one network.
+@dataclass(frozen=True, kw_only=True)
+class MapTime(MapOptions):
+    """Measure the time of each map, from the images to the map.
 
     Args:
 
-        model (str): Its name.
-        batch (int): Images at a time.
-        conditions (Environment): Of the run.
-        seconds (dict[str, Spread]): Map → seconds per batch, median and quartiles over rounds.
-        ratios (dict[str, Spread]): Map → ratio to :data:`REFERENCE` within each round.
-        failed (dict[str, str]): Map → why it has no time.
+        rounds (int): Interleaved rounds.
+        slow_rounds (int): Of these, for maps that take tens of forwards.
     """
 
-    model: str
-    batch: int
-    conditions: Environment
-    seconds: dict[str, Spread]
-    ratios: dict[str, Spread]
-    failed: dict[str, str]
+    name: ClassVar[str] = "map-time"
 
-    @property
-    def void(self) -> bool:
-        """Whether the reference was not within 3 % of itself: then the run says nothing."""
-        return is_void(self.ratios.get(_AGAIN))
+    rounds: PositiveInt = 7
+    slow_rounds: PositiveInt = 3
 
-    def write(self, directory: Path) -> Path:
-        """Writes ``map-time-MODEL-DEVICE-bN.json`` and returns its path."""
-        name = f"map-time-{self.model}-{self.conditions.device}-b{self.batch}.json"
-        return write_json({**asdict(self), "void": self.void}, directory / name)
+    def chosen(self) -> tuple[Method, ...]:
+        """Return the maps, always with :data:`REFERENCE`; none on random weights."""
+        return select_maps((*self.methods, REFERENCE))
 
+    def measure(self, model: str) -> Iterator[tuple[str, Record]]:
+        """Yield the times of one batch of faces."""
+        with self.context(model) as context:
+            parameter = next(context.model.parameters())
+            found = self.times(context, context.faces.images[: self.batch].to(parameter))
+        yield f"map-time-{found['model']}-{self.device}-b{found['batch']}", found
 
-def measure_map_times(
-    context: StudyContext,
-    images: Tensor,
-    conditions: Environment,
-    *,
-    rounds: int = 7,
-    slow_rounds: int = 3,
-) -> MapTimes:
-    """Times every map of a context in interleaved rounds, each once before as a warm-up.
+    def times(self, context: StudyContext, images: Tensor) -> Record:
+        """Return the times of every map in interleaved rounds, each run once before.
 
-    Args:
+        Args:
 
-        context (StudyContext): Of the network. :data:`REFERENCE` is timed whether it is in it or
-            not.
-        images (Tensor): (B, 3, H, W), 0–255, on the network's device.
-        conditions (Environment): Of this run.
-        rounds (int): How many.
-        slow_rounds (int): Of these, for methods that take tens of forwards.
+            context (StudyContext): Of the network, with :data:`REFERENCE` among its methods.
+            images (Tensor): (B, 3, H, W), 0–255, on the network's device.
 
-    Returns:
-        *MapTimes*
-    """
-    calls: dict[str, Callable[[], object]] = {}
-    context.maps(images)
-    for method in context.methods:
-        if method.name not in context.failed and not method.random_weights:
-            calls[method.name] = _call(context, method, images)
-    if REFERENCE not in calls:
-        raise ValueError(f"Times are relative to {REFERENCE}: give it among the methods.")
-    calls[_AGAIN] = calls[REFERENCE]
-    slow = [method.name for method in context.methods if method.slow]
-    found = run_rounds(calls, clock_for(images.device), rounds, slow, slow_rounds)
-    reference = found.seconds[REFERENCE]
-    return MapTimes(
-        context.model.spec.name,
-        len(images),
-        conditions,
-        _spreads({name: list(of.values()) for name, of in found.seconds.items()}),
-        _spreads(
-            {name: list(ratios(of, reference).values()) for name, of in found.seconds.items()}
-        ),
-        {**context.failed, **found.failures},
-    )
+        Returns:
+            *dict*: ready for JSON: ``"seconds"``: map → per batch, and ``"ratios"``: map → to
+            :data:`REFERENCE` within each round, medians and quartiles over rounds; ``"failed"``:
+            map → why it has no time; ``"void"``: the reference was not within 3 % of itself.
+        """
+        context.maps(images)
+        working = [m for m in context.methods if m.name not in context.failed]
+        calls: dict[str, Callable[[], object]] = {
+            m.name: _call(context, m, images) for m in working
+        }
+        if REFERENCE not in calls:
+            raise ValueError(f"Times are relative to {REFERENCE}, which has none: {context.failed}")
+        calls[_AGAIN] = calls[REFERENCE]
+        slow = [method.name for method in working if method.slow]
+        clock = clock_for(images.device)
+        rounds = run_rounds(calls, clock, self.rounds, slow, self.slow_rounds)
+        reference = rounds.seconds[REFERENCE]
+        relative = {name: ratios(own, reference) for name, own in rounds.seconds.items()}
+        return {
+            "model": context.model.spec.name,
+            "batch": len(images),
+            "conditions": asdict(context.environment),
+            "seconds": _spreads(rounds.seconds),
+            "ratios": _spreads(relative),
+            "failed": {**context.failed, **rounds.failures},
+            "void": is_void(Spread.of(list(relative[_AGAIN].values()))),
+        }
 
-
-def write_map_time_report(directory: Path) -> Path:
-    """Writes ``map-time.md`` over all ``map-time-*.json`` of a folder and returns its path.
-
-    Raises:
-        FileNotFoundError: if there are none.
-    """
-    records = read_json(directory, "map-time-*.json")
-    path = directory / "map-time.md"
-    path.write_text(_markdown(records), encoding="utf-8")
-    return path
-
-
-def _markdown(records: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        "# What a map costs",
-        "",
-        f"From the images to the map, as a ratio to `{REFERENCE}` (one forward, one backward) "
-        "within interleaved rounds: medians, in brackets the quartiles.",
-        "",
-    ]
-    for record in records:
-        void = ", **void**" if record["void"] else ""
-        cells = [
-            [name, f"{x['median']:.2f} [{x['low']:.2f}, {x['high']:.2f}]",
-             number(1e3 * record["seconds"][name]["median"] / record["batch"], ".3g")]
-            for name, x in record["ratios"].items()
-        ]  # fmt: skip
-        lines += [f"## {record['model']}, batch {record['batch']}{void}", ""]
-        lines += [*table(["map", "ratio", "ms per image"], cells), ""]
-        lines += [f"- `{name}` has no time: {reason}" for name, reason in record["failed"].items()]
-        conditions = Environment(**record["conditions"])
-        lines += ["", f"{conditions.line()}; {conditions.date}.", ""]
-    return "\n".join(lines)
+    @classmethod
+    def page(cls, records: Sequence[Record]) -> str:
+        """Return a table for each network and batch."""
+        lines = [
+            "# What a map costs",
+            "",
+            f"From the images to the map, as a ratio to `{REFERENCE}` (one forward, one backward) "
+            "within interleaved rounds: medians, in brackets the quartiles.",
+            "",
+        ]
+        for record in records:
+            rows = [
+                [name, f"{x['median']:.2f} [{x['low']:.2f}, {x['high']:.2f}]",
+                 number(1e3 * record["seconds"][name]["median"] / record["batch"], ".3g")]
+                for name, x in record["ratios"].items()
+            ]  # fmt: skip
+            void = ", **void**" if record["void"] else ""
+            lines += [f"## {record['model']}, batch {record['batch']}{void}", ""]
+            lines += [*table(["map", "ratio", "ms per image"], rows), ""]
+            lines += [f"- `{name}` has no time: {why}" for name, why in record["failed"].items()]
+            lines += ["", f"{Environment(**record['conditions']).dated()}.", ""]
+        return "\n".join(lines)
 
 
 def _call(context: StudyContext, method: Method, images: Tensor) -> Callable[[], object]:
@@ -144,5 +120,6 @@ def _call(context: StudyContext, method: Method, images: Tensor) -> Callable[[],
     return lambda: explain(images.clone())  # a new tensor: nothing kept from another map
 
 
-def _spreads(values: dict[str, list[float]]) -> dict[str, Spread]:
-    return {name: found for name, x in values.items() if (found := Spread.of(x)) is not None}
+def _spreads(rounds: dict[str, dict[int, float]]) -> dict[str, dict[str, Any]]:
+    found = {name: Spread.of(list(own.values())) for name, own in rounds.items()}
+    return {name: asdict(spread) for name, spread in found.items() if spread is not None}

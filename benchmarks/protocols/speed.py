@@ -1,197 +1,211 @@
-"""The speed protocol: what each method costs, as a ratio to Saliency on the same network."""
+"""What each method costs: time, memory and arithmetic as ratios to Saliency on the same network."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import csv
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
-import torch
-from torch import Tensor
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from benchmarks.harness.cost import OperatorCost, counted_passes
-from benchmarks.harness.environment import current_environment, reproducible_settings
-from benchmarks.harness.memory import METHOD, peak_bytes
-from benchmarks.harness.roofline import Rates, floor_seconds, measure_rates
-from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
-from benchmarks.protocols.speed_results import MethodResult, SpeedResult
-from benchmarks.subjects.attributions import REFERENCE, REPEATED
-from benchmarks.subjects.methods import Method, check_maps
-from benchmarks.subjects.models import BenchmarkModel
-from benchmarks.subjects.network import ExplainedNetwork
+from benchmarks.harness.environment import Environment
+from benchmarks.harness.options import Counts, PositiveInt
+from benchmarks.harness.pages import number, table
+from benchmarks.harness.protocol import Record, read_records
+from benchmarks.protocols.method_costs import MEASURED, MethodCosts, run_name
+from benchmarks.subjects.models import load_benchmark_model
 
-__all__ = ["SpeedSettings", "measure_speed"]
+__all__ = ["Speed"]
+
+_KINDS = {
+    "plq": ("#1a7f37", "this package"),
+    "other": ("#5b8db8", "other methods"),
+    "reference": ("#c9822b", "PLQ and SER-FIQ, naively"),
+    "control": ("#a0a0a0", "Saliency (control)"),
+}
+"""Colour and name of each kind of method in the figure."""
+_PANELS = 3
 
 
-@dataclass(frozen=True)
-class SpeedSettings:
-    """The choices of a run.
+@dataclass(frozen=True, kw_only=True)
+class Speed(MethodCosts):
+    """Measure time, memory and FLOPs of each method as ratios to Saliency.
 
     Args:
 
-        device (str): ``"cpu"`` or ``"cuda"``.
-        dtype (torch.dtype): Weights and images are cast to it.
-        tf32 (bool): See :func:`~benchmarks.harness.environment.reproducible_settings`.
-        channels_last (bool): Weights and images of convolutions in this memory format.
-        threads (int, optional): ``None``: torch's own number.
-        rounds (int): Interleaved rounds.
-        slow_rounds (int): Of these, how many the slow methods take part in.
+        batch (tuple[int, ...]): Batch sizes.
         passes (int): m of SER-FIQ.
-        dropout (float): p of SER-FIQ.
-        seed (int): Of everything that is drawn.
-        rows (int, optional): Images that methods with many forwards put through at a time.
-            ``None``: 32, on a GPU 256.
     """
 
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    tf32: bool = False
-    channels_last: bool = False
-    threads: int | None = None
-    rounds: int = 9
-    slow_rounds: int = 3
-    passes: int = 100
-    dropout: float = 0.5
-    seed: int = 0
-    rows: int | None = None
+    name: ClassVar[str] = "speed"
+
+    batch: Counts = (1,)
+    passes: PositiveInt = 100
+
+    def measure(self, model: str) -> Iterator[tuple[str, Record]]:
+        """Yield the costs at each batch size."""
+        network = load_benchmark_model(model, self.seed)
+        for batch in self.batch:
+            found = self.cost(network, batch, self.passes)
+            yield run_name(found, f"b{batch}"), found
+
+    @classmethod
+    def write(cls, directory: Path) -> list[Path]:
+        """Write also ``speed.csv``, with a line for each method and all conditions."""
+        records = read_records(directory, "speed-*.json")
+        rows = [_csv_row(record, m) for record in sorted(records, key=_place)
+                for m in record["methods"]]  # fmt: skip
+        path = directory / "speed.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return [path, *super().write(directory)]
+
+    @classmethod
+    def page(cls, records: Sequence[Record]) -> str:
+        """Return a table for each run."""
+        lines = [
+            "# Speed",
+            "",
+            "Ratios are to Captum's Saliency on the same quality node, within the same round: "
+            "median (25 to 75 %). Forwards and backwards are passes of the batch through the "
+            "network's first layer. Memory is the peak above what was there before the call.",
+        ]
+        for record in sorted(records, key=_place):
+            lines += ["", *_section(record)]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
+        """Return ratios of time on a logarithmic axis, a panel for each run."""
+        records = sorted(records, key=_place)
+        columns = min(_PANELS, len(records))
+        rows = math.ceil(len(records) / columns)
+        most = max(len(record["methods"]) for record in records)
+        given = [Environment(**record["conditions"]) for record in records]
+        dates = sorted(x.date for x in given)
+        lines = [*dict.fromkeys(x.line() for x in given), f"Measured {dates[0]}"]
+        lines[-1] += f" to {dates[-1]}" if len(dates) > 1 else ""
+        caption = "\n".join(textwrap.fill(line, 80 * columns) for line in lines)
+        height = rows * (0.9 + 0.24 * most) + 0.15 * (caption.count("\n") + 1) + 0.7
+        figure = Figure(figsize=(5.6 * columns, height), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for panel, record in zip(panels, records, strict=False):
+            _draw(panel, record, most)
+        for panel in panels[len(records) :]:
+            panel.set_axis_off()
+        handles = [Patch(color=colour, label=label) for colour, label in _KINDS.values()]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2 * columns, fontsize=7)
+        figure.supxlabel(caption, fontsize=7, x=0.01, ha="left")
+        return {cls.name: figure}
 
 
-def measure_speed(
-    model: BenchmarkModel, batch: int, methods: Sequence[Method], settings: SpeedSettings
-) -> SpeedResult:
-    """Measures what methods cost on one network at one batch size.
-
-    First each method runs on its own: on one image, to make what it keeps between calls, then
-    twice on the batch, to count arithmetic and passes and for peak memory. This warms it up,
-    and a method that fails is left out with its reason. Then come the interleaved rounds. The
-    caller's random states, threads and flags are put back.
-
-    Args:
-
-        model (BenchmarkModel): The network; it is moved and cast in place.
-        batch (int): B.
-        methods (sequence of Method): With both Saliencies, as
-            :func:`~benchmarks.subjects.methods.select_methods` returns them.
-        settings (SpeedSettings): How.
-
-    Returns:
-        *SpeedResult*
-
-    Raises:
-        RuntimeError: if the device is not there.
-    """
-    device = torch.device(settings.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("There is no CUDA device here: run with --device cpu.")
-    rows = settings.rows or (256 if device.type == "cuda" else 32)
-    with reproducible_settings(settings.threads, settings.tf32, settings.seed):
-        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-        network = model.network.to(device, settings.dtype).to(memory_format=layout)
-        images = model.images(batch, settings.seed).to(device, settings.dtype)
-        images = images.to(memory_format=layout)
-        subject = ExplainedNetwork(
-            network, model.low, model.high, settings.passes, settings.dropout, settings.seed, rows
-        )
-        conditions = current_environment(
-            device,
-            settings.dtype,
-            passes=settings.passes,
-            dropout=settings.dropout,
-            seed=settings.seed,
-            rows=rows,
-            channels_last=settings.channels_last,
-        )
-        rates = measure_rates(device, settings.dtype) if device.type == "cuda" else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results, order = _measure(subject, images, methods, settings)
-    _compare(results, batch, rates)
-    return SpeedResult(
-        model=model.name,
-        weights=model.weights,
-        input_shape=list(images.shape),
-        parameters=sum(p.numel() for p in network.parameters()),
-        rounds=settings.rounds,
-        slow_rounds=settings.slow_rounds,
-        void=is_void(results[REPEATED].ratio),
-        conditions=conditions,
-        memory_method=METHOD[device.type],
-        order=order,
-        rates=rates,
-        methods=list(results.values()),
-    )
+def _place(record: Record) -> tuple[object, ...]:
+    given = Environment(**record["conditions"])
+    batch = record["input_shape"][0]
+    return given.device, record["model"], given.dtype, given.tf32, given.channels_last, batch
 
 
-class _Prepared:
-    """One method, bound to a batch: what is timed is :meth:`__call__`."""
-
-    def __init__(self, method: Method, subject: ExplainedNetwork, images: Tensor) -> None:
-        self.method, self.images = method, images
-        self.attribute = method.build(subject)
-
-    def __call__(self) -> Tensor:
-        return self.attribute(self.images)
-
-    def check(self, output: Tensor) -> None:
-        gives_maps = self.method.gives == "attribution"
-        expected = self.images.shape if gives_maps else self.images.shape[:1]
-        check_maps(output, tuple(expected))
+def _title(record: Record) -> str:
+    given = Environment(**record["conditions"])
+    dtype = "" if given.dtype == "float32" else f", {given.dtype}"
+    extras = ", TF32" * given.tf32 + ", channels last" * given.channels_last
+    return f"{record['model']}, {given.device}, batch {record['input_shape'][0]}{dtype}{extras}"
 
 
-def _measure(
-    subject: ExplainedNetwork, images: Tensor, methods: Sequence[Method], settings: SpeedSettings
-) -> tuple[dict[str, MethodResult], list[list[str]]]:
-    results: dict[str, MethodResult] = {}
-    calls: dict[str, _Prepared] = {}
-    for m in methods:
-        result = MethodResult(m.name, m.kind, m.description, m.gives, m.slow)
-        results[m.name] = result
-        try:
-            call = _Prepared(m, subject, images)
-            _count(call, subject, result)
-            result.peak_bytes = peak_bytes(call, images.device)
-            calls[m.name] = call
-        except Exception as error:
-            result.reason = f"{type(error).__name__}: {error}"
-    slow = [m.name for m in methods if m.slow]
-    clock = clock_for(images.device)
-    rounds = run_rounds(calls, clock, settings.rounds, slow, settings.slow_rounds)
-    for name, seconds in rounds.seconds.items():
-        results[name].seconds = seconds
-        results[name].reason = rounds.failures.get(name)
-    return results, rounds.order
+def _section(record: Record) -> list[str]:
+    lines = [
+        f"## {_title(record)}",
+        "",
+        f"Images {' × '.join(map(str, record['input_shape']))}; {record['parameters'] / 1e6:.1f} M "
+        f"parameters, weights {record['weights']}; {record['rounds']} interleaved rounds, slow "
+        f"methods {record['slow_rounds']}.",
+        "",
+        f"{Environment(**record['conditions']).dated()}.",
+        "",
+    ]
+    if record["void"]:
+        lines += ["**Void: Saliency was not within 3 % of itself. The times say nothing.**", ""]
+    if rates := record["rates"]:
+        lines += [
+            f"Measured {rates['matmul'] / 1e12:.1f} Tflop/s (matrix product) and "
+            f"{rates['copy'] / 1e9:.0f} GB/s (copy, read plus written). Floor: the longer of "
+            "operations and unfused traffic at these rates.",
+            "",
+        ]
+    head = ["method", "time ÷ Saliency", "rounds", "ms", "memory ÷", "FLOPs ÷", "fwd", "bwd"]
+    head += ["images/s", "of floor"] if rates else []
+    shown = [m for m in record["methods"] if m["reason"] is None]
+    lines += table(head, [_cells(m)[: len(head)] for m in shown])
+    if failed := [m for m in record["methods"] if m["reason"] is not None]:
+        lines += ["", "Without a result:", ""]
+        lines += [f"- {m['name']}: {' '.join(m['reason'].split())}" for m in failed]
+    described = [f"{m['name']}: {m['description']}" for m in record["methods"] if m["description"]]
+    return [*lines, "", f"Methods: {'; '.join(described)}."]
 
 
-def _count(call: _Prepared, subject: ExplainedNetwork, result: MethodResult) -> None:
-    """The first call, under the counters."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        call.attribute(call.images[:1])  # finds the layer, draws the masks
-        subject.node(call.images)  # given to every method: no part of what it costs
-        with counted_passes(subject.model, call.images) as passes, OperatorCost() as cost:
-            output = call()
-    call.check(output)
-    result.forwards, result.backwards = passes.forward, passes.backward
-    result.flops, result.traffic_bytes = cost.flops, cost.traffic
-    result.warnings = sorted({str(w.message)[:300] for w in caught})
+def _cells(m: Record) -> list[str]:
+    ratio = m["ratio"]
+    return [
+        m["name"],
+        f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" if ratio else "",
+        str(ratio["count"]) if ratio else "",
+        number(m["time"] and m["time"]["median"] * 1e3, ".4g"),
+        number(m["memory_ratio"], ".3f"),
+        number(m["flops_ratio"], ".3f"),
+        number(m["forwards"], ".3g"),
+        number(m["backwards"], ".3g"),
+        number(m["images_per_second"], ".4g"),
+        number(m["share_of_floor"], ".0%"),
+    ]
 
 
-def _compare(results: dict[str, MethodResult], batch: int, rates: Rates | None) -> None:
-    """Fills in everything that is relative to Saliency or to the device."""
-    saliency = results[REFERENCE]
-    for result in results.values():
-        result.ratios = ratios(result.seconds, saliency.seconds)
-        result.time = Spread.of(list(result.seconds.values()))
-        result.ratio = Spread.of(list(result.ratios.values()))
-        result.memory_ratio = _ratio(result.peak_bytes, saliency.peak_bytes)
-        result.flops_ratio = _ratio(result.flops, saliency.flops)
-        if result.time is None:
-            continue
-        result.images_per_second = batch / result.time.median
-        if rates and result.flops is not None and result.traffic_bytes is not None:
-            floor = floor_seconds(result.flops, result.traffic_bytes, rates)
-            result.share_of_floor = floor / result.time.median
+def _draw(axes: Axes, record: Record, most: int) -> None:
+    shown = [m for m in reversed(record["methods"]) if m["ratio"] and m["reason"] is None]
+    for place, m in enumerate(shown):
+        ratio = m["ratio"]
+        axes.barh(place, ratio["median"], color=_KINDS[m["kind"]][0], left=0)
+        axes.plot([ratio["low"], ratio["high"]], [place, place], color="black", linewidth=1)
+        axes.text(ratio["high"] * 1.05, place, f"{ratio['median']:.3g}", va="center", fontsize=7)
+    axes.set_ylim(len(shown) - most - 0.5, len(shown) - 0.5)  # bars of one width everywhere
+    axes.set_yticks(range(len(shown)), [m["name"] for m in shown], fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlim(0.3, 2 * max([1.0, *(m["ratio"]["high"] for m in shown)]))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("time ÷ Saliency, median and quartiles", fontsize=8)
+    axes.set_title(f"{_title(record)}{' — VOID' * record['void']}", fontsize=9)
 
 
-def _ratio(value: int | None, reference: int | None) -> float | None:
-    return value / reference if value is not None and reference else None
+def _csv_row(record: Record, m: Record) -> dict[str, object]:
+    given, ratio = record["conditions"], m["ratio"] or {}
+    return {
+        "model": record["model"],
+        "batch": record["input_shape"][0],
+        "method": m["name"],
+        "kind": m["kind"],
+        "time_ratio": ratio.get("median"),
+        "time_ratio_25": ratio.get("low"),
+        "time_ratio_75": ratio.get("high"),
+        "rounds": ratio.get("count"),
+        "seconds": m["time"] and m["time"]["median"],
+        **{key: m[key] for key in MEASURED},
+        "void": record["void"],
+        "reason": m["reason"],
+        **{key: given[key] for key in ("device", "device_name", "dtype", "tf32", "threads",
+                                       "passes", "dropout", "seed")},
+        "rows_at_once": given["rows"],
+        "versions": "; ".join(f"{k} {v}" for k, v in given["versions"].items()),
+        "commit": given["commit"],
+        "date": given["date"],
+    }  # fmt: skip

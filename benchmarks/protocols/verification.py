@@ -2,101 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.environment import Environment, current_environment, reproducible_settings
+from benchmarks.harness.environment import Environment
+from benchmarks.harness.options import PositiveInt
+from benchmarks.harness.pages import number, table
+from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.subjects.faces import face_batches, unit_embeddings
 from benchmarks.subjects.pairs import Pair, read_pairs, require_folds
-from captum_plq.models import FaceModel
-from captum_plq.network.embedding_layer import select_embedding
+from captum_plq.models import FaceModel, load_model
+from captum_plq.network.output import select_embedding
 
-__all__ = [
-    "FoldScore",
-    "VerificationResult",
-    "best_threshold",
-    "measure_verification",
-    "score_folds",
-]
+__all__ = ["Verification", "best_threshold", "score_folds", "verify"]
 
 
-@dataclass(frozen=True)
-class FoldScore:
-    """How one fold fared with the threshold that the other folds chose.
+@dataclass(frozen=True, kw_only=True)
+class Verification(Protocol):
+    """Measure the accuracy of face verification on a list of pairs.
 
     Args:
 
-        fold (str): Its name.
-        pairs (int): How many it has.
-        threshold (float): Cosine from which on a pair is taken for mated.
-        accuracy (float): Share of its pairs that are then right.
+        images (Path): Folder laid out like LFW.
+        pairs (Path): CSV: fold, first, second, mated.
+        batch (int): Images at a time.
     """
 
-    fold: str
-    pairs: int
-    threshold: float
-    accuracy: float
+    name: ClassVar[str] = "verification"
 
+    images: Path
+    pairs: Path
+    batch: PositiveInt = 16
 
-@dataclass(frozen=True)
-class VerificationResult:
-    """One network on one list of pairs.
-
-    Args:
-
-        model (str), source (str): The network's name, and where its weights are from.
-        images (str), pairs (str): Names of the folder and of the list.
-        faces (int): Different images that were embedded.
-        left_out (dict[str, str]): Image → why it could not be; its pairs do not count.
-        pairs_left_out (int): How many pairs these were.
-        folds (list[FoldScore]): One each.
-        accuracy (float), deviation (float): Mean over the folds, and standard deviation
-            between them (of a sample, n - 1).
-        mated (float), non_mated (float): Mean cosine of each kind of pair.
-        conditions (Environment): Device, versions and all the rest.
-    """
-
-    model: str
-    source: str
-    images: str
-    pairs: str
-    faces: int
-    left_out: dict[str, str]
-    pairs_left_out: int
-    folds: list[FoldScore]
-    accuracy: float
-    deviation: float
-    mated: float
-    non_mated: float
-    conditions: Environment
-
-    @property
-    def stem(self) -> str:
-        """Name of its file."""
-        return f"verification-{self.model}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+    def measure(self, model: str) -> Iterator[tuple[str, Record]]:
+        """Yield the accuracy of a network, fold by fold."""
+        network = load_model(model)
+        with self.environment(rows=self.batch) as (device, environment):
+            found = verify(
+                network.to(device),
+                self.images,
+                self.pairs,
+                batch=self.batch,
+                progress=lambda text: self.progress(model, text),
+            )
+        yield f"verification-{found['model']}", {**found, "conditions": asdict(environment)}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> VerificationResult:
-        """The inverse of :meth:`to_json`."""
-        record = dict(record)
-        record["conditions"] = Environment(**record["conditions"])
-        record["folds"] = [FoldScore(**fold) for fold in record["folds"]]
-        return cls(**record)
+    def page(cls, records: Sequence[Record]) -> str:
+        """Return one table over all networks; how each was measured stands below it."""
+        rows = [
+            [
+                record["model"],
+                record["images"],
+                number(record["accuracy"], ".4f"),
+                number(record["deviation"], ".4f"),
+                number(record["mated"], ".3f"),
+                number(record["non_mated"], ".3f"),
+                number(sum(fold["pairs"] for fold in record["folds"]), "d"),
+                number(record["pairs_left_out"], "d"),
+            ]
+            for record in records
+        ]
+        head = ["network", "images", "accuracy", "± sd", "cosine, mated", "non-mated", "pairs"]
+        lines = [
+            "# Verification",
+            "",
+            "Are two images of the same person? By the cosine of their embeddings, no flipped "
+            "image added, the threshold of each fold being the best on all other folds. Mean and "
+            "standard deviation over the folds.",
+            "",
+            *table([*head, "left out"], rows, 2),
+            "",
+            *(f"- **{record['model']}**: {_about(record)}" for record in records),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _about(record: Record) -> str:
+    folds = ", ".join(f"{x['accuracy']:.4f} at {x['threshold']:.3f}" for x in record["folds"])
+    return (
+        f"{record['source']}. {record['pairs']}, {record['faces']} images "
+        f"({len(record['left_out'])} unusable); by fold, at its threshold: {folds}. "
+        f"{Environment(**record['conditions']).dated()}."
+    )
+
+
+def verify(
+    model: FaceModel,
+    directory: Path,
+    pairs_file: Path,
+    *,
+    batch: int = 16,
+    progress: Callable[[str], object] = lambda text: None,
+) -> Record:
+    """Embed every image of a list of pairs once, and compare by the cosine.
+
+    No flipped image is added. Images of the network's input size are taken to be aligned.
+
+    Args:
+
+        model (FaceModel): The network, on its device.
+        directory (Path): What the images' names in the list are relative to.
+        pairs_file (Path): see :func:`~benchmarks.subjects.pairs.read_pairs`.
+        batch (int): Images at a time.
+        progress (Callable): Told what is being done.
+
+    Returns:
+        *dict*: ready for JSON: ``"model"`` and ``"source"``; the names of folder and list,
+        ``"images"`` and ``"pairs"``; ``"faces"``, how many images were embedded; ``"left_out"``,
+        image → why it could not be, and ``"pairs_left_out"``, how many pairs that costs;
+        ``"folds"`` of :func:`score_folds`; the mean ``"accuracy"`` over these and the standard
+        ``"deviation"`` between them (of a sample); the mean cosine of ``"mated"`` and
+        ``"non_mated"`` pairs.
+
+    Raises:
+        FileNotFoundError: if there is no such folder or list.
+        ValueError: if the list is not as it should be, too few images can be used, or the
+            embedding of one has no direction.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"There is no folder {directory}.")
+    listed = read_pairs(pairs_file)
+    names = list(dict.fromkeys(name for pair in listed for name in (pair.first, pair.second)))
+    left_out: dict[str, str] = {}
+    embeddings: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for some, images in face_batches(directory, names, model.spec, batch, left_out):
+            found = select_embedding(model(images.to(next(model.buffers()).device))).flatten(1)
+            unit = unit_embeddings(found, some)
+            embeddings.update(zip(some, unit.double().cpu(), strict=True))
+            done = len(embeddings) + len(left_out)
+            if done % (16 * batch) < batch or done == len(names):
+                progress(f"{done} of {len(names)} images")
+    pairs = [pair for pair in listed if {pair.first, pair.second} <= embeddings.keys()]
+    require_folds(pairs, f"{directory}, {len(left_out)} images of which could not be used,")
+    first = torch.stack([embeddings[pair.first] for pair in pairs])
+    second = torch.stack([embeddings[pair.second] for pair in pairs])
+    cosine = (first * second).sum(1).numpy()
+    mated = np.array([pair.mated for pair in pairs])
+    folds = score_folds(pairs, cosine)
+    accuracies = [fold["accuracy"] for fold in folds]
+    return {
+        "model": model.spec.name,
+        "source": model.spec.source,
+        "images": directory.name,
+        "pairs": pairs_file.name,
+        "faces": len(embeddings),
+        "left_out": left_out,
+        "pairs_left_out": len(listed) - len(pairs),
+        "folds": folds,
+        "accuracy": float(np.mean(accuracies)),
+        "deviation": float(np.std(accuracies, ddof=1)),
+        "mated": float(cosine[mated].mean()),
+        "non_mated": float(cosine[~mated].mean()),
+    }
 
 
 def best_threshold(scores: NDArray[np.float64], mated: NDArray[np.bool_]) -> float:
-    """The threshold with the highest accuracy, if pairs count as mated from it on.
+    """Return the threshold with the highest accuracy, if pairs count as mated from it on.
 
     Tried are the middles between neighbouring scores, and one step beyond both ends; of
     several equally good ones the middle one is taken.
@@ -130,8 +200,8 @@ def best_threshold(scores: NDArray[np.float64], mated: NDArray[np.bool_]) -> flo
     return float(thresholds[best[(len(best) - 1) // 2]])
 
 
-def score_folds(pairs: Sequence[Pair], scores: NDArray[np.float64]) -> list[FoldScore]:
-    """The accuracy of each fold, with the threshold that is best on all other folds.
+def score_folds(pairs: Sequence[Pair], scores: NDArray[np.float64]) -> list[Record]:
+    """Return how each fold fares with the threshold that is best on all other folds.
 
     Args:
 
@@ -139,7 +209,9 @@ def score_folds(pairs: Sequence[Pair], scores: NDArray[np.float64]) -> list[Fold
         scores (ndarray): (n,), their similarities.
 
     Returns:
-        *list[FoldScore]*: in the order in which the folds first occur.
+        *list[dict]*: in the order in which the folds first occur: ``"fold"``, its name;
+        ``"pairs"``, how many it has; ``"threshold"``, from which on a pair is taken for mated; and
+        ``"accuracy"``, the share of its pairs that are then right.
     """
     folds = np.array([pair.fold for pair in pairs])
     mated = np.array([pair.mated for pair in pairs])
@@ -148,80 +220,12 @@ def score_folds(pairs: Sequence[Pair], scores: NDArray[np.float64]) -> list[Fold
         own = folds == fold
         threshold = best_threshold(scores[~own], mated[~own])
         right = (scores[own] >= threshold) == mated[own]
-        found.append(FoldScore(fold, int(own.sum()), threshold, float(right.mean())))
-    return found
-
-
-def measure_verification(
-    model: FaceModel,
-    directory: Path,
-    pairs_file: Path,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    batch: int = 16,
-    progress: Callable[[str], object] = lambda _: None,
-) -> VerificationResult:
-    """Embeds every image of a list of pairs once, and compares by the cosine.
-
-    No flipped image is added. Images of the network's input size are taken to be aligned.
-
-    Args:
-
-        model (FaceModel): The network.
-        directory (Path): What the images' names in the list are relative to.
-        pairs_file (Path): see :func:`read_pairs`.
-        device (str): ``"cpu"`` or ``"cuda"``.
-        threads (int, optional): Of the CPU. ``None``: torch's own number.
-        batch (int): Images at a time.
-        progress (Callable): Told what is being done.
-
-    Returns:
-        *VerificationResult*
-
-    Raises:
-        FileNotFoundError: if there is no such folder or list.
-        ValueError: if the list is not as it should be, too few images can be used, or the
-            embedding of one has no direction.
-    """
-    if not directory.is_dir():
-        raise FileNotFoundError(f"There is no folder {directory}.")
-    listed = read_pairs(pairs_file)
-    names = list(dict.fromkeys(name for pair in listed for name in (pair.first, pair.second)))
-    place, left_out = torch.device(device), dict[str, str]()
-    embeddings: dict[str, Tensor] = {}
-    with reproducible_settings(threads, False, 0), torch.no_grad():
-        conditions = current_environment(
-            place, torch.float32, passes=0, dropout=0.0, seed=0, rows=batch
+        found.append(
+            {
+                "fold": fold,
+                "pairs": int(own.sum()),
+                "threshold": threshold,
+                "accuracy": float(right.mean()),
+            }
         )
-        model = model.to(place)
-        for some, images in face_batches(directory, names, model.spec, batch, left_out):
-            unit = unit_embeddings(select_embedding(model(images.to(place))).flatten(1), some)
-            embeddings.update(zip(some, unit.double().cpu(), strict=True))
-            done = len(embeddings) + len(left_out)
-            if done % (16 * batch) < batch or done == len(names):
-                progress(f"{done} of {len(names)} images")
-    pairs = [pair for pair in listed if {pair.first, pair.second} <= embeddings.keys()]
-    require_folds(pairs, f"{directory}, {len(left_out)} images of which could not be used,")
-    sides = [
-        torch.stack([embeddings[getattr(p, side)] for p in pairs]) for side in ("first", "second")
-    ]
-    cosine = (sides[0] * sides[1]).sum(1).numpy()
-    mated = np.array([pair.mated for pair in pairs])
-    folds = score_folds(pairs, cosine)
-    accuracies = [fold.accuracy for fold in folds]
-    return VerificationResult(
-        model=model.spec.name,
-        source=model.spec.source,
-        images=directory.name,
-        pairs=pairs_file.name,
-        faces=len(embeddings),
-        left_out=left_out,
-        pairs_left_out=len(listed) - len(pairs),
-        folds=folds,
-        accuracy=float(np.mean(accuracies)),
-        deviation=float(np.std(accuracies, ddof=1)),
-        mated=float(cosine[mated].mean()),
-        non_mated=float(cosine[~mated].mean()),
-        conditions=conditions,
-    )
+    return found

@@ -8,7 +8,6 @@ from benchmarks.harness.old_study_cli import add_study_options, run_studies
 from benchmarks.protocols.captum_metrics_cli import add_captum_metrics
 from benchmarks.protocols.edc_cli import add_edc
 from benchmarks.protocols.inpainting_cli import add_inpainting
-from benchmarks.protocols.map_time_cli import add_map_time
 from benchmarks.protocols.out_of_domain_cli import add_misfit
 from benchmarks.protocols.random_mask_cli import add_random_mask
 from benchmarks.protocols.recognition_cli import add_recognition
@@ -29,5 +28,4 @@ def add_faithfulness(protocols: Any) -> None:
     add_captum_metrics(protocols, add_study_options, run_studies)
     add_recognition(protocols)
     add_edc(protocols)
-    add_map_time(protocols)
     add_amend(protocols)

@@ -13,8 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
-from benchmarks.harness.tables import write_json
-from benchmarks.protocols.verification import measure_verification
+from benchmarks.harness.environment import current_environment, reproducible_settings
+from benchmarks.harness.protocol import write_record
+from benchmarks.protocols.verification import verify
 from benchmarks.subjects.pairs import read_pairs
 from benchmarks.training.augment import augment
 from benchmarks.training.data import Split, as_batch, first_of_each, read_chips
@@ -86,7 +87,8 @@ def release(
         for pair in read_pairs(pairs_file):
             if {pair.first, pair.second} <= test:
                 writer.writerow([pair.fold, pair.first, pair.second, int(pair.mated)])
-    verification = measure_verification(model, images, test_pairs, device=device)
+    with reproducible_settings(None, False, 0):
+        verification = verify(model, images, test_pairs)
 
     people = first_of_each(split.test)
     chosen = np.random.default_rng(0).permutation(len(people))[:_JUDGED]
@@ -99,10 +101,10 @@ def release(
         **record,
         "bytes": file.stat().st_size,
         "test": {
-            "verification": verification.accuracy,
-            "pairs": sum(fold.pairs for fold in verification.folds),
-            "mated": verification.mated,
-            "non_mated": verification.non_mated,
+            "verification": verification["accuracy"],
+            "pairs": sum(fold["pairs"] for fold in verification["folds"]),
+            "mated": verification["mated"],
+            "non_mated": verification["non_mated"],
             "faces": suitability.images_judging,
             "degradations": {
                 key: {"auroc": asdict(found.auroc), "falls": asdict(found.share)}
@@ -117,9 +119,13 @@ def release(
             "r": calibration.scaling.r,
             "gamma": calibration.gamma,
         },
-        "conditions": asdict(verification.conditions),
+        "conditions": asdict(
+            current_environment(
+                torch.device(device), torch.float32, passes=0, dropout=0.0, seed=0, rows=16
+            )
+        ),
     }
-    write_json(metrics, directory / "metrics.json")
+    write_record(directory / "metrics.json", metrics)
     return metrics
 
 

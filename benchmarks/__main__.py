@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] not in PROTOCOLS and not given[0].startswith("-"):
         from benchmarks.old_main import main as old_main
 
-        return old_main(given)
+        return old_main(given, main)
     try:
         chosen: Any = app()(given, exit_on_error=False, print_error=False)
         code: int = 0 if chosen is None else chosen.run()

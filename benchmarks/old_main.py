@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's chatter on stderr
 
@@ -15,13 +15,13 @@ from benchmarks.report.run_all import add_everything
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str], everything: Callable[[Sequence[str]], int]) -> int:
     """Runs a protocol.
 
     Args:
 
-        arguments (sequence of str, optional): Without the program's name. ``None``: those
-            of the command line.
+        arguments (sequence of str): Without the program's name.
+        everything (Callable): Runs any command.
 
     Returns:
         *int*: 0; 1 if a run was void; 2 if nothing could be run.
@@ -29,9 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     protocols = parser.add_subparsers(required=True, metavar="PROTOCOL")
     add_faithfulness(protocols)
-    from benchmarks.__main__ import main as any_main
-
-    add_everything(protocols, any_main)
+    add_everything(protocols, everything)
     try:
         given = parser.parse_args(arguments)
         code: int = given.run(given)
@@ -39,7 +37,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

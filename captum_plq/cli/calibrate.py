@@ -39,7 +39,6 @@ def calibrate(
         Path,
         Parameter(
             name=("--output", "-o"),
-            metavar="FILE",
             help="The calibration file to write, e.g. mine.npz.",
         ),
     ],
@@ -47,13 +46,12 @@ def calibrate(
     pool: Annotated[
         Whole,
         Parameter(
-            metavar="K",
             help="Side of the box that deviations from the reference are averaged over, odd.",
         ),
     ] = 5,
     smooth: Annotated[
         Whole,
-        Parameter(metavar="K", help="Side of the box that gradients are averaged over first, odd."),
+        Parameter(help="Side of the box that gradients are averaged over first, odd."),
     ] = 1,
     method: Method = Method(),
 ) -> None:

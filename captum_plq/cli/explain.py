@@ -42,7 +42,6 @@ def explain(
     calibration: Annotated[
         str | None,
         Parameter(
-            metavar="FILE|PRESET",
             help="A file of 'captum-plq calibrate'; arcface or facenet, the paper's; or none. "
             "Default: the network's own, if it comes with this package.",
         ),

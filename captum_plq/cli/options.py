@@ -31,11 +31,11 @@ class Network:
     """Which network, and where it computes."""
 
     model: Annotated[
-        str, Parameter(metavar="NAME|FILE", help="Network; the default comes with this package.")
+        str, Parameter(help="Network by its name or file, see 'captum-plq models'.")
     ] = "mobilefacenet-dropout"
     checkpoint: Annotated[
         Path | None,
-        Parameter(metavar="FILE", help="Weight file of a named network, see 'captum-plq models'."),
+        Parameter(help="Weight file of a named network."),
     ] = None
     passes: Annotated[Whole, Parameter(help="m, stochastic passes.")] = 100
     device: Annotated[str, Parameter(help="Where to compute, e.g. cpu or cuda.")] = "cpu"
@@ -68,10 +68,9 @@ class Method(Network):
     directions: Annotated[
         int | None,
         Parameter(
-            metavar="K",
             converter=_whole,
-            help="Root mean square of K gradients along random directions of the embedding. "
-            "Default: the node's one gradient, the paper's.",
+            help="Number of gradients along random directions of the embedding, whose root mean "
+            "square is taken. Default: the node's one gradient, the paper's.",
         ),
     ] = None
 
@@ -96,9 +95,7 @@ class Method(Network):
 class Explaining(Method):
     """What every command needs that writes explanations."""
 
-    output: Annotated[
-        Path, Parameter(name=("--output", "-o"), metavar="DIR", help="Where the results go.")
-    ]
+    output: Annotated[Path, Parameter(name=("--output", "-o"), help="Where the results go.")]
     gamma: Annotated[
         float | None, Parameter(help="γ of the map, for 0-255 pixels. Default: the network's.")
     ] = None

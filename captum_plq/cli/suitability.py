@@ -24,17 +24,13 @@ def suitability(
     directory: Directory,
     /,
     *,
-    faces: Annotated[
-        Whole, Parameter(metavar="N", help="How many to take, of different people first.")
-    ] = 200,
+    faces: Annotated[Whole, Parameter(help="How many to take, of different people first.")] = 200,
     aligned: Aligned = False,
     seed: Annotated[Whole, Parameter(help="Of the draw, of masks, noise and resampling.")] = 0,
     network: Network = Network(),
     output: Annotated[
         Path | None,
-        Parameter(
-            name=("--output", "-o"), metavar="FILE", help="Where the measurements go, as JSON."
-        ),
+        Parameter(name=("--output", "-o"), help="Where the measurements go, as JSON."),
     ] = None,
 ) -> None:
     """Measure whether SER-FIQ is informative on a network; subfolders of DIR are people."""

@@ -1,13 +1,26 @@
-"""In what precision sums and squares are taken."""
+"""The precision of sums and squares, and numbers that are not finite."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32"]
+__all__ = ["at_least_float32", "finite_or_nan", "require_finite"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Raises half precision to float32; leaves float32 and float64 as they are."""
+    """Raise half precision to float32; leave float32 and float64 as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def finite_or_nan(x: Tensor) -> Tensor:
+    """Replace infinite values by NaN."""
+    return x.masked_fill(torch.isinf(x), torch.nan)
+
+
+def require_finite(name: str, value: float) -> None:
+    """Raise a ``ValueError`` that names the parameter unless its value is finite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, but got {value}.")

@@ -10,9 +10,14 @@ __all__ = ["pixel_quality_change", "quality_change"]
 
 
 def quality_change(original: Tensor, disturbed: Tensor) -> Tensor:
-    r"""Loss of image quality by a disturbance (Eq. 7).
+    r"""Compute the loss of image quality by a disturbance (Eq. 7).
 
     .. math:: \Delta_{\hat Q} = \hat Q_{I_{org}} - \hat Q_{I_{mask}}
+
+    Examples::
+
+        >>> quality_change(torch.tensor([0.75]), torch.tensor([0.5]))
+        tensor([0.2500])
 
     Args:
 
@@ -27,12 +32,18 @@ def quality_change(original: Tensor, disturbed: Tensor) -> Tensor:
 
 
 def pixel_quality_change(original: Tensor, disturbed: Tensor, mask: Tensor) -> Tensor:
-    r"""Mean loss of pixel quality inside a disturbed area (Eq. 8).
+    r"""Average the loss of pixel quality inside a disturbed area (Eq. 8).
 
     .. math:: \Delta_p = \frac{1}{|P|} \sum_{(i,j) \in P} p^{org}_{ij} - p^{mask}_{ij}
 
     Part of it is global: a lower Q̂ dims the whole map. Compare with the change outside,
     ``pixel_quality_change(original, disturbed, ~mask)``.
+
+    Examples::
+
+        >>> p = torch.tensor([[0.75, 0.25]])
+        >>> pixel_quality_change(p, p / 2, torch.tensor([[True, False]]))
+        tensor(0.3750)
 
     Args:
 
@@ -46,5 +57,4 @@ def pixel_quality_change(original: Tensor, disturbed: Tensor, mask: Tensor) -> T
     """
     loss = at_least_float32(original) - at_least_float32(disturbed)
     inside = mask.to(loss.dtype)
-    total = (loss * inside).sum(dim=(-2, -1))
-    return total / inside.sum(dim=(-2, -1))
+    return (loss * inside).sum(dim=(-2, -1)) / inside.sum(dim=(-2, -1))

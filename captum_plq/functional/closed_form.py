@@ -1,4 +1,4 @@
-"""SER-FIQ's expected distance in closed form: what sampling tends to, without sampling."""
+"""SER-FIQ's expected distance in closed form: the limit of sampling, without sampling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["NoiseMap", "expected_pairwise_distance", "noise_map"]
 
 
 class NoiseMap(NamedTuple):
-    r"""What has to be known of a matrix W, beforehand, to know the noise that dropout makes.
+    r"""Statistics of a matrix W from which the noise of dropout follows, see :func:`noise_map`.
 
     Args:
 
@@ -32,7 +32,13 @@ class NoiseMap(NamedTuple):
 def noise_map(
     weight: Tensor, *, probes: Tensor | None = None, sample: Tensor | None = None
 ) -> NoiseMap:
-    r"""Prepares a matrix for :func:`expected_pairwise_distance`.
+    r"""Prepare a matrix for :func:`expected_pairwise_distance`.
+
+    Examples::
+
+        >>> noise = noise_map(torch.eye(64), sample=torch.arange(0, 64, 2))
+        >>> noise.columns.shape
+        torch.Size([64, 32])
 
     Args:
 
@@ -56,11 +62,19 @@ def noise_map(
 def expected_pairwise_distance(
     features: Tensor, mean: Tensor, noise: NoiseMap, dropout: float = 0.5
 ) -> Tensor:
-    r"""Expected distance between two stochastic embeddings of unit length, without sampling.
+    r"""Compute the expected distance between two stochastic embeddings of unit length.
 
-    What :func:`~captum_plq.functional.mean_pairwise_distance` with ``"pairs"`` tends to as m
+    The limit of :func:`~captum_plq.functional.mean_pairwise_distance` with ``"pairs"`` as m
     grows, for an affine embedding layer, to second order in the noise. Not in the paper;
-    derived in docs/estimators.md. With :math:`y = W (f \circ z) + b`, :math:`z_k`
+    derived in docs/estimators.md.
+
+    Examples::
+
+        >>> f = torch.ones(1, 1000)
+        >>> expected_pairwise_distance(f, f, noise_map(torch.eye(1000)))  # half is shared
+        tensor([0.9999])
+
+    With :math:`y = W (f \circ z) + b`, :math:`z_k`
     independent, 1/(1-p) with probability 1-p and 0 otherwise, write :math:`\mu = W f + b`,
     :math:`\zeta_k = z_k - 1`, :math:`c = p/(1-p)`,
     :math:`h_k = f_k^2 \lVert w_k \rVert^2`, :math:`a_k = f_k\, w_k \cdot \mu`, and
@@ -101,12 +115,6 @@ def expected_pairwise_distance(
     Returns:
         *Tensor*: (B,), in [0, 2]; NaN where ``features`` or ``mean`` are not finite, or the
         embedding is all zero. Differentiable with respect to ``features`` and ``mean``.
-
-    Examples::
-
-        >>> f = torch.ones(1, 1000)
-        >>> expected_pairwise_distance(f, f, noise_map(torch.eye(1000)))  # half is shared
-        tensor([0.9999])
     """
     c = dropout / (1 - dropout)
     kappa_3 = dropout**3 / (1 - dropout) ** 2 - dropout

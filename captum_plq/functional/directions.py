@@ -1,4 +1,4 @@
-"""Gradients along random directions of the embedding, and what they amount to together."""
+"""Gradients along random directions of the embedding, and their root mean square."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ __all__ = ["root_mean_square", "sign_directions"]
 
 
 def sign_directions(count: int, features: Sequence[int], seed: int) -> Tensor:
-    r"""Directions of the embedding that all point along its features' axes equally.
+    r"""Draw directions of the embedding that have an equal share in each feature.
 
     For a direction :math:`s` of independent random signs, :math:`E[(s^\top j)^2] = \|j\|_2^2` for
     any vector :math:`j` (Hutchinson, "A stochastic estimator of the trace of the influence
     matrix", 1990).
+
+    Examples::
+
+        >>> sign_directions(4, (512,), seed=0).shape
+        torch.Size([4, 512])
 
     Args:
 
@@ -34,11 +39,16 @@ def sign_directions(count: int, features: Sequence[int], seed: int) -> Tensor:
 
 
 def root_mean_square(gradients: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    r"""Root mean square over the gradients along several directions.
+    r"""Take the root mean square of the gradients along several directions.
 
     .. math:: \sqrt{\tfrac{1}{K}\sum_k \left(\partial\, s_k^\top c / \partial x\right)^2}
 
     Its square estimates :math:`\sum_j (\partial c_j / \partial x)^2` without bias.
+
+    Examples::
+
+        >>> root_mean_square([[torch.tensor([7.0])], [torch.tensor([-1.0])]])
+        (tensor([5.]),)
 
     Args:
 
@@ -46,7 +56,7 @@ def root_mean_square(gradients: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...
             respect to the same tensors; taken one direction at a time.
 
     Returns:
-        *tuple[Tensor, ...]*: as one direction's gradients in shape and dtype, ≥ 0.
+        *tuple[Tensor, ...]*: of the shapes and dtypes of one direction's gradients, ≥ 0.
     """
     totals: list[Tensor] = []
     along: Sequence[Tensor] = ()

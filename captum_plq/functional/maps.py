@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from captum_plq._base.precision import at_least_float32
-from captum_plq.functional.checks import finite_or_nan, require_finite
+from captum_plq._base.precision import at_least_float32, finite_or_nan, require_finite
 
 __all__ = [
     "clip_gradient",
@@ -22,9 +21,15 @@ __all__ = [
 
 
 def saliency(output: Tensor, images: Tensor) -> Tensor:
-    r"""Gradient of the node's output with respect to the pixels (Eq. 4).
+    r"""Take the gradient of the node's output with respect to the pixels (Eq. 4).
 
     .. math:: S(I) = \frac{\partial M_Q(I)}{\partial I}
+
+    Examples::
+
+        >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> saliency(x.square().sum(1), x)
+        tensor([[2., 4.]])
 
     Args:
 
@@ -40,13 +45,19 @@ def saliency(output: Tensor, images: Tensor) -> Tensor:
 
 
 def clip_gradient(gradient: Tensor, max_norm: float) -> Tensor:
-    r"""Limits the L2 norm of each image's gradient (Sec. VI, after Zhang et al., 2020).
+    r"""Limit the L2 norm of each image's gradient (Sec. VI, after Zhang et al., 2020).
 
     .. math:: S \leftarrow S \cdot \min\!\left(1, \frac{c}{\lVert S \rVert_2}\right)
 
     The paper recommends clipping "to avoid exploding gradients" and gives neither a norm
     nor a threshold. Clipping the norm keeps each image's ranking of its pixels. It is off
     by default, because it makes maps of different images incomparable once it acts.
+
+    Examples::
+
+        >>> clip_gradient(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), max_norm=1.0)
+        tensor([[0.6000, 0.8000],
+                [0.3000, 0.4000]])
 
     Args:
 
@@ -70,9 +81,14 @@ def clip_gradient(gradient: Tensor, max_norm: float) -> Tensor:
 
 
 def merge_channels(gradient: Tensor, dim: int = -3) -> Tensor:
-    r"""Mean absolute gradient over the colour channels (Eq. 5).
+    r"""Average the absolute gradient over the colour channels (Eq. 5).
 
     .. math:: \hat S_{ij} = \frac{1}{3} \sum_{c=1}^{3} \lvert g_{ijc} \rvert
+
+    Examples::
+
+        >>> merge_channels(torch.tensor([1.0, -2.0, 6.0]).view(3, 1, 1))
+        tensor([[3.]])
 
     Args:
 
@@ -86,13 +102,18 @@ def merge_channels(gradient: Tensor, dim: int = -3) -> Tensor:
 
 
 def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
-    r"""Projects merged gradients to pixel qualities in [0, 1] (Eq. 6).
+    r"""Project merged gradients to pixel qualities in [0, 1] (Eq. 6).
 
     .. math:: p_{ij} = 1 - \frac{1}{1 + 10^{\gamma}\, \hat g_{ij}^{\,2}}
 
     Computed as the logistic function of :math:`\gamma \ln 10 + 2 \ln \hat g`, which is the
     same and neither overflows nor loses the small values. (Eq. 6 carries a channel index;
     after Eq. 5 there is none.)
+
+    Examples::
+
+        >>> pixel_quality(torch.tensor([0.0, 1e-3, 1.0]), gamma=6.0)
+        tensor([0.0000, 0.5000, 1.0000])
 
     Args:
 
@@ -107,11 +128,6 @@ def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
 
     Raises:
         ValueError: if ``gamma`` is not finite.
-
-    Examples::
-
-        >>> pixel_quality(torch.tensor([0.0, 1e-3, 1.0]), gamma=6.0)
-        tensor([0.0000, 0.5000, 1.0000])
     """
     require_finite("gamma", gamma)
     g = finite_or_nan(at_least_float32(merged))
@@ -119,7 +135,13 @@ def pixel_quality(merged: Tensor, gamma: float) -> Tensor:
 
 
 def quality_map(gradient: Tensor, gamma: float) -> Tensor:
-    """Pixel-level quality map P(I) of a saliency map S(I): Eq. 5, then Eq. 6.
+    """Turn a saliency map S(I) into the pixel-level quality map P(I): Eq. 5, then Eq. 6.
+
+    Examples::
+
+        >>> quality_map(torch.full((1, 3, 2, 2), 1e-3), gamma=6.0)
+        tensor([[[0.5000, 0.5000],
+                 [0.5000, 0.5000]]])
 
     Args:
 
@@ -135,11 +157,16 @@ def quality_map(gradient: Tensor, gamma: float) -> Tensor:
 
 
 def gamma_for_median(merged: Tensor) -> float:
-    r"""γ at which the median pixel has quality ½: a start for a network without one.
+    r"""Return the γ at which the median pixel has quality ½: a start for a network without one.
 
     The paper recommends to choose γ on a good reference image, such that the centre of its
     face reads high and its background low (footnote 4). One γ then serves all images of a
     network: it must not be chosen anew for each.
+
+    Examples::
+
+        >>> gamma_for_median(torch.tensor([1e-4, 1e-3, 1e-2]))
+        6.0
 
     Args:
 
@@ -150,11 +177,6 @@ def gamma_for_median(merged: Tensor) -> float:
 
     Raises:
         ValueError: if the median is 0, so that no γ exists, or a gradient is not finite.
-
-    Examples::
-
-        >>> gamma_for_median(torch.tensor([1e-4, 1e-3, 1e-2]))
-        6.0
     """
     g = at_least_float32(merged)
     median = float(g.median()) if bool(torch.isfinite(g).all()) else math.nan
@@ -164,10 +186,15 @@ def gamma_for_median(merged: Tensor) -> float:
 
 
 def rescale_gamma(gamma: float, pixel_scale: float) -> float:
-    r"""γ for pixels in another unit, such that the map stays the same.
+    r"""Convert γ to another unit of the pixels, such that the map stays the same.
 
     With :math:`x' = k x` every gradient is divided by k, hence
     :math:`\gamma' = \gamma + 2 \log_{10} k`.
+
+    Examples::
+
+        >>> round(rescale_gamma(7.5, 1 / 255), 2)
+        2.69
 
     Args:
 
@@ -180,11 +207,6 @@ def rescale_gamma(gamma: float, pixel_scale: float) -> float:
 
     Raises:
         ValueError: if ``gamma`` is not finite, or ``pixel_scale`` not a finite number above 0.
-
-    Examples::
-
-        >>> round(rescale_gamma(7.5, 1 / 255), 2)
-        2.69
     """
     require_finite("gamma", gamma)
     if not 0 < pixel_scale < math.inf:

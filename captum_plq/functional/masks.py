@@ -1,22 +1,33 @@
-"""The dropout patterns of SER-FIQ."""
+"""The dropout patterns of SER-FIQ: independent ones, balanced groups of them, and two to probe."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from captum_plq._base.tracing import untraced
 
-__all__ = ["DropoutMasks", "MasksOfRates", "ProbeMasks"]
+__all__ = ["BLOCKS", "BalancedMasks", "DropoutMasks", "ProbeMasks"]
+
+BLOCKS = 8
+"""Into how many blocks balanced masks split the features; the order of the Hadamard matrix."""
+
+_GROUPS = 8
+"""How many independent groups of balanced masks there are at least, if there are enough pairs."""
 
 
 class DropoutMasks:
     """The m dropout patterns of SER-FIQ: drawn once from a seed, shared by all images.
 
-    Sharing them makes an image's quality independent of its batch, and lets much of the
-    sampling noise cancel when images are compared.
+    Sharing them makes an image's quality independent of its batch, and cancels much of the
+    sampling noise when images are compared. Kept features are to be multiplied by ``scale``,
+    1/(1 - p), as dropout does.
+
+    Examples::
+
+        >>> masks = DropoutMasks(passes=4, dropout=0.5)
+        >>> masks.for_features(torch.Size([512]), torch.device("cpu")).shape
+        torch.Size([4, 512])
 
     Args:
 
@@ -24,8 +35,6 @@ class DropoutMasks:
         dropout (float): p, the probability that a feature is dropped, in (0, 1).
         seed (int): Same seed, same masks, on every device. The global random state is
             neither used nor moved.
-
-    What is kept is multiplied by ``scale``, 1/(1 - p), as dropout does.
 
     Raises:
         ValueError: if ``passes`` < 2, ``dropout`` is not inside (0, 1), or ``seed`` no integer.
@@ -51,7 +60,7 @@ class DropoutMasks:
         self._drawn: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
     def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """Masks for one layer input.
+        """Return the masks for one layer input.
 
         Args:
 
@@ -64,7 +73,7 @@ class DropoutMasks:
         return self._kept(self.passes, shape, device)
 
     def _kept(self, count: int, shape: torch.Size, device: torch.device) -> Tensor:
-        """``count`` patterns, drawn at the first call for this shape and device."""
+        """Return ``count`` patterns, drawn at the first call for this shape and device."""
         with torch.inference_mode(False), untraced():
             key = (torch.Size(map(int, shape)), device)
             if any(shape != key[0] for shape, _ in tuple(self._drawn)):
@@ -81,6 +90,76 @@ class DropoutMasks:
         return drawn
 
 
+class BalancedMasks(DropoutMasks):
+    r"""Dropout patterns in independent groups, balanced and antithetic within each.
+
+    The half-samples of survey statistics (McCarthy, "Pseudo-replication: half samples",
+    1969) for p = 0.5. A group draws one fair sign :math:`s_k` per feature; the features form
+    8 blocks b(k), and row j of a Hadamard matrix H flips whole blocks:
+
+    .. math:: z_{jk} = \tfrac12 \left(1 + s_k H_{j b(k)}\right)
+
+    Every such pattern alone, and its complement, is a fair draw of Bernoulli dropout, and
+    patterns of different groups are independent. So Eq. 1 over pairs of different groups
+    estimates what it estimates from independent passes, without bias. Pairs within a group
+    are left out.
+
+    For an affine layer :math:`W x + b`, all rows of a group are sums and differences of the 8
+    shares :math:`\sum_{b(k) = n} s_k f_k w_k`, which cost as much as a single pass. With up to
+    8 patterns and their complements, a group of 16 passes costs one.
+
+    Examples::
+
+        >>> masks = BalancedMasks(passes=100)
+        >>> masks.groups, masks.group_size
+        (10, 10)
+
+    Args:
+
+        passes (int): m, even, ≥ 4. The patterns per group are the largest divisor of m/2
+            up to 8 that leaves at least eight groups, for the sake of the standard error: 5
+            for the 100 passes of the paper, and ten groups. Fewer than 32 passes are antithetic
+            alone.
+        dropout (float): Must be 0.5.
+        seed (int): As for :class:`DropoutMasks`.
+
+    Raises:
+        ValueError: for another ``dropout``, or ``passes`` that are odd or fewer than 4.
+    """
+
+    def __init__(self, passes: int = 100, dropout: float = 0.5, seed: int = 0) -> None:
+        super().__init__(passes, dropout, seed)
+        if dropout != 0.5 or passes % 2 or passes < 4:
+            raise ValueError(
+                "Balanced masks need dropout 0.5 and an even number of at least 4 passes, but "
+                f"got {dropout!r} and {passes!r}."
+            )
+        half = passes // 2
+        most = max(1, min(BLOCKS, half // _GROUPS))
+        self.patterns = max(k for k in range(1, most + 1) if half % k == 0)
+        self.group_size = 2 * self.patterns
+        self.groups = half // self.patterns
+        two = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device="cpu")
+        self._hadamard = torch.kron(two, torch.kron(two, two))[: self.patterns]
+
+    def signs(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Return the sign of each feature in each group: (groups, ``*shape``), int8, ±1."""
+        return 2 * self._kept(self.groups, shape, device).to(torch.int8) - 1
+
+    def contrasts(self, device: torch.device) -> Tensor:
+        """Return the rows of the Hadamard matrix: (patterns, 8), float32, ±1."""
+        return self._hadamard.to(device)
+
+    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Return as :meth:`DropoutMasks.for_features`; a group is patterns, then complements."""
+        signs = self.signs(shape, device).flatten(1)
+        features = signs.shape[1]  # in blocks of equal width; the last one takes what is left over
+        block = torch.arange(features, device=device) // max(1, features // BLOCKS)
+        contrasts = self.contrasts(device)[:, block.clamp_max(BLOCKS - 1)]
+        kept = signs.unsqueeze(1) * contrasts > 0
+        return torch.stack([kept, ~kept], dim=1).reshape(self.passes, *shape)
+
+
 class ProbeMasks(DropoutMasks):
     """Two masks to check a network with: one keeps everything, the other drops half.
 
@@ -92,39 +171,7 @@ class ProbeMasks(DropoutMasks):
         self.scale = 1.0
 
     def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """As :meth:`DropoutMasks.for_features`: (2, *shape), the first all true."""
+        """Return as :meth:`DropoutMasks.for_features`: (2, *shape), the first all true."""
         kept = super().for_features(shape, device).clone()
         kept[0] = True
         return kept
-
-
-class MasksOfRates(DropoutMasks):
-    """The m masks of each of several dropout rates, one rate after another.
-
-    So one forward of a network serves all rates. Each rate has the very masks that
-    :class:`DropoutMasks` draws for it; the scale is part of them, so they are float32.
-
-    Args:
-
-        passes (int): m ≥ 2, for each rate.
-        dropouts (sequence of float): The rates, each in (0, 1).
-        seed (int): As for :class:`DropoutMasks`.
-
-    Raises:
-        ValueError: as :class:`DropoutMasks`, or if there are no rates.
-    """
-
-    def __init__(self, passes: int, dropouts: Sequence[float], seed: int = 0) -> None:
-        if not dropouts:
-            raise ValueError("There must be at least one dropout rate.")
-        self._of_rates = [DropoutMasks(passes, dropout, seed) for dropout in dropouts]
-        super().__init__(passes * len(dropouts), dropouts[0], seed)
-        self.scale = 1.0
-        self._last: tuple[torch.Size, torch.device, Tensor] | None = None
-
-    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """As :meth:`DropoutMasks.for_features`: (rates · m, *shape), float32, 0 or 1/(1 - p)."""
-        if self._last is None or self._last[:2] != (shape, device):
-            scaled = [x.for_features(shape, device) * x.scale for x in self._of_rates]
-            self._last = (shape, device, torch.cat(scaled))
-        return self._last[2]

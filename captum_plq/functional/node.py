@@ -17,7 +17,12 @@ NodeWeights = Literal["l1", "sum", "signed", "l2"]
 
 
 def node_direction(embedding: Tensor, weights: NodeWeights = "l1") -> Tensor:
-    r"""Direction of the quality node's weights, before :func:`node_scale`.
+    r"""Return the direction of the quality node's weights, before :func:`node_scale`.
+
+    Examples::
+
+        >>> node_direction(torch.tensor([[2.0, -3.0]]), "signed")
+        tensor([[ 1., -1.]])
 
     Args:
 
@@ -38,11 +43,16 @@ def node_direction(embedding: Tensor, weights: NodeWeights = "l1") -> Tensor:
 
 
 def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") -> Tensor:
-    r"""Factor (B,) that turns :func:`node_direction` into the weights of Eq. 3.
+    r"""Return the factor that turns :func:`node_direction` into the weights of Eq. 3.
 
     It is one number per image, so the gradient of Eq. 4 may be taken through the direction
     alone and multiplied by it afterwards: the same in exact arithmetic, and free of
     underflow in half precision.
+
+    Examples::
+
+        >>> node_scale(torch.tensor([[1.0, -3.0]]), torch.tensor([0.8]))
+        tensor([0.2000])
 
     Args:
 
@@ -70,7 +80,7 @@ def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") 
 
 
 def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") -> Tensor:
-    r"""Weights of the quality node that is put on the embedding layer (Eq. 3).
+    r"""Return the weights of the quality node that is put on the embedding layer (Eq. 3).
 
     The node's output is :math:`M_Q(I) = \sum_k w_k e_k(I)`. Four choices of :math:`w`:
 
@@ -79,7 +89,15 @@ def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1"
     - ``"signed"``: Q̂ · sign(e) / ‖e‖₁. Eq. 3 with the signs that make its claim true.
     - ``"l2"``: Q̂ · e / ‖e‖². Along the embedding itself.
 
-    The paper states that Eq. 3 makes the node output Q̂. With embeddings of both signs that
+    Examples::
+
+        >>> e = torch.tensor([[1.0, -3.0]])
+        >>> node_weights(e, torch.tensor([0.8]), "l1")
+        tensor([[0.2000, 0.2000]])
+        >>> (node_weights(e, torch.tensor([0.8]), "signed") * e).sum()
+        tensor(0.8000)
+
+    The paper states that Eq. 3 makes the node output Q̂. With embeddings of both signs this
     is false for ``"l1"``, whose output is Q̂ · Σe/‖e‖₁ (near 0 on trained networks); it is
     true for the other three. ``"l1"`` and ``"sum"`` rank the pixels of one image alike, and
     as the gradient of Σe does. But ``"sum"`` divides by a number that passes through zero,
@@ -99,14 +117,6 @@ def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1"
 
     Raises:
         ValueError: if ``weights`` is unknown.
-
-    Examples::
-
-        >>> e = torch.tensor([[1.0, -3.0]])
-        >>> node_weights(e, torch.tensor([0.8]), "l1")
-        tensor([[0.2000, 0.2000]])
-        >>> (node_weights(e, torch.tensor([0.8]), "signed") * e).sum()
-        tensor(0.8000)
     """
     scale = node_scale(embedding, quality, weights)
     direction = node_direction(at_least_float32(embedding), weights)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from captum_plq._base.choices import require_choice
-from captum_plq._base.precision import at_least_float32
-from captum_plq.functional.checks import finite_or_nan, require_finite
-from captum_plq.functional.pairwise import mean_distance_to_others
+from captum_plq._base.precision import at_least_float32, finite_or_nan, require_finite
 
 __all__ = [
     "PairAverage",
@@ -26,7 +26,10 @@ __all__ = [
 ]
 
 PairAverage = Literal["paper", "pairs"]
-"""How Eq. 1 averages over pairs: ``"paper"`` or ``"pairs"``."""
+"""How Eq. 1 averages over pairs: see :func:`mean_pairwise_distance`."""
+
+_DISTANCES_AT_A_TIME = 2**19
+"""Distances held at once: 2 MiB in float32, and a few times that on the way to them."""
 
 
 class QualityScaling(NamedTuple):
@@ -44,12 +47,18 @@ class QualityScaling(NamedTuple):
 def mean_pairwise_distance(
     embeddings: Tensor, average: PairAverage = "paper", *, group_size: int = 1
 ) -> Tensor:
-    r"""Mean Euclidean distance between the stochastic embeddings of an image (Eq. 1).
+    r"""Average the Euclidean distance over pairs of an image's stochastic embeddings (Eq. 1).
 
     .. math:: \bar d = \frac{2}{m^2} \sum_{i<j} \lVert x_i - x_j \rVert_2
 
     Distances come from one matrix product of the *centred* rows, so near-equal rows lose
-    no digits; two equal rows have distance 0 and gradient 0.
+    no digits; two equal rows have distance 0 and gradient 0. Many rows are processed in blocks,
+    and again in the backward pass, so that memory stays linear in m.
+
+    Examples::
+
+        >>> mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "pairs")
+        tensor(5.)
 
     Args:
 
@@ -57,25 +66,21 @@ def mean_pairwise_distance(
         average (str): ``"paper"`` divides the sum over the m(m−1)/2 pairs by m²/2, as
             Eq. 1 is printed. ``"pairs"`` divides by the number of pairs, as the released
             code does; it estimates the expected distance without bias and is the paper's
-            value times m/(m−1), 1 % more at m = 100. The default is the paper's.
+            value times m/(m−1), 1 % more at m = 100. Default: the paper's.
         group_size (int): Rows come in groups of this many, one after another, that were
             not drawn independently (see
             :class:`~captum_plq.functional.masks.BalancedMasks`). Pairs within a group are left
-            out, and what either average expects stays the same. Default: 1, the paper's.
+            out; the expected value of either average stays the same. Default: 1, the paper's.
 
     Returns:
-        *Tensor*: (...,), in the units of the embedding; [0, 2] for unit vectors.
+        *Tensor*: (...,), in the units of the embedding; [0, 2] for unit vectors. NaN where rows
+        are not finite.
 
     Raises:
-        ValueError: if m < 2, ``average`` is unknown, or m is not two or more groups.
-
-    Examples::
-
-        >>> mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "pairs")
-        tensor(5.)
+        ValueError: if ``average`` is unknown, or m is not two or more groups.
     """
-    factor = _average_factor(embeddings.shape[-2], average)
-    return factor * mean_distance_to_others(embeddings, group_size).mean(-1)
+    factor = _average_factor(embeddings, average)
+    return factor * _distance_to_others(embeddings, group_size).mean(-1)
 
 
 def quality_from_embeddings(
@@ -85,9 +90,14 @@ def quality_from_embeddings(
     normalize: bool = True,
     group_size: int = 1,
 ) -> Tensor:
-    r"""Quality of an image from its stochastic embeddings (Eq. 1; SER-FIQ, CVPR 2020).
+    r"""Compute the quality of an image from its stochastic embeddings (Eq. 1; SER-FIQ, CVPR 2020).
 
     .. math:: Q = 2\,\sigma\!\left(-\bar d\right)
+
+    Examples::
+
+        >>> quality_from_embeddings(torch.ones(4, 100, 512))
+        tensor([1., 1., 1., 1.])
 
     Args:
 
@@ -104,18 +114,18 @@ def quality_from_embeddings(
 
     Raises:
         ValueError: as :func:`mean_pairwise_distance`.
-
-    Examples::
-
-        >>> quality_from_embeddings(torch.ones(8, 100, 512))
-        tensor([1., 1., 1., 1., 1., 1., 1., 1.])
     """
     x = _informative(embeddings, normalize)
     return quality_from_distance(mean_pairwise_distance(x, average, group_size=group_size))
 
 
 def quality_from_distance(distance: Tensor) -> Tensor:
-    r"""The outer part of Eq. 1: :math:`Q = 2\,\sigma(-\bar d)`.
+    r"""Turn a mean distance into a quality, :math:`Q = 2\,\sigma(-\bar d)` (outer part of Eq. 1).
+
+    Examples::
+
+        >>> quality_from_distance(torch.tensor([0.0, 1.0]))
+        tensor([1.0000, 0.5379])
 
     Args:
 
@@ -134,14 +144,18 @@ def quality_with_standard_error(
     normalize: bool = True,
     group_size: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    r""":func:`quality_from_embeddings` and its standard error from having drawn only m passes.
+    r"""Compute :func:`quality_from_embeddings` and its standard error from drawing only m passes.
 
     The delete-one jackknife (Efron & Stein, "The jackknife estimate of variance", 1981) of
-    the mean pairwise distance over its n independent passes, or groups of them: to leave one
-    out is to take away its mean distance :math:`h_i` to the others, so its variance is
-    :math:`4\,\frac{(n-1)^2}{n (n-2)^2}\,\mathrm{Var}(h_i)`. It errs on the safe side. The
+    the mean pairwise distance over its n independent passes, or groups of them. Leaving one
+    out takes away its mean distance :math:`h_i` to the others, so the variance is
+    :math:`4\,\frac{(n-1)^2}{n (n-2)^2}\,\mathrm{Var}(h_i)`; it errs on the safe side. The
     slope of Eq. 1, :math:`-Q(1 - Q/2)`, carries it to Q. Not in the paper, which repeats the
     whole estimate ten times instead (Fig. 3).
+
+    Examples::
+
+        >>> quality, error = quality_with_standard_error(torch.rand(4, 100, 512))
 
     Args:
 
@@ -156,17 +170,15 @@ def quality_with_standard_error(
         where embeddings are not finite, or all zero.
 
     Raises:
-        ValueError: if there are fewer than 3 passes or groups.
+        ValueError: if ``average`` is unknown, or there are fewer than 3 passes or groups.
     """
-    factor = _average_factor(embeddings.shape[-2], average)
-    count = embeddings.shape[-2] // group_size
+    factor, count = _average_factor(embeddings, average), embeddings.shape[-2] // group_size
     if count < 3:
         raise ValueError(
             f"A standard error needs at least 3 independent stochastic embeddings, or groups of "
             f"them, but got {count}."
         )
-    x = _informative(embeddings, normalize)
-    to_others = factor * mean_distance_to_others(x, group_size)
+    to_others = factor * _distance_to_others(_informative(embeddings, normalize), group_size)
     of_groups = to_others.unflatten(-1, (count, group_size)).mean(-1)
     q = quality_from_distance(of_groups.mean(-1))
     of_mean = 2 * (count - 1) / (count - 2) * of_groups.std(-1) / math.sqrt(count)
@@ -174,9 +186,14 @@ def quality_with_standard_error(
 
 
 def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
-    r"""Stretches qualities over [0, 1] (Eq. 2).
+    r"""Stretch qualities over [0, 1] (Eq. 2).
 
     .. math:: \hat Q = \sigma\!\left(\alpha\,(Q - r)\right)
+
+    Examples::
+
+        >>> scale_quality(torch.tensor([0.87, 0.88, 0.89]), QualityScaling(130.0, 0.88))
+        tensor([0.2142, 0.5000, 0.7858])
 
     Args:
 
@@ -190,11 +207,6 @@ def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
 
     Raises:
         ValueError: if α or r is not finite.
-
-    Examples::
-
-        >>> scale_quality(torch.tensor([0.87, 0.88, 0.89]), QualityScaling(130.0, 0.88))
-        tensor([0.2142, 0.5000, 0.7858])
     """
     if scaling is None:
         return quality
@@ -205,7 +217,12 @@ def scale_quality(quality: Tensor, scaling: QualityScaling | None) -> Tensor:
 
 
 def unit_length(embeddings: Tensor) -> Tensor:
-    """Embeddings scaled to L2 length 1.
+    """Scale embeddings to L2 length 1.
+
+    Examples::
+
+        >>> unit_length(torch.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
 
     Args:
 
@@ -230,7 +247,42 @@ def _informative(embeddings: Tensor, normalize: bool) -> Tensor:
     return x.masked_fill(empty[..., None, None], torch.nan)
 
 
-def _average_factor(m: int, average: PairAverage) -> float:
+def _average_factor(embeddings: Tensor, average: PairAverage) -> float:
     """From the mean over pairs to the chosen average of Eq. 1."""
     require_choice("average", average, PairAverage)
+    m = embeddings.shape[-2]
     return (m - 1) / max(m, 1) if average == "paper" else 1.0
+
+
+def _distance_to_others(embeddings: Tensor, group_size: int) -> Tensor:
+    """Mean distance (..., m) from each row (..., m, d) to the rows of all other groups."""
+    m = embeddings.shape[-2]
+    if m % group_size or m < 2 * group_size:
+        raise ValueError(
+            f"Pairwise distances need at least 2 embeddings (or groups of them), but got {m} in "
+            f"groups of {group_size}."
+        )
+    x = at_least_float32(embeddings)
+    with torch.autocast(x.device.type, enabled=False):
+        x = x - x.mean(dim=-2, keepdim=True)
+        norms = x.square().sum(-1)
+        group = torch.arange(m, device=x.device) // group_size
+
+        def sums(rows: Tensor, rows_norms: Tensor, rows_group: Tensor) -> Tensor:
+            norm_sums = rows_norms.unsqueeze(-1) + norms.unsqueeze(-2)
+            squares = norm_sums - 2 * (rows @ x.transpose(-2, -1))
+            # What rounding leaves between two equal rows is no distance, and has no direction.
+            # (NaN is not equal: it is kept, and makes the sum NaN.)
+            equal = squares <= 16 * torch.finfo(x.dtype).eps * norm_sums
+            apart = (rows_group.unsqueeze(1) != group) & ~equal
+            # The inner `where` keeps the infinite slope of the root at 0 out of the gradient.
+            return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0).sum(-1)
+
+        count = max(1, _DISTANCES_AT_A_TIME // max(1, norms.numel()))
+        if count >= m:
+            return sums(x, norms, group) / (m - group_size)
+        run = sums
+        if torch.is_grad_enabled():
+            run = functools.partial(checkpoint, sums, use_reentrant=False, preserve_rng_state=False)
+        blocks = zip(x.split(count, -2), norms.split(count, -1), group.split(count), strict=True)
+        return torch.cat([run(*block) for block in blocks], dim=-1) / (m - group_size)

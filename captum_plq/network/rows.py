@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_plq._base.precision import at_least_float32
-from captum_plq.functional.balanced_masks import BLOCKS, BalancedMasks
-from captum_plq.functional.masks import DropoutMasks
+from captum_plq.functional.masks import BLOCKS, BalancedMasks, DropoutMasks
 from captum_plq.network.embedding_layer import EmbeddingLayerError
 from captum_plq.network.state import eager
 

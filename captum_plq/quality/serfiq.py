@@ -12,8 +12,7 @@ from captum_plq._base.choices import require_choice
 from captum_plq._base.tracing import never_compiled, untraced
 from captum_plq.errors import PixelScaleWarning
 from captum_plq.functional import PairAverage
-from captum_plq.functional.balanced_masks import BalancedMasks
-from captum_plq.functional.masks import DropoutMasks
+from captum_plq.functional.masks import BalancedMasks, DropoutMasks
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
@@ -54,7 +53,7 @@ class SERFIQ(nn.Module):
         estimator (str): ``"sampling"``: the paper's m independent passes, the default.
             ``"balanced"``: passes in balanced groups (p = 0.5 only), about two thirds of the
             sampling error at the same m, and on linear layers a tenth of the cost; see
-            :class:`~captum_plq.functional.balanced_masks.BalancedMasks`.
+            :class:`~captum_plq.functional.masks.BalancedMasks`.
             ``"closed-form"``: no passes, the value that sampling scatters around, to second
             order; see :func:`~captum_plq.functional.closed_form.expected_pairwise_distance`. It
             needs an affine embedding layer and tail. This is checked against sampling at

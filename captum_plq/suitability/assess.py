@@ -1,8 +1,9 @@
-"""Whether SER-FIQ means anything on a network: measured on images made worse on purpose."""
+"""Whether SER-FIQ is informative on a network: measured on images that are degraded on purpose."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 
 from captum_plq.faces.disturb.degrade import STANDARD_DEGRADATIONS, Degradation
 from captum_plq.functional import quality_with_standard_error
-from captum_plq.functional.masks import MasksOfRates
+from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.embedding_layer import OutputSelector, chosen_layer
 from captum_plq.network.tap import EmbeddingTap
-from captum_plq.suitability.result import Reading, Suitability, Trial, Verdict, verdict_on
+from captum_plq.suitability.result import Reading, Suitability, Trial, verdict_on
 from captum_plq.suitability.separation import auroc, auroc_gain, separation
 from captum_plq.suitability.sites import find_dropout_sites
 
-__all__ = ["Reading", "Suitability", "Trial", "Verdict", "assess_suitability", "verdict_on"]
+__all__ = ["assess_suitability"]
 
 _USUAL_DROPOUT = 0.5
 _LEAST_IMAGES = 20
@@ -39,16 +40,22 @@ def assess_suitability(
     batch_size: int = 4,
     progress: Callable[[str], object] | None = None,
 ) -> Suitability:
-    """Measures whether SER-FIQ's quality falls on this network when images get worse.
+    """Measure whether SER-FIQ's quality falls on this network when images get worse.
 
-    A quality score that is worth its name is lower for blurred, noisy, covered or coarse
-    images. On some networks SER-FIQ's is, on others it is not, and nothing but a measurement
-    tells. All images are degraded and scored with dropout at every usable place (see
+    A useful quality score is lower for blurred, noisy, covered or coarse images. On some networks
+    SER-FIQ's is, on others it is not, and only a measurement shows which. All images are degraded
+    and scored with dropout at every usable place (see
     :func:`~captum_plq.suitability.sites.find_dropout_sites`) and every p, in one forward per
     place. The first half of the images chooses the best setting; the second half judges it,
     and the usual one, so that no figure is tuned on the images it is reported on. Another
-    setting than the usual one is chosen only if its mean AUROC is surely higher
+    setting than the usual one is chosen only if its mean AUROC is significantly higher
     (:func:`~captum_plq.suitability.separation.auroc_gain`).
+
+    Examples::
+
+        >>> suitability = assess_suitability(load_model("dlib"), chips)
+        >>> suitability.verdict  # of 200 faces of LFW: 'weakly informative'
+        >>> print(suitability)
 
     Args:
 
@@ -71,7 +78,7 @@ def assess_suitability(
         confidence (float): Of the intervals.
         resamples (int): Of the bootstrap over images.
         batch_size (int): Images at a time, each with all its degradations.
-        progress (Callable, optional): Told in words how far it is.
+        progress (Callable, optional): Called with a sentence after each batch.
 
     Returns:
         *Suitability*: the verdict, and the figures it rests on.
@@ -81,15 +88,8 @@ def assess_suitability(
             :class:`~captum_plq.network.embedding_layer.EmbeddingLayerError` if the network
             cannot be used with SER-FIQ at all.
         MissingExtraError: if Pillow (extra ``faces``) is not installed.
-
-    Examples::
-
-        >>> suitability = assess_suitability(load_model("dlib"), chips)
-        >>> suitability.verdict  # of 200 faces of LFW: 'weakly informative'
-        >>> print(suitability)
     """
     _check(images, degradations, batch_size)
-    rates = sorted({_USUAL_DROPOUT, *dropouts})
     parameter = next(model.parameters(), torch.empty(0))
     if parameter.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"The model must be float32 or float64, but is {parameter.dtype}.")
@@ -99,53 +99,48 @@ def assess_suitability(
 
     layer = chosen_layer(model, embedding_layer)
     sites = find_dropout_sites(model, batch_of(images[:2]), layer, output)
-    taps = [(EmbeddingTap(x.layer, output), MasksOfRates(passes, rates, seed)) for x in sites]
+    rates = sorted({_USUAL_DROPOUT, *dropouts})
+    taps = [(EmbeddingTap(x.layer, output), _MasksOfRates(passes, rates, seed)) for x in sites]
     found: list[Tensor] = []
     for first in range(0, len(images), batch_size):
         chips = images[first : first + batch_size]
-        seeds = range(seed + first, seed + first + len(chips))
-        variants = [chips, *(_degraded(chips, apply, seeds) for apply in degradations.values())]
-        batch = batch_of(np.concatenate(variants))
-        of_batch = [_qualities(model, tap, masks, batch, len(rates)) for tap, masks in taps]
-        found.append(torch.stack(of_batch).unflatten(-1, (len(variants), len(chips))))
+        numbered = list(enumerate(chips, seed + first))
+        degraded = [
+            np.stack([apply(chip, i) for i, chip in numbered]) for apply in degradations.values()
+        ]
+        batch = batch_of(np.concatenate([chips, *degraded]))
+        scores = torch.stack([_qualities(model, tap, masks, batch) for tap, masks in taps])
+        found.append(scores.flatten(0, 1).unflatten(-1, (1 + len(degraded), len(chips))))
         if progress is not None:
             progress(f"{first + len(chips)} of {len(images)} images")
-    # (sites, rates, Q and its error, clean and degradations, images)
-    scores = torch.cat(found, dim=-1)
     half = len(images) // 2
-    settings = [
-        (site, rate, scores[i, j]) for i, site in enumerate(sites) for j, rate in enumerate(rates)
+    # (settings, Q and its error, clean and degradations, images)
+    choosing, judging = torch.cat(found, dim=-1).tensor_split([half], dim=-1)
+    settings = [(site, rate) for site in sites for rate in rates]
+    trials = [
+        Trial(*setting, sum(auroc(clean, worse) for worse in degraded) / len(degraded))
+        for setting, (clean, *degraded) in zip(settings, choosing[:, 0], strict=True)
     ]
-    trials = [Trial(site, rate, _mean_auroc(x[0, :, :half])) for site, rate, x in settings]
+    bootstrap: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
 
     def read(number: int) -> Reading:
-        site, rate, values = settings[number]
-        quality, error = values[0, :, half:], values[1, 0, half:]
+        (clean, *degraded), error = judging[number, 0], judging[number, 1, 0]
         each = {
-            name: separation(
-                quality[0], worse, confidence=confidence, resamples=resamples, seed=seed
-            )
-            for name, worse in zip(degradations, quality[1:], strict=True)
+            name: separation(clean, worse, **bootstrap)
+            for name, worse in zip(degradations, degraded, strict=True)
         }
         return Reading(
-            site=site,
-            dropout=rate,
+            *settings[number],
             degradations=each,
-            quality=float(quality[0].mean()),
-            spread=float(quality[0].std()),
+            quality=float(clean.mean()),
+            spread=float(clean.std()),
             standard_error=float(error.square().mean().sqrt()),
             verdict=verdict_on(list(each.values())),
         )
 
     usual = rates.index(_USUAL_DROPOUT)  # at the first site
     best = max(range(len(trials)), key=lambda i: trials[i].auroc)
-    gain = auroc_gain(
-        *(settings[i][2][0, :, :half] for i in (best, usual)),
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )
-    if gain.low <= 0:  # not surely better
+    if auroc_gain(choosing[best, 0], choosing[usual, 0], **bootstrap).low <= 0:
         best = usual
     usual_reading = read(usual)
     return Suitability(
@@ -155,10 +150,23 @@ def assess_suitability(
         images_choosing=half,
         images_judging=len(images) - half,
         passes=passes,
-        seed=seed,
-        confidence=confidence,
-        resamples=resamples,
+        **bootstrap,
     )
+
+
+class _MasksOfRates(DropoutMasks):
+    """The masks of several dropout rates, one rate after another, so that one forward serves all.
+
+    The scale of each rate is part of its masks, (rates · m, ...), float32.
+    """
+
+    def __init__(self, passes: int, rates: Sequence[float], seed: int) -> None:
+        super().__init__(passes * len(rates), rates[0], seed)
+        self.scale = 1.0
+        self.of_rates = [DropoutMasks(passes, rate, seed) for rate in rates]
+
+    def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
+        return torch.cat([x.for_features(shape, device) * x.scale for x in self.of_rates])
 
 
 def _check(
@@ -180,26 +188,12 @@ def _check(
         raise ValueError(f"batch_size must be at least 1, but got {batch_size}.")
 
 
-def _degraded(
-    chips: NDArray[np.uint8], apply: Degradation, seeds: Sequence[int]
-) -> NDArray[np.uint8]:
-    return np.stack([apply(chip, seed) for chip, seed in zip(chips, seeds, strict=True)])
-
-
-def _qualities(
-    model: nn.Module, tap: EmbeddingTap, masks: MasksOfRates, batch: Tensor, rates: int
-) -> Tensor:
+def _qualities(model: nn.Module, tap: EmbeddingTap, masks: _MasksOfRates, batch: Tensor) -> Tensor:
     """Q and its standard error at every rate, (rates, 2, B), on the CPU.
 
-    What ``SERFIQ(model, dropout=p).assess(batch, standard_error=True)`` gives for each rate p.
+    The same as ``SERFIQ(model, dropout=p).assess(batch, standard_error=True)`` for each rate p.
     """
     with torch.no_grad():
         _, embeddings = tap.run(model, (batch,), masks)
-        by_rate = embeddings.flatten(2).unflatten(1, (rates, -1))
-        quality, error = quality_with_standard_error(by_rate)
-    return torch.stack([quality, error]).permute(2, 0, 1).cpu()
-
-
-def _mean_auroc(quality: Tensor) -> float:
-    """Of (1 + degradations, n) qualities, the clean ones first."""
-    return sum(auroc(quality[0], worse) for worse in quality[1:]) / (len(quality) - 1)
+        by_rate = embeddings.flatten(2).unflatten(1, (len(masks.of_rates), -1))
+        return torch.stack(quality_with_standard_error(by_rate)).permute(2, 0, 1).cpu()

@@ -1,34 +1,34 @@
-"""What :mod:`captum_plq.suitability` finds: figures, a verdict by a stated rule, a table."""
+"""The result of :mod:`captum_plq.suitability`: figures, a verdict by a stated rule, a table."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any, Literal
 
-from captum_plq.suitability.separation import Estimate, Separation
+from captum_plq.suitability.separation import Separation
 from captum_plq.suitability.sites import DropoutSite
 
 __all__ = ["Reading", "Suitability", "Trial", "Verdict", "verdict_on"]
 
 Verdict = Literal["informative", "weakly informative", "not informative"]
-"""What the readings amount to, see :func:`verdict_on`."""
+"""See :func:`verdict_on`."""
 
 _CLEARLY = 0.75
-_NAME, _CELL, _LINE = 22, 19, 100
 
 RULE = (
-    f"informative: AUROC surely above {_CLEARLY:g} (lower bound) for every degradation; weakly: "
-    "AUROC and share surely above 0.5 for more than half of them"
+    f"informative if the lower bound of the AUROC is above {_CLEARLY:g} for every degradation; "
+    "weakly informative if those of AUROC and share are above 0.5 for more than half of them"
 )
 """The rule of :func:`verdict_on` in one sentence."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting tried on the images that choose.
+    """One setting, tried on the first half of the images.
 
     Args:
 
@@ -44,7 +44,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Reading:
-    """One setting on the images that judge.
+    """One setting, evaluated on the second half of the images.
 
     Args:
 
@@ -74,12 +74,12 @@ class Suitability:
 
     Args:
 
-        usual (Reading): As :class:`~captum_plq.SERFIQ` does by default: before the last
+        usual (Reading): The default of :class:`~captum_plq.SERFIQ`: before the last
             linear map, p = 0.5.
-        best (Reading): The setting with the highest mean AUROC on the images that chose,
-            read on the others; ``usual`` itself, if no other was surely better there.
-        trials (list[Trial]): All settings, on the images that chose.
-        images_choosing (int), images_judging (int): How many images did what.
+        best (Reading): The setting with the highest mean AUROC on the first half of the images,
+            evaluated on the second; ``usual`` itself if no other was significantly better.
+        trials (list[Trial]): All settings, on the first half.
+        images_choosing (int), images_judging (int): Sizes of the two halves.
         passes (int), seed (int): m, and the seed of masks, degradations and resampling.
         confidence (float): Of the intervals.
         resamples (int): Of the bootstrap.
@@ -99,15 +99,15 @@ class Suitability:
 
     @property
     def verdict(self) -> Verdict:
-        """That of the usual setting, which one gets without asking for another."""
+        """The verdict on the usual setting, which is what one gets by default."""
         return self.usual.verdict
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, verdict first, as dicts, lists, numbers and words."""
+        """Return everything as dicts, lists, numbers and strings, the verdict first."""
         return {"verdict": self.verdict, **asdict(self)}
 
     def table(self) -> str:
-        """The verdict, the figures of the usual and the best setting, and all settings tried.
+        """Format the verdict, the figures of the usual and best setting, and all trials.
 
         Returns:
             *str*: plain text without a final newline, of about 100 columns, and at most 25
@@ -116,44 +116,51 @@ class Suitability:
         readings = {"usual": self.usual}
         if self.best != self.usual:
             readings["best"] = self.best
+        settings, rows = [], defaultdict[str, list[str]](list)
+        for name, x in readings.items():
+            settings.append(f"{name:5}  p = {x.dropout:g} before {x.site}: {x.verdict}")
+            rows[""] += [f"{name}: Q falls", "AUROC"]
+            for degradation, found in x.degradations.items():
+                rows[degradation] += [str(found.share), str(found.auroc)]
+            rows["Q, clean images"] += [f"mean {x.quality:.4f}", f"spread {x.spread:.4f}"]
+            noise = f"{x.standard_error / x.spread:.0%} of spread" if x.spread > 0 else "no spread"
+            rows["sampling error of Q"] += [f"{x.standard_error:.4f}", noise]
+        if len(readings) == 1:
+            settings.append("best   the usual setting: no other is significantly better")
+        trials = defaultdict[str, list[Trial]](list)
+        for trial in self.trials:
+            trials[str(trial.site)].append(trial)
+        width = max(map(len, trials)) + 2
+        rates = [f"p = {trial.dropout:g}" for trial in trials[str(self.trials[0].site)]]
         lines = [
             f"SER-FIQ as usual on this network: {self.verdict}",
             f"{self.images_choosing} images chose the best setting, {self.images_judging} others "
             f"judge; m = {self.passes}, seed {self.seed}; [{self.confidence:.0%} intervals]",
             "",
-            *(f"{name:5}  {_setting(x)}: {x.verdict}" for name, x in readings.items()),
-        ]
-        if len(readings) == 1:
-            lines.append("best   the usual setting: no other is surely better")
-        lines += [
+            *settings,
             "",
-            _row("", [cell for name in readings for cell in (f"{name}: Q falls", "AUROC")]),
-            *(
-                _row(name, [_cell(y) for x in readings.values() for y in _pair(x, name)])
-                for name in self.usual.degradations
-            ),
-            _row("Q, clean images", [y for x in readings.values() for y in _quality(x)]),
-            _row("sampling error of Q", [y for x in readings.values() for y in _error(x)]),
+            *(_row(name, cells, 22, 19) for name, cells in rows.items()),
             "",
             "Mean AUROC of all settings, on the images that chose",
-            *_trials(self.trials),
+            _row("before", rates, width, 10),
+            *(_row(x, [f"{t.auroc:.3f}" for t in of], width, 10) for x, of in trials.items()),
             "",
-            *textwrap.wrap(f"Rule: {self.rule}.", _LINE),
+            *textwrap.wrap(f"Rule: {self.rule}.", 100),
         ]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         return self.table()
 
 
 def verdict_on(degradations: Sequence[Separation]) -> Verdict:
-    """What the intervals of several degradations amount to.
+    """Reach a verdict from the intervals of several degradations.
 
-    *Informative*: for each, the lower bound of the AUROC is above 0.75, so that three in four
-    pairs of a clean and a degraded image are surely ordered rightly. *Weakly informative*:
-    for more than half of them, the lower bounds of both AUROC and share are above 0.5. *Not
-    informative*: all else, a Q that rises where images get worse included. Few images make
-    wide intervals, which can only lower the verdict.
+    *Informative*: for each, the lower bound of the AUROC is above 0.75, so that significantly more
+    than three in four pairs of a clean and a degraded image are ordered rightly. *Weakly
+    informative*: for more than half of them, the lower bounds of both AUROC and share are above
+    0.5. *Not informative*: everything else, including a Q that rises where images get worse. Few
+    images make wide intervals, which can only lower the verdict.
 
     Args:
 
@@ -176,47 +183,5 @@ def verdict_on(degradations: Sequence[Separation]) -> Verdict:
     return "weakly informative" if 2 * sum(noticed) > len(noticed) else "not informative"
 
 
-def _setting(reading: Reading) -> str:
-    return f"p = {reading.dropout:g} before {_site(reading.site)}"
-
-
-def _site(site: DropoutSite) -> str:
-    return f"{site.layer or 'the model itself'} ({site.kind})"
-
-
-def _row(name: str, cells: list[str]) -> str:
-    return f"{name:{_NAME}}" + "".join(f"{cell:{_CELL}}" for cell in cells)
-
-
-def _pair(reading: Reading, name: str) -> tuple[Estimate, Estimate]:
-    return reading.degradations[name].share, reading.degradations[name].auroc
-
-
-def _cell(x: Estimate) -> str:
-    return f"{x.value:.2f} [{x.low:.2f}, {x.high:.2f}]"
-
-
-def _quality(reading: Reading) -> tuple[str, str]:
-    return f"mean {reading.quality:.4f}", f"spread {reading.spread:.4f}"
-
-
-def _error(reading: Reading) -> tuple[str, str]:
-    if not reading.spread > 0:  # also NaN
-        return f"{reading.standard_error:.4f}", "there is no spread"
-    return (
-        f"{reading.standard_error:.4f}",
-        f"{reading.standard_error / reading.spread:.0%} of spread",
-    )
-
-
-def _trials(trials: Sequence[Trial]) -> list[str]:
-    sites = list(dict.fromkeys(trial.site for trial in trials))
-    width = max(len(_site(site)) for site in sites) + 2
-    rates = "".join(f"p = {t.dropout:<6g}" for t in trials if t.site == sites[0])
-    of_site = {
-        site: "".join(f"{t.auroc:<10.3f}" for t in trials if t.site == site) for site in sites
-    }
-    return [
-        f"{'before':{width}}{rates}",
-        *(f"{_site(site):{width}}{values}" for site, values in of_site.items()),
-    ]
+def _row(name: str, cells: Iterable[str], width: int, cell: int) -> str:
+    return (f"{name:{width}}" + "".join(f"{x:{cell}}" for x in cells)).rstrip()

@@ -1,4 +1,4 @@
-"""How well a score tells clean images from the same images made worse, and how surely."""
+"""How well a score separates clean images from degraded ones, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
 
 @dataclass(frozen=True)
 class Separation:
@@ -34,49 +37,49 @@ class Separation:
 
 
 def share_falling(clean: Tensor, degraded: Tensor) -> float:
-    """Share of images whose score is lower after the degradation; ties do not count.
-
-    Args:
-
-        clean (Tensor): (n,), the scores of the images as they are.
-        degraded (Tensor): (n,), those of the same images, in the same order, made worse.
-
-    Returns:
-        *float*: in [0, 1]; about 0.5 if the score knows nothing.
-
-    Raises:
-        ValueError: if these are not two equally many finite numbers, at least one each.
+    """Return the share of images whose score is lower after the degradation; ties do not count.
 
     Examples::
 
         >>> share_falling(torch.tensor([3.0, 5.0]), torch.tensor([2.0, 5.0]))
         0.5
+
+    Args:
+
+        clean (Tensor): (n,), the scores of the clean images.
+        degraded (Tensor): (n,), the scores of the same images degraded, in the same order.
+
+    Returns:
+        *float*: in [0, 1]; about 0.5 if the score is uninformative.
+
+    Raises:
+        ValueError: if these are not equally many finite numbers, at least one each.
     """
     _check(clean, degraded)
     return float((degraded < clean).double().mean())
 
 
 def auroc(clean: Tensor, degraded: Tensor) -> float:
-    """Probability that a clean image scores higher than a degraded one, each drawn at random.
+    """Return the probability that a random clean image scores above a random degraded one.
 
     The area under the ROC curve, or the Mann-Whitney U statistic over n²; ties count half.
-
-    Args:
-
-        clean (Tensor): (n,), the scores of the images as they are.
-        degraded (Tensor): (n,), the scores of the same images made worse.
-
-    Returns:
-        *float*: in [0, 1]; 0.5 if the score knows nothing, 1 if all clean images score higher
-        than all degraded ones.
-
-    Raises:
-        ValueError: if these are not two equally many finite numbers, at least one each.
 
     Examples::
 
         >>> auroc(torch.tensor([3.0, 5.0]), torch.tensor([2.0, 5.0]))  # (1 + 0 + 1 + ½) / 4
         0.625
+
+    Args:
+
+        clean (Tensor): (n,), the scores of the clean images.
+        degraded (Tensor): (n,), the scores of the same images degraded.
+
+    Returns:
+        *float*: in [0, 1]; 0.5 if the score is uninformative, 1 if all clean images score higher
+        than all degraded ones.
+
+    Raises:
+        ValueError: as for :func:`share_falling`.
     """
     _check(clean, degraded)
     return float(_wins(clean, degraded).mean())
@@ -90,39 +93,37 @@ def separation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Separation:
-    """:func:`share_falling` and :func:`auroc` with intervals by the percentile bootstrap.
+    """Compute :func:`share_falling` and :func:`auroc` with percentile bootstrap intervals.
 
-    Images are drawn with replacement, each with both its scores, so that the intervals know
-    of the pairing (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13). A
-    share or AUROC of exactly 1 gets an interval of width 0: resampling cannot show what
-    never occurred.
-
-    Args:
-
-        clean (Tensor): (n,), the scores of the images as they are.
-        degraded (Tensor): (n,), those of the same images, in the same order, made worse.
-        confidence (float): Of the intervals, in (0, 1).
-        resamples (int): How many times to draw n images.
-        seed (int): Of the draws; the global random state is left alone.
-
-    Returns:
-        *Separation*: each number with its interval.
-
-    Raises:
-        ValueError: if the scores are not two equally many finite numbers, at least one each,
-            or ``confidence`` or ``resamples`` are out of range.
+    Images are resampled with replacement, a clean image together with its degraded version.
 
     Examples::
 
-        >>> separation(clean, degraded).auroc.low > 0.5
+        >>> found = separation(clean, degraded)
+        >>> found.auroc.low > 0.5  # significantly better than chance
         True
+
+    Args:
+
+        clean (Tensor): (n,), the scores of the clean images.
+        degraded (Tensor): (n,), the scores of the same images degraded, in the same order.
+        confidence (float): Share of the resampled values inside the interval, in (0, 1).
+        resamples (int): Draws of n images with replacement.
+        seed (int): Of the draws; the global random state is left alone.
+
+    Returns:
+        *Separation*: both figures with their intervals.
+
+    Raises:
+        ValueError: as for :func:`share_falling`, or if ``confidence`` or ``resamples`` are out of
+            range.
     """
     _check(clean, degraded)
     times = _times_drawn(len(clean), resamples, seed)
-    falls, wins = (degraded < clean).double().cpu(), _wins(clean, degraded).cpu()
+    falls = (degraded < clean).double().cpu()
     return Separation(
         _estimate(falls.mean(), times @ falls / len(clean), confidence),
-        _estimate(wins.mean(), _quadratic(times, wins), confidence),
+        _mean_of_pairs(_wins(clean, degraded).cpu(), times, confidence),
     )
 
 
@@ -134,17 +135,22 @@ def auroc_gain(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """By how much one score's mean AUROC over several degradations exceeds another score's.
+    """Return by how much a score's mean AUROC over several degradations exceeds another score's.
 
     Both scores are of the same images, and are resampled together.
+
+    Examples::
+
+        >>> auroc_gain(one, other).low > 0  # significantly better
+        True
 
     Args:
 
         scores (Tensor): (1 + k, n), of the clean images, then of their k degradations.
         over (Tensor): (1 + k, n), the score to compare with, in the same order.
         confidence (float): as for :func:`separation`.
-        resamples (int): as for :func:`separation`.
-        seed (int): as for :func:`separation`.
+        resamples (int): likewise.
+        seed (int): likewise.
 
     Returns:
         *Estimate*: in [-1, 1]; above 0 where ``scores`` separates better.
@@ -152,11 +158,6 @@ def auroc_gain(
     Raises:
         ValueError: if the shapes differ, there is no degradation, a score is not finite, or
             ``confidence`` or ``resamples`` are out of range.
-
-    Examples::
-
-        >>> auroc_gain(one, other).low > 0  # surely better
-        True
     """
     if scores.shape != over.shape or scores.ndim != 2 or len(scores) < 2:
         raise ValueError(
@@ -168,9 +169,8 @@ def auroc_gain(
         for worse in degraded:
             _check(clean, worse)
         mean_wins.append(torch.stack([_wins(clean, worse) for worse in degraded]).mean(0).cpu())
-    gains = mean_wins[0] - mean_wins[1]
     times = _times_drawn(scores.shape[1], resamples, seed)
-    return _estimate(gains.mean(), _quadratic(times, gains), confidence)
+    return _mean_of_pairs(mean_wins[0] - mean_wins[1], times, confidence)
 
 
 def _times_drawn(n: int, resamples: int, seed: int) -> Tensor:
@@ -182,18 +182,18 @@ def _times_drawn(n: int, resamples: int, seed: int) -> Tensor:
     return times.scatter_add_(1, drawn, torch.ones_like(times))
 
 
-def _quadratic(times: Tensor, wins: Tensor) -> Tensor:
-    """Mean of (n, n) wins over the pairs of each resample: (resamples,)."""
-    return ((times @ wins) * times).sum(1) / len(wins) ** 2
+def _mean_of_pairs(wins: Tensor, times: Tensor, confidence: float) -> Estimate:
+    """Mean of (n, n) over the pairs, and its interval over (resamples, n) draws."""
+    resampled = ((times @ wins) * times).sum(1) / len(wins) ** 2
+    return _estimate(wins.mean(), resampled, confidence)
 
 
-def _estimate(value: Tensor, values: Tensor, confidence: float) -> Estimate:
+def _estimate(value: Tensor, resampled: Tensor, confidence: float) -> Estimate:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be strictly between 0 and 1, but got {confidence}.")
     outside = (1 - confidence) / 2
-    ends = torch.tensor([outside, 1 - outside], dtype=values.dtype)
-    low, high = torch.quantile(values, ends).tolist()
-    return Estimate(float(value), low, high)
+    ends = torch.tensor([outside, 1 - outside], dtype=resampled.dtype)
+    return Estimate(float(value), *torch.quantile(resampled, ends).tolist())
 
 
 def _wins(clean: Tensor, degraded: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -48,6 +49,9 @@ class DropoutSite:
     kind: SiteKind
     features: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"{self.layer or 'the model itself'} ({self.kind})"
+
 
 def find_dropout_sites(
     model: nn.Module,
@@ -55,7 +59,7 @@ def find_dropout_sites(
     embedding_layer: str | None = None,
     output: OutputSelector = None,
 ) -> list[DropoutSite]:
-    """Finds where SER-FIQ can drop out features: before the head, and before the map collapses.
+    """Find where SER-FIQ can drop out features: before the head, and before the map collapses.
 
     Always the last linear map; and the last convolution, and the last pooling, that turn a map
     of features into one pixel, where :class:`~captum_plq.SERFIQ` accepts them. Where the
@@ -85,24 +89,24 @@ def find_dropout_sites(
     last = EmbeddingTap(embedding_layer, output).locate(model, (images,))
     executions = _watch_all(model, images, last, output)
     linear = [x.name for x in executions if isinstance(x.layer, (nn.Linear, _ConvNd))]
-    usual: SiteKind = (
-        "last linear map" if embedding_layer is None or linear[-1:] == [last] else "as named"
-    )
-    sites = [DropoutSite(x.name, usual, _shape(x)) for x in executions if x.name == last]
+    named = embedding_layer is not None and linear[-1:] != [last]
+    usual: SiteKind = "as named" if named else "last linear map"
+    sites = [_site(x, usual) for x in executions if x.name == last]
+
+    def last_accepted(kind: SiteKind, candidates: Sequence[Execution]) -> list[DropoutSite]:
+        for x in reversed(candidates):
+            with suppress(EmbeddingLayerError):
+                EmbeddingTap(x.name, output).locate(model, (images,))
+                return [_site(x, kind)]
+        return []
+
     collapsing = [x for x in executions if _collapses(x) and x.name != last]
     convolutions = [x for x in collapsing if isinstance(x.layer, _ConvNd)]
     poolings = [x for x in collapsing if not isinstance(x.layer, _ConvNd)]
-
-    def add_last_accepted(kind: SiteKind, candidates: Sequence[Execution]) -> None:
-        for candidate in reversed(candidates):
-            if _accepted(model, candidate.name, images, output):
-                sites.append(DropoutSite(candidate.name, kind, _shape(candidate)))
-                return
-
-    add_last_accepted("global convolution", convolutions)
-    add_last_accepted("global pooling", poolings)
+    sites += last_accepted("global convolution", convolutions)
+    sites += last_accepted("global pooling", poolings)
     if len(sites) == 1:
-        add_last_accepted("global pooling", _before_unseen_pooling(executions))
+        sites += last_accepted("global pooling", _before_unseen_pooling(executions))
     return sites
 
 
@@ -114,8 +118,8 @@ def _watch_all(
         return executions_of(network, leaf_modules(network, last), (images[:2],), output)[0]
 
 
-def _shape(execution: Execution) -> tuple[int, ...]:
-    return tuple(execution.input.shape[1:])
+def _site(execution: Execution, kind: SiteKind) -> DropoutSite:
+    return DropoutSite(execution.name, kind, tuple(execution.input.shape[1:]))
 
 
 def _collapses(execution: Execution) -> bool:
@@ -134,11 +138,3 @@ def _before_unseen_pooling(executions: Sequence[Execution]) -> list[Execution]:
             pooled = x.ndim == 2 and x.shape[1] == y.shape[1]
             return [execution] if pooled and isinstance(execution.layer, _SCALES_THROUGH) else []
     return []
-
-
-def _accepted(model: nn.Module, name: str, images: Tensor, output: OutputSelector) -> bool:
-    try:
-        EmbeddingTap(name, output).locate(model, (images,))
-    except EmbeddingLayerError:
-        return False
-    return True

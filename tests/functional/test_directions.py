@@ -60,9 +60,8 @@ def test_directions_are_signs_of_their_own_seed():
     assert not torch.equal(sign_directions(3, (8,), 6), some)
 
 
-@pytest.mark.parametrize("normalize", [True])
-def test_many_directions_give_the_length_of_the_jacobian(net, images, normalize):
-    plq = PixelQualityAttribution(net, directions=4000, normalize=normalize)
+def test_many_directions_give_the_length_of_the_jacobian(net, images):
+    plq = PixelQualityAttribution(net, directions=4000)
     attributions, quality = plq.attribute(images, return_quality=True)
     assert attributions.min() >= 0
     expected = jacobian_lengths(net, images, quality)
@@ -176,11 +175,8 @@ def test_a_calibration_holds_for_its_directions_only(net, images, tmp_path):
         (ValueError, "target_scalar='node'", {"directions": 2, "target_scalar": "serfiq"}),
     ],
 )
-def test_bad_directions(net, error, message, options):
+def test_bad_directions(net, images, error, message, options):
     with pytest.raises(error, match=message):
         PixelQualityAttribution(net, **options)
-
-
-def test_one_feature_and_all_directions_exclude_each_other(net, images):
     with pytest.raises(ValueError, match="one of the two"):
         PixelQualityAttribution(net, directions=2).attribute(images, target=1)

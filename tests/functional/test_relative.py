@@ -1,4 +1,4 @@
-"""Quality relative to good faces, against loops over pixels written from the definition."""
+"""Quality relative to high-quality faces, against loops over pixels written from the definition."""
 
 import math
 import statistics
@@ -65,7 +65,7 @@ def test_mean_and_spread_by_hand():
     assert reference.spread.tolist() == [[pytest.approx(2**0.5), pytest.approx(3**0.5)]]
 
 
-@pytest.mark.parametrize("pool_size", [1, 3, 5, 9])
+@pytest.mark.parametrize("pool_size", [1, 5, 9])
 def test_reference_is_that_of_a_loop(pool_size):
     g = gradients()
     reference = gradient_reference(g.log(), pool_size)
@@ -98,16 +98,17 @@ def test_places_without_gradient_have_no_reference():
     assert math.isfinite(reference.pooled_spread)
 
 
-@pytest.mark.parametrize("faces", [1, 2])
-def test_a_reference_needs_faces_that_differ(faces):
-    same = gradients(1).log().expand(faces, -1, -1)
-    with pytest.raises(ValueError, match="at least two" if faces == 1 else "no spread"):
-        gradient_reference(same)
-
-
-def test_a_reference_needs_gradients():
-    with pytest.raises(ValueError, match="no spread"):
-        gradient_reference(torch.full((3, 4, 4), -math.inf))
+def test_what_no_reference_can_be_made_of():
+    same = gradients(1).log()
+    for logs, reason in (
+        (same, "at least two"),
+        (same.expand(2, -1, -1), "no spread"),
+        (torch.full((3, 4, 4), -math.inf), "no spread"),
+        (torch.full((3, 4, 4), math.inf), "NaN or infinite"),
+        (torch.full((3, 4, 4), math.nan), "NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            gradient_reference(logs)
 
 
 @pytest.mark.parametrize("box", [0, 2, -1, 3.0, True])
@@ -148,11 +149,11 @@ def test_smoothing_first_is_the_same_of_smooth_gradients(pool_size, side):
     assert (relative_pixel_quality(other, reference) > 0).all(), "a zero has neighbours"
 
 
-# --- the deviation and the quality --------------------------------------------------------
+# --- the z-score and the quality --------------------------------------------------------
 
 
-@pytest.mark.parametrize("pool_size", [1, 3, 5, 9])
-def test_deviation_is_that_of_a_loop(pool_size):
+@pytest.mark.parametrize("pool_size", [1, 5, 9])
+def test_zscore_is_that_of_a_loop(pool_size):
     g = gradients(seed=0)
     g[:, :, 6] = 0
     reference = gradient_reference(g.log(), pool_size)
@@ -180,7 +181,7 @@ def test_quality_by_hand():
     assert pooled.tolist() == [pytest.approx(expected, abs=1e-6)]
 
 
-def test_reads_as_the_share_of_good_faces_that_show_less():
+def test_reads_as_the_share_of_faces_with_less():
     """On new faces of the same kind, p is below p₀ in about p₀ of the cases, pooled or not."""
     generator = torch.Generator().manual_seed(1)
     logs = torch.randn(800, 40, 40, generator=generator)
@@ -205,8 +206,7 @@ def test_zero_gradients_are_the_worst_and_stay_finite():
     g = gradients()
     g[:, 3:] = 0
     reference = gradient_reference(g.log())
-    dead = torch.zeros(1, 5, 7, dtype=torch.float64)
-    quality = relative_pixel_quality(dead, reference)
+    quality = relative_pixel_quality(torch.zeros(1, 5, 7, dtype=torch.float64), reference)
     assert (quality[:, :3] < 1e-10).all()
     assert (quality[:, 3:] == 0.5).all()
     hole = g[:1].clone()
@@ -225,24 +225,17 @@ def test_a_place_without_spread_gives_no_infinity():
     assert quality[:, 0, 0].tolist() == [0.5, pytest.approx(1.0)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_every_precision(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_every_precision_and_leading_dimensions(dtype):
     reference = gradient_reference(gradients().log() + 12)
-    g = (gradients(2, seed=3) * math.exp(12)).to(dtype)
+    g = (gradients(4, seed=3) * math.exp(12)).to(dtype)
     quality = relative_pixel_quality(g, reference)
     assert quality.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     expected = relative_pixel_quality(g.double(), reference)
     torch.testing.assert_close(quality.double(), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_leading_dimensions_are_kept():
-    reference = gradient_reference(gradients().log())
-    g = gradients(4, seed=2)
-    expected = relative_pixel_quality(g, reference)
-    assert torch.equal(relative_pixel_quality(g[0], reference), expected[0])
-    assert torch.equal(
-        relative_pixel_quality(g.view(2, 2, 5, 7), reference).view(4, 5, 7), expected
-    )
+    torch.testing.assert_close(relative_pixel_quality(g[0], reference), quality[0])
+    several = relative_pixel_quality(g.view(2, 2, 5, 7), reference)
+    torch.testing.assert_close(several.view(4, 5, 7), quality)
 
 
 def test_images_of_another_size_are_refused():

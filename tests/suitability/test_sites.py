@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from captum_plq import SERFIQ
-from captum_plq.functional.masks import DropoutMasks, MasksOfRates
 from captum_plq.network.embedding_layer import EmbeddingLayerError
 from captum_plq.suitability.sites import find_dropout_sites
 from tests.conftest import assert_untouched, small_face_net, snapshot
@@ -62,54 +61,51 @@ class Gated(nn.Module):
         return self.fc(self.pool(x).flatten(1))
 
 
-def test_a_flattened_map_has_the_last_linear_map_only(net, images):
-    assert found(net, images) == [("fc", LAST, (300,))]
+def depthwise(*, pooled):
+    layers = {"trunk": trunk(), "depthwise": nn.Conv2d(6, 6, 4, groups=6)}
+    if pooled:  # a single pixel, which is no site
+        layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    return sequential(**layers, norm=nn.BatchNorm2d(6), flat=nn.Flatten(), fc=nn.Linear(6, 5))
 
 
-def test_global_depthwise_convolution(images):
-    model = sequential(
-        trunk=trunk(),
-        depthwise=nn.Conv2d(6, 6, 4, groups=6),
-        norm=nn.BatchNorm2d(6),
-        flat=nn.Flatten(),
-        fc=nn.Linear(6, 5),
-    )
-    expected = [("fc", LAST, (6,)), ("depthwise", CONVOLUTION, (6, 4, 4))]
-    assert found(model, images) == expected
+def pooling(pool):
+    return sequential(trunk=trunk(), pool=pool, flat=nn.Flatten(), fc=nn.Linear(6, 5))
+
+
+BOTH = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+ONE = sequential(trunk=trunk(), conv=nn.Conv2d(6, 5, 4), flat=nn.Flatten())
 
 
 @pytest.mark.parametrize(
-    "pool",
+    ("model", "expected"),
     [
-        nn.AdaptiveAvgPool2d(1),
-        nn.AvgPool2d(4),
-        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        pytest.param(small_face_net(), [("fc", LAST, (300,))], id="flattened"),
+        pytest.param(ONE, [("conv", LAST, (6, 4, 4))], id="last convolution, named once"),
+        *(
+            pytest.param(
+                depthwise(pooled=pooled),
+                [("fc", LAST, (6,)), ("depthwise", CONVOLUTION, (6, 4, 4))],
+                id=f"depthwise, pooled: {pooled}",
+            )
+            for pooled in (False, True)
+        ),
+        *(
+            pytest.param(
+                pooling(pool), [("fc", LAST, (6,)), (name, POOLING, (6, 4, 4))], id=f"{pool}"[:20]
+            )
+            for name, pool in (
+                ("pool", nn.AdaptiveAvgPool2d(1)),
+                ("pool", nn.AvgPool2d(4)),
+                ("pool.0", BOTH),
+            )
+        ),
+        pytest.param(
+            Gated(), [("fc", LAST, (6,)), ("pool", POOLING, (6, 4, 4))], id="a gate, not the way"
+        ),
     ],
 )
-def test_global_pooling(images, pool):
-    layers = {"trunk": trunk(), "pool": pool, "flat": nn.Flatten(), "fc": nn.Linear(6, 5)}
-    name = "pool.0" if isinstance(pool, nn.Sequential) else "pool"
-    assert found(sequential(**layers), images) == [
-        ("fc", LAST, (6,)),
-        (name, POOLING, (6, 4, 4)),
-    ]
-
-
-def test_a_convolution_that_is_the_last_linear_map_is_named_once(images):
-    model = sequential(trunk=trunk(), conv=nn.Conv2d(6, 5, 4), flat=nn.Flatten())
-    assert found(model, images) == [("conv", LAST, (6, 4, 4))]
-
-
-def test_both_a_global_convolution_and_a_pooling(images):
-    """The map collapses once: what pools a single pixel is no site."""
-    model = sequential(
-        trunk=trunk(),
-        depthwise=nn.Conv2d(6, 6, 4, groups=6),
-        pool=nn.AdaptiveAvgPool2d(1),
-        flat=nn.Flatten(),
-        fc=nn.Linear(6, 5),
-    )
-    assert [site[0] for site in found(model, images)] == ["fc", "depthwise"]
+def test_sites(model, expected, images):
+    assert found(model, images) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,7 +125,7 @@ def test_pooling_by_a_function(images, activation, stands_in):
     assert found(model, images) == [("fc", LAST, (6,)), *expected]
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU(inplace=True), nn.PReLU(6)])
+@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.PReLU(6)])
 def test_dropout_before_the_activation_is_dropout_after_it(images, activation):
     model = PoolsByItself(activation)
     serfiq = SERFIQ(model, passes=10, dropout=0.3, embedding_layer="activation")
@@ -142,10 +138,6 @@ def test_dropout_before_the_activation_is_dropout_after_it(images, activation):
         0.3,
     )
     torch.testing.assert_close(serfiq(images), expected, rtol=1e-9, atol=0)
-
-
-def test_a_gate_is_not_the_way(images):
-    assert found(Gated(), images) == [("fc", LAST, (6,)), ("pool", POOLING, (6, 4, 4))]
 
 
 def test_a_layer_of_ones_own_is_the_first_site(net, images):
@@ -181,18 +173,3 @@ def test_nothing_is_left_behind(images):
     before = snapshot(model)
     find_dropout_sites(model, images)
     assert_untouched(before, model)
-
-
-def test_masks_of_several_rates_are_those_of_each():
-    masks = MasksOfRates(5, (0.1, 0.5), seed=3)
-    drawn = masks.for_features(torch.Size([4, 3]), torch.device("cpu"))
-    assert (masks.passes, masks.scale, drawn.dtype) == (10, 1.0, torch.float32)
-    for i, p in enumerate((0.1, 0.5)):
-        one = DropoutMasks(5, p, seed=3).for_features(torch.Size([4, 3]), torch.device("cpu"))
-        torch.testing.assert_close(drawn[5 * i : 5 * i + 5], one / (1 - p))
-    other = masks.for_features(torch.Size([7]), torch.device("cpu"))
-    assert other.shape == (10, 7)
-    with pytest.raises(ValueError, match="at least one dropout rate"):
-        MasksOfRates(5, ())
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        MasksOfRates(5, (0.5, 1.0))

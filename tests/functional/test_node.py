@@ -1,0 +1,163 @@
+"""Eqs. 3 and 4: the quality node's weights, and its gradient with respect to the pixels."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_plq.functional import (
+    merge_channels,
+    node_direction,
+    node_scale,
+    node_weights,
+    saliency,
+)
+
+WEIGHTS = ["l1", "sum", "signed", "l2"]
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def weights_oracle(e, quality, weights):
+    """The table of `node_weights`, line by line; "l1" is Eq. 3 as printed."""
+    l1 = sum(abs(v) for v in e)
+    return {
+        "l1": lambda: [quality / l1 for _ in e],
+        "sum": lambda: [quality / sum(e) for _ in e],
+        "signed": lambda: [quality * ((v > 0) - (v < 0)) / l1 for v in e],
+        "l2": lambda: [quality * v / sum(u * u for u in e) for v in e],
+    }[weights]()
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1, 1), (4, 2, 3)])
+def test_weights_are_those_printed(shape, weights):
+    e, q = randn(*shape), torch.tensor([0.2, 0.5, 0.7, 0.9], dtype=torch.float64)
+    got = node_weights(e, q, weights)
+    assert got.shape == e.shape
+    for row, quality, w in zip(e.flatten(1).tolist(), q.tolist(), got.flatten(1), strict=True):
+        assert w.tolist() == pytest.approx(weights_oracle(row, quality, weights), rel=1e-12)
+    scale, direction = node_scale(e, q, weights), node_direction(e, weights)
+    assert scale.shape == (4,)
+    torch.testing.assert_close(got, scale.view(-1, *[1] * (e.ndim - 1)) * direction)
+    output = (got * e).flatten(1).sum(1)
+    assert torch.allclose(output, q) == (weights != "l1")  # Eq. 3's claim needs the signs
+    positive = node_weights(e.abs(), q, weights) * e.abs()
+    torch.testing.assert_close(positive.flatten(1).sum(1), q)
+
+
+def test_directions_scales_and_the_default():
+    e, q = torch.tensor([[2.0, -3.0, 0.0], [1.0, 1.0, 2.0]]), torch.tensor([0.5, 0.8])
+    assert node_direction(e, "signed")[0].tolist() == [1, -1, 0]
+    assert node_direction(e, "l2") is e
+    assert node_scale(e, q, "l1").tolist() == pytest.approx([0.5 / 5, 0.8 / 4])
+    assert node_scale(e, q, "sum").tolist() == pytest.approx([0.5 / -1, 0.8 / 4])
+    assert node_scale(e, q, "l2").tolist() == pytest.approx([0.5 / 13, 0.8 / 6])
+    assert torch.equal(node_weights(e, q), node_weights(e, q, "l1"))
+    assert torch.equal(node_scale(e, q), node_scale(e, q, "l1"))
+    assert node_direction(torch.tensor([[torch.nan]]), "signed").isnan()
+
+
+@pytest.mark.parametrize(("weights", "follows"), [(w, w == "l2") for w in WEIGHTS])
+def test_only_l2_follows_a_change_of_basis(weights, follows):
+    """With e' = Re the pixels' gradient stays the same if, and only if, w' = Rw."""
+    e, q = randn(3, 6), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
+    rotation = torch.linalg.qr(randn(6, 6, seed=1))[0]
+    turned = node_weights(e @ rotation.T, q, weights)
+    same = torch.allclose(turned, node_weights(e, q, weights) @ rotation.T, rtol=1e-9)
+    assert same == follows
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 1, 1)])
+def test_weights_of_an_all_zero_embedding(shape, weights):
+    e = torch.zeros(shape)
+    e[1] = 1.0
+    w = node_weights(e, torch.tensor([0.5, 0.8]), weights)
+    assert w[0].isnan().all()
+    assert w[1].flatten().tolist() == pytest.approx([0.2] * 4)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_half_precision_weights(weights):
+    """512 values of 20: their sum of squares overflows float16."""
+    e = (20 * randn(2, 512).abs() + 5).half()
+    q = torch.tensor([0.5, 0.9])
+    got = node_weights(e, q, weights)
+    assert got.dtype == torch.float32
+    for row, quality, w in zip(e.tolist(), q.tolist(), got, strict=True):
+        assert w.tolist() == pytest.approx(weights_oracle(row, quality, weights), rel=1e-5)
+
+
+def test_unknown_weights():
+    e, q = torch.ones(1, 2), torch.ones(1)
+    for call in (lambda w: node_direction(e, w), lambda w: node_scale(e, q, w)):
+        with pytest.raises(ValueError, match="'L1'"):
+            call("L1")
+
+
+# --- Eq. 4 ------------------------------------------------------------------------------
+
+
+class SmoothNet(nn.Module):
+    """(B, 3, 6, 6), about 0–1, to (B, 5); without kinks, so that differences are exact."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, dtype=torch.float64)
+        self.fc = nn.Linear(16, 5, dtype=torch.float64)
+        with torch.no_grad():
+            for seed, p in enumerate(self.parameters()):
+                p.copy_(randn(*p.shape, seed=seed) / 2)
+
+    def forward(self, x):
+        return self.fc(torch.tanh(self.conv(x)).flatten(1))
+
+
+def pixels(count=3):
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(count, 3, 6, 6, generator=generator, dtype=torch.float64)
+
+
+def node_gradient(net, x, weights):
+    x = x.clone().requires_grad_()
+    e = net(x)
+    q = torch.linspace(0.3, 0.8, len(x), dtype=x.dtype)
+    return saliency((node_weights(e.detach(), q, weights) * e).sum(1), x)
+
+
+def test_saliency_is_the_derivative_and_leaves_grad_alone():
+    net, x = SmoothNet(), pixels(2).requires_grad_()
+    x.grad = torch.full_like(x, 7.0)
+    w = randn(2, 5, seed=9)
+    got = saliency((w * net(x)).sum(1), x)
+    assert (x.grad == 7).all()
+    assert all(p.grad is None for p in net.parameters())
+    assert not got.requires_grad
+    with torch.no_grad():
+        for index in itertools.product(range(2), range(3), range(0, 6, 2), range(1, 6, 2)):
+            up, down = x.clone(), x.clone()
+            up[index] += 1e-5
+            down[index] -= 1e-5
+            i = index[0]
+            rise = (w * net(up)).sum(1)[i] - (w * net(down)).sum(1)[i]
+            assert got[index].item() == pytest.approx(rise.item() / 2e-5, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("other", "alike"), [("sum", True), ("signed", False), ("l2", False)])
+def test_l1_ranks_pixels_as_sum_does_and_unlike_signed_and_l2(other, alike):
+    net, x = SmoothNet(), pixels()
+    order = merge_channels(node_gradient(net, x, "l1")).flatten(1).argsort(1)
+    ranked = merge_channels(node_gradient(net, x, other)).flatten(1).gather(1, order)
+    assert (ranked.diff(dim=1) >= -1e-12 * ranked.max()).all() == alike
+
+
+def test_l2_vanishes_on_normalised_embeddings():
+    net = SmoothNet()
+    raw = node_gradient(net, pixels(), "l2").abs().max()
+    on_sphere = node_gradient(lambda x: F.normalize(net(x)), pixels(), "l2").abs().max()
+    assert on_sphere < 1e-12 < 1e-3 < raw

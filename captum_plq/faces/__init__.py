@@ -1,4 +1,4 @@
-"""From a photograph to aligned faces, and aligned faces spoilt in known places.
+"""From a photograph to aligned faces, and aligned faces occluded and degraded in known ways.
 
 Needs the optional group ``faces`` (``pip install 'captum-plq[faces]'``) as soon as one of its
 functions is called; importing it does not.
@@ -6,19 +6,26 @@ functions is called; importing it does not.
 
 from captum_plq.errors import MissingExtraError
 from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned, template_landmarks
-from captum_plq.faces.crops import read_crop, read_crops
+from captum_plq.faces.crops import draw_images, list_images, read_crop, read_crops
 from captum_plq.faces.decode import ImageError, load_image
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
-from captum_plq.faces.disturb import Disturbed, blur, cover_eye, surgical_mask
 from captum_plq.faces.disturb.degrade import (
     STANDARD_DEGRADATIONS,
     add_noise,
+    blur,
     cover_lower_part,
     cover_with_block,
     reduce_resolution,
 )
-from captum_plq.faces.disturb.occlude import hand, headgear, square, sunglasses
-from captum_plq.faces.folder import draw_images, list_images
+from captum_plq.faces.disturb.drawing import Disturbed
+from captum_plq.faces.disturb.occlude import (
+    cover_eye,
+    hand,
+    headgear,
+    square,
+    sunglasses,
+    surgical_mask,
+)
 from captum_plq.faces.inpaint import inpaint
 from captum_plq.faces.sample import SampleFace, sample_face
 

@@ -1,4 +1,4 @@
-"""Cutting a face out so that it lies as a face network expects it."""
+"""Cut a face out so that it lies as a face network expects it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _LONGEST = 10_000  # side of a chip, in pixels
 def align_face(
     image: NDArray[np.uint8], face: Face, *, template: Template, size: int | tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Turns, scales and crops a face to a template.
+    """Turn, scale and crop a face to a template.
 
     The transform is the similarity that brings the five landmarks closest to the template's;
     dlib resamples through an image pyramid, so that large faces do not alias; where it shrinks
@@ -104,7 +104,7 @@ def align_face(
 def landmarks_in_chip(
     face: Face, *, template: Template, size: int | tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Where the landmarks of a face lie in the chip that :func:`align_face` cuts.
+    """Return where the landmarks of a face lie in the chip that :func:`align_face` cuts.
 
     Good to half a pixel of the chip, because of the pyramid mentioned there.
 
@@ -140,7 +140,7 @@ def landmarks_in_chip(
 
 
 def template_landmarks(template: Template, size: int | tuple[int, int]) -> NDArray[np.float64]:
-    """Where the landmarks of an aligned face lie if nothing is known but its template.
+    """Return where the landmarks of an aligned face lie if nothing is known but its template.
 
     For crops that come aligned, without the photograph they were cut from. In "LFW aligned to
     the ArcFace template" the landmarks that dlib finds lie 1.4 to 2.6 px of a crop of 112 rows from
@@ -169,7 +169,7 @@ def template_landmarks(template: Template, size: int | tuple[int, int]) -> NDArr
 
 
 def resize_aligned(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Brings an image that is already an aligned face to a network's input size.
+    """Resize an image that is already an aligned face to a network's input size.
 
     Args:
 

@@ -1,4 +1,4 @@
-"""What the other files of this folder ask of their arguments and of the environment."""
+"""Check images and landmarks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImageError", "require_landmarks", "require_rgb"]
+__all__ = ["require_landmarks", "require_rgb"]
 
 _FARTHEST = 1e7  # pixels
 
 
-class ImageError(ValueError):
-    """A file that cannot be used as an image; the message names it and says what to do."""
-
-
 def require_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Checks that an array is an 8-bit RGB image.
+    """Return an 8-bit RGB image, contiguous, or raise if it is none.
 
     Args:
 
@@ -41,7 +37,7 @@ def require_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def require_landmarks(landmarks: NDArray[Any]) -> NDArray[np.float64]:
-    """Checks that an array holds dlib's five landmarks.
+    """Return dlib's five landmarks, or raise if an array does not hold them.
 
     Args:
 

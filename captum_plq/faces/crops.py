@@ -1,9 +1,11 @@
-"""From image files to aligned face crops, one bad file not costing the others."""
+"""From the image files of a folder to aligned face crops, one bad file not costing the others."""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ from captum_plq.faces.align import Template, align_face, resize_aligned, templat
 from captum_plq.faces.decode import load_image
 from captum_plq.faces.detect import detect_faces
 
-__all__ = ["read_crop", "read_crops"]
+__all__ = ["draw_images", "list_images", "read_crop", "read_crops"]
+
+_ENDINGS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".jp2", ".j2k", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".heic", ".heif"),  # not read, which is said of each
+}
 
 
 def read_crop(
@@ -23,7 +31,7 @@ def read_crop(
     size: tuple[int, int],
     aligned: bool = False,
 ) -> NDArray[np.uint8]:
-    """The face in an image file, as a network expects it.
+    """Read the face in an image file, as a network expects it.
 
     Args:
 
@@ -59,7 +67,7 @@ def read_crops(
     size: tuple[int, int],
     aligned: bool = False,
 ) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    """The faces of many image files; what cannot be used is noted, and the rest goes on.
+    """Read the faces of many image files; what cannot be used is noted, and the rest goes on.
 
     Args:
 
@@ -92,3 +100,63 @@ def read_crops(
             left_out[str(path)] = reason.removeprefix(f"{path} ")
             continue
         yield path, crop
+
+
+def list_images(directory: Path) -> list[Path]:
+    """List the image files of a folder and its subfolders, in alphabetical order.
+
+    Args:
+
+        directory (Path): Where to look. Files are told by their endings; none is opened. Links to
+            files are listed, links to folders are not followed.
+
+    Returns:
+        *list[Path]*: also of what is no file, or a folder that may not be looked into, so that
+        whoever opens them learns why they cannot be used.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no images.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"There is no folder {directory}.")
+    paths: set[Path] = set()
+    walk = os.walk(directory, onerror=lambda error: paths.add(Path(error.filename)))
+    for folder, folders, files in walk:
+        names = (Path(folder, name) for name in (*folders, *files))
+        paths.update(path for path in names if path.suffix.lower() in _ENDINGS)
+    if not paths:
+        raise ValueError(f"{directory} holds no images ({', '.join(sorted(_ENDINGS))}).")
+    return sorted(paths)
+
+
+def draw_images(directory: Path, seed: int = 0) -> Iterator[Path]:
+    """Yield the image files of a folder in random order, different people first.
+
+    Each folder that holds images counts as a person, as in LFW: first comes one image of
+    each, then a second one of each, and so on. What is listed is as for :func:`list_images`.
+
+    Args:
+
+        directory (Path): Searched with its subfolders.
+        seed (int): For the order; the same seed and files, the same order. ≥ 0.
+
+    Yields:
+        *Path*: one file at a time.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it holds no images.
+
+    Examples::
+
+        >>> first = list(itertools.islice(draw_images(Path("lfw")), 200))
+    """
+    people: dict[Path, list[Path]] = defaultdict(list)
+    for path in list_images(directory):
+        people[path.parent].append(path)
+    generator = np.random.default_rng(seed)
+    shuffled = [list(generator.permutation(np.array(files))) for files in people.values()]
+    order = generator.permutation(len(shuffled))
+    for turn in zip_longest(*(shuffled[i] for i in order)):
+        yield from (Path(path) for path in turn if path is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from io import BytesIO
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_plq._base.regular_file import open_checked
 from captum_plq.errors import extra
-from captum_plq.faces.checks import ImageError
 from captum_plq.faces.jpeg_damage import jpeg_damage
-from captum_plq.faces.regular_file import read_regular_file
 from captum_plq.faces.strict_pillow import formats_here, strict_pillow
 
 if TYPE_CHECKING:
@@ -24,6 +24,17 @@ __all__ = ["ImageError", "load_image"]
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BAND = 1_000_000  # pixels converted at a time
+_KINDS = (
+    (stat.S_ISDIR, "a directory; name an image file in it."),
+    (stat.S_ISFIFO, "a named pipe; only regular files are opened."),
+    (stat.S_ISSOCK, "a socket; only regular files are opened."),
+    (stat.S_ISCHR, "a device; only regular files are opened."),
+    (stat.S_ISBLK, "a device; only regular files are opened."),
+)
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message names it and says what to do."""
 
 
 def load_image(
@@ -33,7 +44,7 @@ def load_image(
     min_side: int = 16,
     max_bytes: int = 200_000_000,
 ) -> NDArray[np.uint8]:
-    """Reads an image file the way a viewer would show it, or not at all if it is damaged.
+    """Read an image file the way a viewer would show it, or not at all if it is damaged.
 
     The EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to
     8 bits, and of an animation the first frame is taken. Colour profiles are not applied.
@@ -75,7 +86,7 @@ def load_image(
         from PIL import Image, UnidentifiedImageError
 
     name = os.fsdecode(path)
-    data = read_regular_file(name, max_bytes)
+    data = _read_regular_file(name, max_bytes)
     if (
         data[:2] in (b"II", b"MM") and b"+" in data[2:4]
     ):  # its tags may be millions, read one by one
@@ -104,6 +115,45 @@ def load_image(
             ) from error
 
 
+def _read_regular_file(name: str, max_bytes: int) -> bytes:
+    """All of a file, or nothing of it; never of a pipe or a device, which may have no end."""
+    try:
+        with open_checked(name, lambda status: _require_regular(name, status, max_bytes)) as file:
+            data = file.read(max_bytes + 1)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        what = "is a link to nothing; mend it." if os.path.islink(name) else None
+        raise ImageError(f"{name} {what or 'does not exist; check the path.'}") from error
+    except PermissionError as error:
+        raise ImageError(f"{name} may not be read; check its permissions.") from error
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read ({error.strerror}); check the path.") from error
+    except ValueError as error:  # a name that no file can have
+        raise ImageError(f"{name!r} cannot be read ({error}); check the path.") from error
+    if len(data) > max_bytes:
+        raise ImageError(_too_long(name, max_bytes))
+    return data
+
+
+def _require_regular(name: str, status: os.stat_result, max_bytes: int) -> None:
+    if stat.S_ISDIR(status.st_mode) and not os.access(name, os.R_OK | os.X_OK):
+        raise ImageError(f"{name} is a directory that may not be read; check its permissions.")
+    for is_kind, what in _KINDS:
+        if is_kind(status.st_mode):
+            raise ImageError(f"{name} is {what}")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{name} is not a regular file; only those are opened.")
+    if status.st_size == 0:  # also what the kernel makes up as it is read, as under /proc
+        raise ImageError(f"{name} is not an image but empty; get it again as JPEG or PNG.")
+    if status.st_size > max_bytes:
+        raise ImageError(_too_long(name, max_bytes))
+
+
+def _too_long(name: str, max_bytes: int) -> str:
+    return f"{name} is longer than the {max_bytes:,} bytes allowed; scale the image down."
+
+
 def _unidentified(name: str, data: bytes, formats: Iterable[str]) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return f"{name} is a HEIC photo, which cannot be read; export it as JPEG or PNG."
@@ -129,7 +179,7 @@ def _require_size(name: str, image: Image, max_pixels: int, min_side: int) -> No
 
 
 def _require_whole(image: Image, data: bytes) -> None:
-    """Looks for damage that Pillow passes over.
+    """Raise if there is damage that Pillow passes over.
 
     Raises:
         ValueError, OSError, SyntaxError: if there is any.
@@ -162,7 +212,7 @@ def _jpegs(image: Image, data: bytes) -> Iterator[bytes]:
 
 
 def _upright(image: Image) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """What brings the pixels to the EXIF orientation.
+    """The function that brings the pixels to the EXIF orientation.
 
     Not ``ImageOps.exif_transpose``, which also writes the other tags anew and fails where one of
     them is damaged.
@@ -184,7 +234,7 @@ def _upright(image: Image) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
 
 
 def _to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
-    """Brings any of Pillow's modes to (H, W, 3) uint8, a band at a time to save memory."""
+    """Convert any of Pillow's modes to (H, W, 3) uint8, a band at a time to save memory."""
     if image.mode == "F":
         raise ImageError(
             f"{name} holds floating-point pixels, whose range the file does not tell; "
@@ -211,7 +261,7 @@ def _eight_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
 
 
 def _sixteen_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
-    """Scales the modes ``I;16…`` and ``I`` (0–65535) to 0–255: 65535 = 255 · 257."""
+    """Scale the modes ``I;16…`` and ``I`` (0–65535) to 0–255: 65535 = 255 · 257."""
     grey = np.asarray(image).astype(np.int64)
     if grey.min() < 0 or grey.max() > 65535:
         raise ImageError(

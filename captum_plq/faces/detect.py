@@ -1,4 +1,4 @@
-"""Finding faces and their five landmarks with dlib."""
+"""Find faces and their five landmarks with dlib."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Face:
 def detect_faces(
     image: NDArray[np.uint8], *, min_score: float = 0.0, max_side: int = 1600
 ) -> list[Face]:
-    """Finds all upright, roughly frontal faces, the surest first.
+    """Find all upright, roughly frontal faces, the surest first.
 
     dlib's detector (HOG features, a sliding window of 80 px) looks at the image, or at a copy
     scaled down to ``max_side``. Only if it finds nothing it looks once more at twice that
@@ -100,7 +100,7 @@ def detect_faces(
 
 
 def _faces_at(image: NDArray[np.uint8], side: int, min_score: float) -> list[Face]:
-    """Runs the detector on a copy whose longest side is ``side``, the predictor on ``image``."""
+    """Run the detector on a copy whose longest side is ``side``, the predictor on ``image``."""
     detector, predictor = _detector_and_predictor()
     seen = _resized(image, side)
     scale_x, scale_y = seen.shape[1] / image.shape[1], seen.shape[0] / image.shape[0]

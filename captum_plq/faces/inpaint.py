@@ -1,4 +1,4 @@
-"""Painting over part of a face from what is around it."""
+"""Paint over part of a face from what is around it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def inpaint(
     method: InpaintMethod = "telea",
     radius: float = 3.0,
 ) -> NDArray[np.uint8]:
-    """Fills a masked part of an image from its surroundings.
+    """Fill a masked part of an image from its surroundings.
 
     These methods carry on what the edge of the mask shows; unlike the learned one of the
     paper's Sec. IV-A they invent no eyes. They suit small or smooth parts.
@@ -35,7 +35,7 @@ def inpaint(
         mask (ndarray): (H, W), bool, true where to paint; not everywhere.
         method (str): ``"telea"`` (Telea, J. Graphics Tools 2004) or ``"navier-stokes"``
             (Bertalmio et al., CVPR 2001), both OpenCV's, or ``"biharmonic"`` (Damelin & Hoang,
-            2018), scikit-image's: smoothest, slower. None replaces another on its own.
+            2018), scikit-image's: smoothest, slower. None falls back on another.
         radius (float): Of OpenCV's methods: how far around a pixel they look, in pixels, ≥ 1.
 
     Returns:

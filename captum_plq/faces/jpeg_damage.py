@@ -1,4 +1,4 @@
-"""Damage in JPEG data that decoders make up for in silence.
+"""Find damage in JPEG data that decoders make up for in silence.
 
 libjpeg fills what is missing with grey and goes on after what it cannot read; it warns of that, and
 Pillow keeps the warnings to itself. Here they count as damage, unless they are of anything but the
@@ -41,7 +41,7 @@ class _Segment(NamedTuple):
 
 
 def jpeg_damage(data: bytes) -> str | None:
-    """Finds what is wrong with the picture data of a JPEG image.
+    """Find what is wrong with the picture data of a JPEG image.
 
     Args:
 
@@ -105,7 +105,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
 
 
 def _most_scans(segments: Iterable[_Segment]) -> int:
-    """Each scan takes its time over all pixels, however few bytes it has."""
+    """How many scans to allow: each takes its time over all pixels, however few bytes it has."""
     for part in segments:
         if part.marker in _FRAMES and len(part.body) >= 5:
             pixels = int.from_bytes(part.body[1:3], "big") * int.from_bytes(part.body[3:5], "big")
@@ -158,7 +158,7 @@ def _has_hole(segments: Iterable[_Segment]) -> bool:
 
 
 def _first_ac_symbols(body: bytes) -> Iterator[tuple[int, int]]:
-    """Of each table in a segment its number and the symbol whose code is all zeros."""
+    """The number of each table in a segment, and the symbol whose code is all zeros."""
     while len(body) > 17:
         if body[0] >> 4 == 1:
             yield body[0] & 15, body[17]

@@ -1,4 +1,4 @@
-"""A face to try things on: NASA's portrait of an astronaut, aligned, in the package itself."""
+"""A face to try things on: NASA's portrait of an astronaut, aligned."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SampleFace(NamedTuple):
 
 
 def sample_face() -> SampleFace:
-    """Eileen Collins, photographed by NASA in 1999; public domain.
+    """Return a face: Eileen Collins, photographed by NASA in 1999; public domain.
 
     It is what :func:`~captum_plq.faces.align_face` makes of ``skimage.data.astronaut()``, so that
     a first map needs no detector and no download.

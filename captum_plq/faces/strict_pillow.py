@@ -33,7 +33,7 @@ _settings = ExitStack()
 
 
 def formats_here() -> dict[str, str]:
-    """The part of :data:`FORMATS` that the Pillow installed was built with."""
+    """Return the part of :data:`FORMATS` that the installed Pillow was built with."""
     from PIL import Image
 
     Image.init()
@@ -42,7 +42,7 @@ def formats_here() -> dict[str, str]:
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Has Pillow raise for truncated files, whoever told it not to, and not warn.
+    """Make Pillow raise for truncated files, whoever told it not to, and not warn.
 
     Both settings belong to the process, so that threads share one change of them: the first
     makes it and the last takes it back.

@@ -10,8 +10,7 @@ imported here: ``pip install 'captum-plq[grad-cam]'``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +24,6 @@ from captum_plq.functional import merge_channels, pixel_quality
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.state import check_images, differentiable_copies
 from captum_plq.quality.model import QualityModel
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["CosineTarget", "EmbeddingQualityTarget", "PLQCam"]
 
@@ -79,8 +75,8 @@ class EmbeddingQualityTarget:
         self.normalize = normalize
 
     @classmethod
-    def of_images(cls, model: nn.Module, images: Tensor) -> list[Self]:
-        """One target for each image.
+    def of_images(cls, model: nn.Module, images: Tensor) -> list[EmbeddingQualityTarget]:
+        """Make one target for each image.
 
         Args:
 
@@ -96,7 +92,7 @@ class EmbeddingQualityTarget:
         return [cls(node, normalize=quality_model.normalize) for node in nodes]
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """The node's value of one row of the model's output, a scalar."""
+        """Return the node's value for one row of the model's output, a scalar."""
         embedding = _one_row(model_output, self.node)
         if self.normalize:
             embedding = F.normalize(embedding, dim=0)
@@ -104,7 +100,7 @@ class EmbeddingQualityTarget:
 
 
 class CosineTarget:
-    """How like a reference one image's embedding is.
+    """The similarity of one image's embedding to a reference.
 
     Args:
 
@@ -128,12 +124,12 @@ class CosineTarget:
         self.reference = F.normalize(at_least_float32(reference.detach()), dim=0)
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """Cosine of one row of the model's output with the reference, a scalar in [-1, 1]."""
+        """Return the cosine of one row of the output with the reference, a scalar in [-1, 1]."""
         embedding = _one_row(model_output, self.reference)
         return self.reference.to(embedding) @ F.normalize(embedding, dim=0)
 
 
-class PLQCam:
+class PLQCam(AbstractContextManager["PLQCam"]):
     """Pixel-level quality, called as pytorch-grad-cam's CAMs are.
 
     It looks at pixels, so it takes no ``target_layers``; and it leaves the model as it was.
@@ -167,7 +163,7 @@ class PLQCam:
         aug_smooth: bool = False,
         eigen_smooth: bool = False,
     ) -> npt.NDArray[np.float32]:
-        """Maps of a batch of images.
+        """Return maps of a batch of images.
 
         Args:
 
@@ -204,17 +200,8 @@ class PLQCam:
         mean: npt.NDArray[np.float32] = np.mean(versions, axis=0, dtype=np.float32)
         return mean
 
-    def __enter__(self) -> Self:
-        """The CAM itself: it holds nothing that would have to be released."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Does nothing; errors pass."""
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: there is nothing to release, and errors pass."""
 
     def _maps(self, images: Tensor, targets: Sequence[Target] | None) -> npt.NDArray[np.float32]:
         gradient = self.plq.attribute(images) if targets is None else self._of(images, targets)

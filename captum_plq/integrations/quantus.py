@@ -49,13 +49,13 @@ class QualityHead(nn.Module):
         self.training = False  # Quantus insists; the network is evaluated as such anyway
 
     def forward(self, images: Tensor) -> Tensor:
-        """Q of each image, (B, 1)."""
+        """Return Q of each image, (B, 1)."""
         quality: Tensor = self.serfiq(images)
         return quality.unsqueeze(1)
 
 
 class IdentityHead(nn.Module):
-    """How like each of some known faces an image is, for Quantus: ``y`` says which one it is.
+    """The similarity of an image to each of some known faces, for Quantus: ``y`` names one.
 
     Args:
 
@@ -83,13 +83,13 @@ class IdentityHead(nn.Module):
     def __init__(self, model: nn.Module, gallery: Tensor) -> None:
         super().__init__()
         gallery = gallery.detach()
-        if gallery.ndim != 2 or not bool(torch.isfinite(gallery).all()):
+        if gallery.ndim != 2:
             raise ValueError(
-                "gallery must hold one finite embedding for each identity, (n, d), but has the "
-                f"shape {tuple(gallery.shape)}."
-                if gallery.ndim != 2
-                else "gallery holds NaN or infinite values."
+                "gallery must hold one embedding for each identity, (n, d), but has the shape "
+                f"{tuple(gallery.shape)}."
             )
+        if not bool(torch.isfinite(gallery).all()):
+            raise ValueError("gallery holds NaN or infinite values.")
         if bool((gallery == 0).all(dim=1).any()):
             raise ValueError("gallery has a row of zeros, which has no direction.")
         self.serfiq = model if isinstance(model, SERFIQ) else SERFIQ(model)
@@ -97,7 +97,7 @@ class IdentityHead(nn.Module):
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
-        """Cosine with each identity, (B, n)."""
+        """Return the cosine with each identity, (B, n)."""
         embedding = self.serfiq.tap.embed(self.serfiq.model, (images,)).flatten(1)
         if embedding.shape[1] != self.gallery.shape[1]:
             raise ValueError(
@@ -119,7 +119,7 @@ def explain_func(
     device: str | None = None,
     method: str | None = None,
 ) -> npt.NDArray[np.floating]:
-    """Explains images as Quantus asks an ``explain_func`` to.
+    """Explain images as Quantus asks an ``explain_func`` to.
 
     Nothing is kept between calls: Quantus passes altered copies of the model, and each is
     explained as it is.

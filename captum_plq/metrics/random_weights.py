@@ -155,7 +155,7 @@ def _has_statistics(module: nn.Module) -> bool:
 
 
 def _randomise(layer: nn.Module, seed: int) -> None:
-    """Fills one layer, and none below it, with random weights drawn on the CPU."""
+    """Fill one layer, and none below it, with random weights drawn on the CPU."""
     twin = copy.deepcopy(layer).cpu()
     with torch.no_grad(), untouched_rng(()):
         torch.default_generator.manual_seed(seed)
@@ -173,7 +173,7 @@ def _randomise(layer: nn.Module, seed: int) -> None:
 
 
 def _prepare(model: nn.Module, layers: Sequence[nn.Module], images: Tensor | None) -> None:
-    """Evaluation mode, and the images' statistics for the BatchNorms among ``layers``."""
+    """Set evaluation mode, and the images' statistics in the BatchNorms among ``layers``."""
     for module in model.modules():  # the flag, since some networks answer eval() with more
         module.training = False
     norms = [m for m in layers if isinstance(m, _BatchNorm) and _has_statistics(m)]

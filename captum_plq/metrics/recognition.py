@@ -54,7 +54,7 @@ def similarity_curve(
     rows: int = 64,
     tie_seed: int | None = 0,
 ) -> Curve:
-    """Measure the cosine similarity of each pair while pixels of its probe go or come.
+    """Measure the cosine similarity of each pair while pixels of its probe go, or come back.
 
     Args:
 

@@ -66,7 +66,7 @@ def test_identities_of_a_network_that_returns_more(pictures):
 @pytest.mark.parametrize(
     ("gallery", "message"),
     [
-        (torch.ones(4), "one finite embedding for each identity"),
+        (torch.ones(4), "one embedding for each identity"),
         (torch.full((2, 16), float("nan")), "NaN"),
         (torch.eye(16)[:2] * torch.tensor([[1.0], [0.0]]), "row of zeros"),
         (torch.ones(2, 5), "16 features, but the gallery holds 5"),

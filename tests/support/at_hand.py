@@ -117,7 +117,7 @@ SPECIAL = {
         "crop": lambda my: sample_face().chip,
     },
     "faces.crops": {"paths": lambda my: [Path("photo.jpg")]},
-    "faces.disturb.cover": {"face": detected},
+    "faces.disturb.occlude": {"face": detected},
     "faces.inpaint": {"patch": lambda my: np.pad(np.ones((12, 12), bool), 50)},
     "integrations.grad_cam": {"GradCAM": lambda my: optional("pytorch_grad_cam", "GradCAM")},
     "integrations.quantus": {

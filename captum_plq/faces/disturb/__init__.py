@@ -1,10 +1,1 @@
-"""Synthetic occlusions and degradations of aligned faces, each with the pixels it covers."""
-
-from captum_plq.faces.disturb.cover import Disturbed, blur, cover_eye, surgical_mask
-
-__all__ = [
-    "Disturbed",
-    "blur",
-    "cover_eye",
-    "surgical_mask",
-]
+"""Occlude and degrade aligned faces, in places and by amounts that are known."""

@@ -1,7 +1,6 @@
-"""Making an aligned face worse by a known amount: noise, fewer pixels, a block, a covered half.
+"""Degrade an aligned face by a known amount: blur, noise, fewer pixels, a block, a covered half.
 
-Blur is in :mod:`captum_plq.faces.disturb`. None of these needs landmarks, so they work on
-aligned crops alone, and without dlib.
+None of these needs landmarks, so they work on aligned crops alone, and without dlib.
 """
 
 from __future__ import annotations
@@ -16,27 +15,56 @@ from numpy.typing import NDArray
 from captum_plq._base.choices import require_choice
 from captum_plq.errors import extra
 from captum_plq.faces.checks import require_rgb
-from captum_plq.faces.disturb.cover import blur
 
 __all__ = [
     "STANDARD_DEGRADATIONS",
     "Degradation",
     "Fill",
     "add_noise",
+    "at_112",
+    "blur",
     "cover_lower_part",
     "cover_with_block",
     "reduce_resolution",
 ]
 
 Degradation = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
-"""An aligned crop (H, W, 3), uint8, and a seed → the crop made worse, of the same shape."""
+"""An aligned crop (H, W, 3), uint8, and a seed → the crop degraded, of the same shape."""
 
 Fill = Literal["black", "mean"]
 """What a covered part shows: black, or the mean colour of what it covers."""
 
 
+def blur(chip: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    """Blur the whole image with a Gaussian (as Pillow approximates it: three running means).
+
+    Args:
+
+        chip (ndarray): (H, W, 3), uint8, RGB; left as it is.
+        sigma (float): Standard deviation in pixels; 0 returns a copy.
+
+    Returns:
+        *ndarray*: (H, W, 3), uint8, RGB.
+
+    Raises:
+        ValueError: if ``chip`` is not (H, W, 3) uint8, or ``sigma`` is negative or not finite.
+        MissingExtraError: if Pillow is not installed.
+
+    Examples::
+
+        >>> blurred = blur(chip, 3.0)
+    """
+    image = require_rgb(chip)
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma must be finite and not negative, but got {sigma}.")
+    with extra("faces"):
+        from PIL import Image, ImageFilter
+
+    return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
+
+
 def add_noise(chip: NDArray[np.uint8], sigma: float, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Adds Gaussian noise to each pixel and channel, rounds, and cuts off at 0 and 255.
+    """Add Gaussian noise to each pixel and channel, rounded, and cut off at 0 and 255.
 
     Args:
 
@@ -62,7 +90,7 @@ def add_noise(chip: NDArray[np.uint8], sigma: float, *, seed: int = 0) -> NDArra
 
 
 def reduce_resolution(chip: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
-    """Scales down to a few pixels and back up, both bicubic as Pillow does it (antialiased).
+    """Scale down to a few pixels and back up, both bicubic as Pillow does it (antialiased).
 
     Args:
 
@@ -101,7 +129,7 @@ def cover_with_block(
     fill: Fill = "black",
     middle: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """Lays a square over a random place, wholly inside the image.
+    """Lay a square over a random place, wholly inside the image.
 
     Args:
 
@@ -140,7 +168,7 @@ def cover_with_block(
 def cover_lower_part(
     chip: NDArray[np.uint8], share: float = 0.4, *, fill: Fill = "black"
 ) -> NDArray[np.uint8]:
-    """Covers the lower part of an aligned face, from edge to edge.
+    """Cover the lower part of an aligned face, from edge to edge.
 
     Args:
 
@@ -179,20 +207,20 @@ def _cover(part: NDArray[np.uint8], fill: Fill) -> None:
     part[:] = 0 if fill == "black" else np.rint(part.mean(axis=(0, 1))).astype(np.uint8)
 
 
-def _pixels(chip: NDArray[np.uint8], at_112: float) -> float:
-    """A length in the pixels of this crop, given in those of a crop of 112 rows."""
+def at_112(chip: NDArray[np.uint8], length: float) -> float:
+    """Return a length in this crop's pixels, given in those of a crop of 112 rows."""
     rows: int = chip.shape[0]
-    return at_112 * rows / 112
+    return length * rows / 112
 
 
 STANDARD_DEGRADATIONS: dict[str, Degradation] = {
-    "blur σ3": lambda chip, _: blur(chip, _pixels(chip, 3)),
+    "blur σ3": lambda chip, _: blur(chip, at_112(chip, 3)),
     "noise σ40": lambda chip, seed: add_noise(chip, 40.0, seed=seed),
     "block of 40 px": lambda chip, seed: cover_with_block(
-        chip, max(1, round(_pixels(chip, 40))), seed=seed, middle=0.4
+        chip, max(1, round(at_112(chip, 40))), seed=seed, middle=0.4
     ),
     "lower face covered": lambda chip, _: cover_lower_part(chip),
-    "16 px": lambda chip, _: reduce_resolution(chip, max(1, round(_pixels(chip, 16)))),
+    "16 px": lambda chip, _: reduce_resolution(chip, max(1, round(at_112(chip, 16)))),
 }
 """Five strong degradations by name, for crops of any size.
 

@@ -1,8 +1,8 @@
-"""What the photo standards for travel documents forbid, put onto an aligned face by degrees.
+"""Violate the photo standards for travel documents, by degrees, on an aligned face.
 
 ISO/IEC 19794-5 and the ICAO's requirements ask for a face without headgear, dark glasses or mask,
 upright, sharp, evenly lit, well exposed, and hardly compressed; Sec. V-C of the paper shows maps
-of images that violate this. Here violations are made from one and the same image.
+of images that violate this. Here all violations are made from one image.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from captum_plq.errors import extra
 from captum_plq.faces.checks import require_rgb
-from captum_plq.faces.disturb.cover import Disturbed, blur, surgical_mask
-from captum_plq.faces.disturb.degrade import reduce_resolution
-from captum_plq.faces.disturb.drawing import face_axes, from_linear, to_linear
-from captum_plq.faces.disturb.occlude import headgear, sunglasses
+from captum_plq.faces.disturb.degrade import at_112, blur, reduce_resolution
+from captum_plq.faces.disturb.drawing import Disturbed, face_axes, from_linear, to_linear
+from captum_plq.faces.disturb.occlude import headgear, sunglasses, surgical_mask
 
 __all__ = [
     "NONCOMPLIANCES",
@@ -53,7 +52,7 @@ class Noncompliance:
     def __call__(
         self, chip: Chip, landmarks: Landmarks, severity: int
     ) -> tuple[Chip, NDArray[np.bool_] | None]:
-        """Makes an image violate the standard.
+        """Make an image violate the standard.
 
         Args:
 
@@ -80,7 +79,7 @@ class Noncompliance:
 
 
 def change_exposure(chip: Chip, stops: float) -> Chip:
-    """Makes an image brighter or darker as a camera would: light times 2 to the ``stops``.
+    """Make an image brighter or darker as a camera would: light times 2 to the ``stops``.
 
     What exceeds white is white. Darkness adds no noise here.
 
@@ -106,7 +105,7 @@ def change_exposure(chip: Chip, stops: float) -> Chip:
 
 
 def light_from_side(chip: Chip, landmarks: Landmarks, shade: float) -> Chip:
-    r"""Takes light away from the right half of the face, as seen, as if lit from the left.
+    r"""Take light away from the right half of the face, as seen, as if lit from the left.
 
     The light of a pixel u eye distances to the right of the middle of the face is multiplied by
     :math:`1 - s / (1 + e^{-6u})`: the shadow begins at the nose.
@@ -114,8 +113,7 @@ def light_from_side(chip: Chip, landmarks: Landmarks, shade: float) -> Chip:
     Args:
 
         chip (ndarray): (H, W, 3), uint8, RGB; left as it is.
-        landmarks (ndarray): (5, 2), x and y in pixels, as of
-            :func:`~captum_plq.faces.landmarks_in_chip`.
+        landmarks (ndarray): (5, 2), as of :func:`~captum_plq.faces.landmarks_in_chip`.
         shade (float): s, the share of the light that the darker side loses, in [0, 1].
 
     Returns:
@@ -140,7 +138,7 @@ def light_from_side(chip: Chip, landmarks: Landmarks, shade: float) -> Chip:
 
 
 def compress_jpeg(chip: Chip, quality: int) -> Chip:
-    """Saves and loads an image as JPEG, with Pillow's tables and half the colour resolution.
+    """Save and load an image as JPEG, with Pillow's tables and half the colour resolution.
 
     Args:
 
@@ -171,7 +169,7 @@ def compress_jpeg(chip: Chip, quality: int) -> Chip:
 
 
 def rotate_in_plane(chip: Chip, degrees: float) -> Chip:
-    """Turns an image about its middle, bicubic; what comes in from outside repeats its edge.
+    """Turn an image about its middle, bicubic; what comes in from outside repeats its edge.
 
     Args:
 
@@ -202,11 +200,6 @@ def rotate_in_plane(chip: Chip, degrees: float) -> Chip:
     return np.array(turned)[margin : margin + rows, margin : margin + columns]
 
 
-def _at_112(chip: Chip, length: float) -> float:
-    rows: int = chip.shape[0]
-    return length * rows / 112
-
-
 NONCOMPLIANCES: dict[str, Noncompliance] = {
     "headgear": Noncompliance(
         "height above the eyes, in eye–nose distances",
@@ -226,7 +219,7 @@ NONCOMPLIANCES: dict[str, Noncompliance] = {
     "blur": Noncompliance(
         "σ in pixels at 112 rows",
         (1.0, 2.0, 4.0),
-        lambda chip, _, x: blur(chip, _at_112(chip, x)),
+        lambda chip, _, x: blur(chip, at_112(chip, x)),
     ),
     "low light": Noncompliance(
         "stops", (-1.5, -3.0, -4.5), lambda chip, _, x: change_exposure(chip, x)

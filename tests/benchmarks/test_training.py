@@ -1,5 +1,6 @@
 """Training the shipped network: data, start, loss, and that a run can be interrupted."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -50,6 +51,11 @@ def teacher(chips):
     return model.eval()
 
 
+@pytest.fixture(scope="module")
+def started(teacher, chips):
+    return new_student(teacher, chips, CPU)
+
+
 def write_pairs(path, rows):
     lines = ["fold,first,second,mated", *(",".join(map(str, row)) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
@@ -59,13 +65,9 @@ def write_pairs(path, rows):
 # --- configuration and data
 
 
-def test_the_shipped_configuration_is_read():
-    config = read_config()
-    assert config.train_folds == ("1", "2", "3")
-
-
 @pytest.mark.parametrize("change", [{"epoch": 3}, {"seed": None}])
 def test_a_wrong_configuration_is_refused(tmp_path, change):
+    assert read_config().train_folds == ("1", "2", "3")
     record = {**read_config().to_json(), **change}
     record = {key: value for key, value in record.items() if value is not None}
     (tmp_path / "config.json").write_text(json.dumps(record))
@@ -76,41 +78,26 @@ def test_a_wrong_configuration_is_refused(tmp_path, change):
 def test_no_person_is_in_two_parts(tmp_path):
     rows = [(1 + i % 4, f"p{i}/1.jpg", f"p{i}/2.jpg", 1) for i in range(40)]
     rows += [(1 + i % 4, f"p{i}/1.jpg", f"p{(i + 4) % 40}/3.jpg", 0) for i in range(40)]
-    split = split_people(write_pairs(tmp_path / "pairs.csv", rows), ["1", "2"], 0.25, seed=1)
-    people = [
-        {name.split("/")[0] for name in part}
-        for part in (split.train, split.validation, split.test)
-    ]
+    pairs = write_pairs(tmp_path / "pairs.csv", rows)
+    split = split_people(pairs, ["1", "2"], 0.25, seed=1)
+    parts = (split.train, split.validation, split.test)
+    people = [{name.split("/")[0] for name in part} for part in parts]
     assert [len(part) for part in people] == [15, 5, 20]
-    assert not people[0] & people[1]
-    assert not people[0] & people[2]
-    assert not people[1] & people[2]
-    assert sum(map(len, (split.train, split.validation, split.test))) == 120
+    assert len(set.union(*people)) == 40
+    assert sum(map(len, parts)) == 120
     assert len(first_of_each(split.test)) == 20
-
-
-def test_a_person_in_training_and_test_folds_is_refused(tmp_path):
-    rows = [(1, "a/1.jpg", "a/2.jpg", 1), (2, "a/1.jpg", "b/1.jpg", 0)]
-    with pytest.raises(ValueError, match="1 people are in training folds and in others"):
-        split_people(write_pairs(tmp_path / "pairs.csv", rows), ["1"], 0.1, 0)
-
-
-def test_all_folds_or_an_unknown_one_are_refused(tmp_path):
-    pairs = write_pairs(tmp_path / "p.csv", [(1, "a/1", "a/2", 1), (2, "b/1", "c/1", 0)])
-    for folds in (["1", "2"], ["3"]):
+    for folds in (["1", "2", "3", "4"], ["5"]):
         with pytest.raises(ValueError, match="must be some of"):
             split_people(pairs, folds, 0.1, 0)
+    shared = [(1, "a/1.jpg", "a/2.jpg", 1), (2, "a/1.jpg", "b/1.jpg", 0)]
+    with pytest.raises(ValueError, match="1 people are in training folds and in others"):
+        split_people(write_pairs(tmp_path / "shared.csv", shared), ["1"], 0.1, 0)
 
 
-def test_chips_are_read_as_they_are(tmp_path, chips):
+def test_augmentation_is_drawn_from_its_generator_alone(tmp_path, chips):
     Image.fromarray(chips[0]).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_chips(tmp_path, ["a.png"], (112, 112))[0], chips[0])
-
-
-def test_augmentation_is_drawn_from_its_generator_alone(chips):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    original = chips[:2].copy()
+    before, original = torch.get_rng_state(), chips[:2].copy()
     first, again = (augment(chips[0], chips[1], np.random.default_rng(7), 1.0) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(chips[:2], original)
@@ -118,14 +105,11 @@ def test_augmentation_is_drawn_from_its_generator_alone(chips):
     many = [augment(chips[0], chips[1], np.random.default_rng(i), 1.0) for i in range(60)]
     assert all(x.shape == (112, 112, 3) and x.dtype == np.uint8 for x in many)
     assert len({x.tobytes() for x in many}) == 60
-
-
-def test_an_epoch_gives_the_same_images_again_and_another_gives_others(chips):
     faces = AugmentedFaces(chips, torch.zeros(len(chips), 4), seed=1, degraded_share=1.0)
-    first = faces[3][0]
-    assert torch.equal(faces[3][0], first)
+    image = faces[3][0]
+    assert torch.equal(faces[3][0], image)
     faces.epoch = 1
-    assert not torch.equal(faces[3][0], first)
+    assert not torch.equal(faces[3][0], image)
 
 
 def test_the_target_is_the_mean_of_both_mirror_images_at_length_root_d(teacher, chips):
@@ -133,11 +117,10 @@ def test_the_target_is_the_mean_of_both_mirror_images_at_length_root_d(teacher, 
     mirrored = teach(teacher, np.ascontiguousarray(chips[:3, :, ::-1]), CPU)
     torch.testing.assert_close(targets, mirrored, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(targets.norm(dim=1), torch.full((3,), 128.0**0.5))
+    image = as_batch(chips[:1])
     with torch.no_grad():
-        one, two = (
-            F.normalize(teacher(x)) for x in (as_batch(chips[:1]), as_batch(chips[:1]).flip(3))
-        )
-    torch.testing.assert_close(targets[:1], F.normalize(one + two) * 128**0.5, rtol=1e-4, atol=1e-4)
+        both = F.normalize(teacher(image)) + F.normalize(teacher(image.flip(3)))
+    torch.testing.assert_close(targets[:1], F.normalize(both) * 128**0.5, rtol=1e-4, atol=1e-4)
 
 
 # --- the start
@@ -152,21 +135,17 @@ def test_with_a_neck_that_lets_all_through_the_student_is_the_teacher(teacher, c
     torch.testing.assert_close(ours, theirs * scale, rtol=1e-2, atol=2e-2)
 
 
-def test_the_start_is_near_the_teacher_and_of_length_root_d(teacher, chips):
-    student = new_student(teacher, chips, CPU)
+def test_the_start_is_near_the_teacher_and_of_length_root_d(started, teacher, chips):
     with torch.no_grad():
-        ours, theirs = student(as_batch(chips)), teacher(as_batch(chips))
+        ours, theirs = started(as_batch(chips)), teacher(as_batch(chips))
     assert F.cosine_similarity(ours, theirs).mean() > 0.85
     assert ours.square().mean().sqrt() == pytest.approx(1, abs=0.1)
-
-
-def test_a_teacher_of_another_kind_is_refused(chips):
     other = FaceModel(mobilefacenet("treb1en").eval(), MOBILEFACENET_SPECS["treb1en"])
     with pytest.raises(ValueError, match="not those of the student"):
         new_student(other, chips[:2], CPU)
 
 
-# --- the loss
+# --- the loss and the run
 
 
 def test_variance_under_dropout_is_that_of_many_passes():
@@ -179,57 +158,40 @@ def test_variance_under_dropout_is_that_of_many_passes():
     features = torch.randn(2, network.get_submodule("fc").in_features)
     with torch.no_grad():
         head = network[-3:]  # dropout, linear layer, BatchNorm
-        passes = torch.stack([head(features) for _ in range(2000)])
-        expected = passes.var(0).mean(1)
-        torch.testing.assert_close(
-            variance_under_dropout(network, features), expected, rtol=0.03, atol=0
-        )
+        expected = torch.stack([head(features) for _ in range(1000)]).var(0).mean(1)
+        found = variance_under_dropout(network, features)
+        torch.testing.assert_close(found, expected, rtol=0.03, atol=0)
 
 
-# --- the run
-
-
-def run(teacher, chips, directory, epochs):
-    config = replace(read_config(), epochs=4, batch=8)
-    training = Faces(chips[:16], teach(teacher, chips[:16], CPU))
-    validation = Faces(chips[16:20], teach(teacher, chips[16:20], CPU))
-    student = new_student(teacher, chips[:16], CPU)
-    lines = []
-
-    def progress(line):
-        lines.append(line)
-        if sum("loss" in x for x in lines) == epochs:
-            raise KeyboardInterrupt
-
-    try:
-        history = train(
-            student, training, validation, config, directory, device=CPU, progress=progress
-        )
-    except KeyboardInterrupt:
-        history = None
-    return student, history
-
-
-def test_an_interrupted_run_goes_on_to_the_same_network(teacher, chips, tmp_path):
+def test_an_interrupted_run_goes_on_to_the_same_network(teacher, started, chips, tmp_path):
+    config = replace(read_config(), epochs=2, head_epochs=1, batch=2)
+    training = Faces(chips[:4], teach(teacher, chips[:4], CPU))
+    validation = Faces(chips[8:10], teach(teacher, chips[8:10], CPU))
     before = torch.get_rng_state()
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "parts").mkdir()
-    whole, history = run(teacher, chips, tmp_path / "whole", epochs=5)
-    run(teacher, chips, tmp_path / "parts", epochs=2)
-    parts, again = run(teacher, chips, tmp_path / "parts", epochs=5)
+
+    def run(folder, config=config, stop_after=None):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        student = copy.deepcopy(started)
+
+        def progress(line):
+            if stop_after and line.startswith(f"epoch {stop_after},"):
+                raise KeyboardInterrupt
+
+        return student, train(
+            student, training, validation, config, tmp_path / folder, device=CPU,
+            progress=progress,
+        )  # fmt: skip
+
+    whole, history = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", stop_after=1)
+    with pytest.raises(ValueError, match="another configuration"):
+        run("parts", replace(config, batch=4))
+    parts, again = run("parts")
     assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-4, atol=1e-5)
-    assert [record["loss"] for record in again] == pytest.approx(
-        [record["loss"] for record in history], rel=1e-4
-    )
-    assert len(history) == 4
+    losses = [[record["loss"] for record in records] for records in (history, again)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert [record["epoch"] for record in history] == [1, 2]
     assert not whole.training
     assert json.loads((tmp_path / "whole" / "history.json").read_text()) == history
-
-
-def test_another_configuration_does_not_go_on(teacher, chips, tmp_path):
-    run(teacher, chips, tmp_path, epochs=1)
-    config = replace(read_config(), epochs=4, batch=4)
-    faces = Faces(chips[:8], teach(teacher, chips[:8], CPU))
-    with pytest.raises(ValueError, match="another configuration"):
-        train(new_student(teacher, chips[:8], CPU), faces, faces, config, tmp_path, device=CPU)

@@ -1,9 +1,13 @@
+"""Every attribution and every map of the registries, and what they must share with the package."""
+
 import dataclasses
 from importlib.util import find_spec
 
 import pytest
 import torch
+from torch import nn
 
+from benchmarks.harness.study import StudyContext
 from benchmarks.subjects.attributions import (
     METHODS,
     REFERENCE,
@@ -12,29 +16,36 @@ from benchmarks.subjects.attributions import (
     last_spatial_convolution,
     select_methods,
 )
-from benchmarks.subjects.methods import check_maps
+from benchmarks.subjects.maps import MAPS, select_maps
+from benchmarks.subjects.methods import on_random_weights
+from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import PixelQualityAttribution
+from captum_plq.functional import merge_channels
+from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
+from captum_plq.metrics import spearman
+from captum_plq.models import FaceModel, ModelSpec
 from tests.conftest import assert_untouched, snapshot
+
+
+def run(name, network, images):
+    with torch.random.fork_rng(devices=[]):
+        return METHODS[name].build(network)(images)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", METHODS)
 def test_runs_and_leaves_the_network_alone(name, subject, images):
-    method = METHODS[name]
     if name == "kernel-shap" and find_spec("sklearn") is None:
         pytest.skip("Captum's KernelShap needs scikit-learn")
+    subject.node(images)
     before = snapshot(subject.model)
-    with torch.random.fork_rng(devices=[]):
-        output = method.build(subject)(images)
+    output = run(name, subject, images)
     assert_untouched(before, subject.model)
-    assert output.shape == (images.shape if method.gives == "attribution" else (3,))
+    gives_maps = METHODS[name].gives == "attribution"
+    assert output.shape == (images.shape if gives_maps else (3,))
     assert torch.isfinite(output).all()
     assert output.any()
     assert not images.requires_grad
-
-
-def run(name, subject, images):
-    return METHODS[name].build(subject)(images)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -44,28 +55,33 @@ def test_same_target_as_plq(name, subject, images):
     torch.testing.assert_close(run(name, subject, images), plq, rtol=1e-5, atol=0)
 
 
-def test_official_serfiq_gives_the_same_quality(subject, images):
-    with torch.no_grad():
-        expected = subject.serfiq()(images)
-    torch.testing.assert_close(run("official-serfiq", subject, images), expected, rtol=1e-6, atol=0)
+def test_official_serfiq_gives_the_same_quality_in_any_chunks(subject, images):
+    expected = subject.quality(images)
+    for rows in (1, 8, 99):
+        found = run("official-serfiq", dataclasses.replace(subject, rows=rows), images)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
-def test_official_serfiq_does_not_depend_on_the_chunks(subject, images):
-    one, all_ = (
-        run("official-serfiq", dataclasses.replace(subject, rows=n), images) for n in (1, 99)
-    )
-    torch.testing.assert_close(one, all_)
+def test_what_is_computed_once_is_computed_anew_for_other_images(subject, images):
+    computed = []
+    for batch in (images, images, images.clone()):
+        subject.once("key", batch, lambda: computed.append("new"))
+    assert len(computed) == 2
+    batch.add_(1)
+    subject.once("key", batch, lambda: computed.append("written to"))
+    subject.once("other key", batch, lambda: computed.append("other"))
+    assert computed == ["new", "new", "written to", "other"]
 
 
 def test_selection_keeps_the_order_and_adds_both_saliencies():
     names = [m.name for m in select_methods(["occlusion", "plq"])]
     assert names == ["plq", REFERENCE, REPEATED, "occlusion"]
-    assert [m.name for m in select_methods(["all"])] == list(METHODS)
-    assert {m.name for m in METHODS.values()} - {m.name for m in select_methods(["fast"])} == {
-        m.name for m in METHODS.values() if m.slow
-    }
-    with pytest.raises(ValueError, match="nonsense"):
-        select_methods(["plq", "nonsense"])
+    for registry, select in ((METHODS, select_methods), (MAPS, select_maps)):
+        assert [m.name for m in select(["all"])] == list(registry)
+        fast = {name for name, m in registry.items() if not m.slow}
+        assert {m.name for m in select(["fast"])} == fast < set(registry)
+        with pytest.raises(ValueError, match=r"Unknown methods \['nonsense'\]"):
+            select(["plq", "nonsense"])
 
 
 def test_grid_of_cells():
@@ -76,20 +92,93 @@ def test_grid_of_cells():
     assert (grid == 8).sum() == 3 * 2 * 4
 
 
-def test_last_spatial_convolution(subject, images):
-    found = last_spatial_convolution(subject.model, images)
-    assert found is subject.model[3]
-    over_the_map = torch.nn.Conv2d(12, 12, 7, groups=12).double()  # as MobileFaceNets have it
-    network = torch.nn.Sequential(*subject.model[:5], over_the_map, *subject.model[5:6])
-    assert last_spatial_convolution(network, images) is found
-    with pytest.raises(ValueError, match="no 2-D convolution"):
-        last_spatial_convolution(torch.nn.Linear(28, 2).double(), images)
-
-
+@pytest.mark.filterwarnings("ignore")
 def test_gradcam_of_a_network_that_ends_in_one_position(subject, images):
-    head = [torch.nn.Conv2d(12, 12, 7, groups=12), torch.nn.Flatten(), torch.nn.Linear(12, 8)]
-    network = torch.nn.Sequential(*subject.model[:5], *(layer.double() for layer in head)).eval()
-    ends = dataclasses.replace(subject, model=network)
+    """MobileFaceNets end in a convolution over the whole map."""
+    own = subject.model
+    head = [nn.Conv2d(12, 12, 7, groups=12), nn.Flatten(), nn.Linear(12, 8)]
+    network = nn.Sequential(*own[:5], *head).double().eval()
+    for model in (own, network):
+        assert last_spatial_convolution(model, images) is own[3]
     for name in ("layer-gradcam", "guided-gradcam"):
-        found = run(name, ends, images)
-        assert check_maps(found, tuple(images.shape)) is found
+        assert run(name, dataclasses.replace(subject, model=network), images).any()
+    with pytest.raises(ValueError, match="no 2-D convolution"):
+        last_spatial_convolution(nn.Linear(28, 2).double(), images)
+
+
+# --- maps
+
+
+@pytest.fixture(scope="module")
+def context():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk = [nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1)]
+        network = nn.Sequential(
+            *trunk, nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 36, 16)
+        )
+        reference = torch.randint(0, 256, (6, 3, 24, 24)).byte()
+    spec = ModelSpec("small", (24, 24), mean=(127.5,) * 3, std=(127.5,) * 3)
+    model = FaceModel(network, spec).eval()
+    explained = ExplainedNetwork(model, passes=20, reference=reference, batch=4)
+    methods = (*select_maps(["all"]), on_random_weights(MAPS["plq"]))
+    return StudyContext(model, explained, methods, None, None)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (3, 3, 24, 24), generator=generator).float()
+
+
+@pytest.fixture(scope="module")
+def maps(context, faces):
+    """All of them, computed twice."""
+    before = snapshot(context.model)
+    found = context.maps(faces)
+    assert context.failed == {}
+    for name, again in context.maps(faces).items():
+        torch.testing.assert_close(again, found[name], msg=name)
+    assert_untouched(before, context.model)
+    return found
+
+
+def test_every_map_is_a_map(context, maps):
+    assert list(maps) == [method.name for method in context.methods]
+    for name, found in maps.items():
+        assert found.shape == (3, 24, 24), name
+        assert torch.isfinite(found).all(), name
+        assert (found >= 0).all(), name
+        p = context.pixel_qualities(name, found)
+        assert (p >= 0).all(), name
+        assert (p <= 1).all(), name
+
+
+def test_plq_is_the_package_s_own_and_so_are_relative_maps(context, faces, maps):
+    network = context.subject
+    plq = PixelQualityAttribution(network.serfiq())
+    merged = merge_channels(plq.attribute(faces))
+    torch.testing.assert_close(maps["plq"], merged)
+    reference = network.reference.float()
+    quality = network.quality(reference)
+    good = reference[quality >= quality.double().quantile(0.5)]
+    assert len(good) == 3
+    logs = merge_channels(plq.attribute(good)).log()
+    for name, boxes in {"plq-relative": (5, 1), "plq-relative-smooth": (7, 7)}.items():
+        expected = relative_pixel_quality(merged, gradient_reference(logs, *boxes))
+        torch.testing.assert_close(maps[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pooled_is_a_geometric_mean(maps):
+    box = maps["plq"][0, :3, 4:9]  # around row 0, column 6
+    logs = box.clamp_min(torch.finfo(box.dtype).tiny).double().log()
+    expected = logs.mean().exp().item()
+    assert maps["plq-pooled"][0, 0, 6].item() == pytest.approx(expected, rel=1e-4, abs=0)
+
+
+def test_saliency_ranks_like_plq_and_random_weights_do_not(context, maps):
+    assert (spearman(maps["plq"], maps["saliency"]) > 0.9999).all()
+    null = context.methods[-1]
+    assert null.random_weights
+    assert null.kind == "control"
+    assert not torch.allclose(maps["plq"], maps[null.name])

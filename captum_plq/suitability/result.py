@@ -133,15 +133,16 @@ class Suitability:
         width = max(map(len, trials)) + 2
         rates = [f"p = {trial.dropout:g}" for trial in trials[str(self.trials[0].site)]]
         lines = [
-            f"SER-FIQ as usual on this network: {self.verdict}",
-            f"{self.images_choosing} images chose the best setting, {self.images_judging} others "
-            f"judge; m = {self.passes}, seed {self.seed}; [{self.confidence:.0%} intervals]",
+            f"SER-FIQ with its usual setting: {self.verdict}",
+            f"best setting selected on {self.images_choosing} images, evaluation on "
+            f"{self.images_judging} others; m = {self.passes}, seed {self.seed}; "
+            f"[{self.confidence:.0%} intervals]",
             "",
             *settings,
             "",
             *(_row(name, cells, 22, 19) for name, cells in rows.items()),
             "",
-            "Mean AUROC of all settings, on the images that chose",
+            "Mean AUROC of all settings, on the images used for selection",
             _row("before", rates, width, 10),
             *(_row(x, [f"{t.auroc:.3f}" for t in of], width, 10) for x, of in trials.items()),
             "",

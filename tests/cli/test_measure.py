@@ -53,7 +53,7 @@ def test_suitability_prints_and_writes_what_the_api_gives(run, folder, network, 
     printed = capsys.readouterr()
     record = json.loads(out.read_text("utf-8"))
     lines = printed.out.splitlines()
-    assert lines[0] == f"mine: SER-FIQ as usual on this network: {record['verdict']}"
+    assert lines[0] == f"mine: SER-FIQ with its usual setting: {record['verdict']}"
     assert lines[-1] == str(out)
     assert "22 of 22 images" in printed.err
     people = [name.split("/")[0] for name in record["images"]]

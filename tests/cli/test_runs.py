@@ -13,7 +13,7 @@ from PIL import Image
 
 from captum_plq.cli import main
 from captum_plq.explanation import Explainer
-from captum_plq.explanation.run_record import folder_lock
+from captum_plq.explanation.run_record import RunRecord, folder_lock
 
 
 def summary(folder):
@@ -47,8 +47,7 @@ def started(network, crops, small, tmp_path):
 def test_a_signal_ends_a_run_in_order(started, tmp_path, name, code):
     (process, stdout, errors), out = started, tmp_path / "out"
     assert "00-0.png: Q = " in stdout.readline()
-    for _ in range(2):  # impatience costs nothing
-        os.kill(process.pid, getattr(signal, name))
+    os.kill(process.pid, getattr(signal, name))
     process.join()
     assert process.exitcode == code
     assert errors.read_text() == f"captum-plq: stopped by {name}\n"
@@ -84,12 +83,18 @@ def test_what_nobody_reads_is_no_error(run, small, tmp_path, monkeypatch, stream
 
 
 def test_a_signal_waits_for_what_belongs_together(run, crops, small, tmp_path, monkeypatch):
-    def interrupted(*_):
+    leave = RunRecord.__exit__
+
+    def signalled(*_):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(os, "fsync", interrupted)  # of the first file of the first result
+    def impatient(self, *error):
+        signalled()  # once more, as the run ends
+        leave(self, *error)
+
+    monkeypatch.setattr(os, "fsync", signalled)  # of the first file of the first result
+    monkeypatch.setattr(RunRecord, "__exit__", impatient)
     assert run("explain", *crops, *small, "-o", tmp_path / "out") == 143
-    monkeypatch.undo()
     found = summary(tmp_path / "out")
     assert (len(found["explained"]), found["not_reached"]) == (1, 3)
 

@@ -20,12 +20,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_rows_are_on_the_disk_as_they_are_noted_and_become_a_summary(tmp_path):
-    folder = tmp_path / "new"
+def test_rows_are_on_the_disk_as_they_are_noted_and_become_a_summary(tmp_path, monkeypatch):
+    folder, synced = tmp_path / "new", []
+    monkeypatch.setattr(os, "fsync", synced.append)
     with RunRecord(folder, 2) as record:
         record.explained({"image": NAME, "quality": 0.5})
         record.failed("b.jpg", f"{NAME} is bad: Ω")
         rows = (folder / "summary.jsonl").read_text("utf-8").splitlines()
+        assert len(synced) == 2
     explained, failed = {"image": NAME, "quality": 0.5}, {"image": "b.jpg"}
     assert json.loads(rows[0]) == {"explained": explained}
     assert len(rows) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -30,9 +30,6 @@ _FACES_AT_A_TIME = 4
 _LIMIT_SEED = 10**6
 _COLOURS = {"sampling": "#c9822b", "balanced": "#1a7f37", "closed-form": "#5b8db8"}
 _LABELS = {"sampling": "sampling (paper)", "balanced": "balanced", "closed-form": "closed form"}
-
-_Assess = Callable[[Estimator, int, int], tuple[Tensor, Tensor]]
-"""Estimator, m and seed → Q and its stated standard error, (n,) each, float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +102,15 @@ class Estimators(Protocol):
             self.progress(model.spec.name, "embedding")
             features = torch.cat([serfiq.tap.features(model, (x,))[1] for x in pixels.split(16)])
 
-            def assess(estimator: Estimator, passes: int, seed: int) -> tuple[Tensor, Tensor]:
-                return self._assess(rest, features, estimator, passes, seed)
-
             self.progress(model.spec.name, f"the limit, {self.limit} passes")
-            quality, error = assess(self.limit_by, self.limit, _LIMIT_SEED)
+            quality, error = self._assess(rest, features, self.limit_by, self.limit, _LIMIT_SEED)
             limit = _distance(quality)
             limit_error = error / (quality * (1 - quality / 2))
             scores = []
             for estimator, passes in self._plan():
                 self.progress(model.spec.name, f"{estimator} {passes or ''}")
                 seeds = range(self.seed, self.seed + (1 if passes is None else self.repeats))
-                runs = [assess(estimator, passes or 2, seed) for seed in seeds]
+                runs = [self._assess(rest, features, estimator, passes or 2, s) for s in seeds]
                 scores.append(_score(estimator, passes, runs, limit))
             return {
                 "model": model.spec.name,
@@ -130,7 +124,7 @@ class Estimators(Protocol):
                 "reference_error": float((limit_error / limit).mean()),
                 "distance": float(limit.mean()),
                 "spread": float(limit.std() / limit.mean()),
-                "whole_network": self._difference(model, pixels[:8], assess),
+                "whole_network": self._difference(model, pixels[:8], rest, features[:8]),
                 "scores": scores,
                 "conditions": asdict(environment),
                 "reference_estimator": self.limit_by,
@@ -154,6 +148,7 @@ class Estimators(Protocol):
     def _assess(
         self, rest: nn.Module, features: Tensor, estimator: Estimator, passes: int, seed: int
     ) -> tuple[Tensor, Tensor]:
+        """Q and its stated standard error, (n,) each, float64."""
         serfiq = self._serfiq(rest, estimator, passes, seed)
         parts = [serfiq.assess(x, standard_error=True) for x in features.split(_FACES_AT_A_TIME)]
         if serfiq.fallback_reason is not None:
@@ -162,13 +157,15 @@ class Estimators(Protocol):
         error = torch.cat([cast("Tensor", part.standard_error) for part in parts])
         return quality.double().cpu(), error.double().cpu()
 
-    def _difference(self, model: FaceModel, images: Tensor, assess: _Assess) -> float:
+    def _difference(
+        self, model: FaceModel, images: Tensor, rest: nn.Module, features: Tensor
+    ) -> float:
         """Largest difference of Q between the whole network and its head."""
         differences = []
         for estimator in dict(self._plan()):
             whole = self._serfiq(model, estimator, 100, self.seed)(images).cpu()
-            head, _ = assess(estimator, 100, self.seed)
-            differences.append((whole - head[: len(images)]).abs().max())
+            head, _ = self._assess(rest, features, estimator, 100, self.seed)
+            differences.append((whole - head).abs().max())
         return float(torch.stack(differences).max())  # NaN if one is
 
     @classmethod

@@ -146,15 +146,15 @@ def _figure(record: Record) -> Figure:
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     (time_b, time_m), (memory_b, memory_m) = figure.subplots(2, 2, sharex="col")
     batch, passes = record["by_batch"], record["by_passes"]
-    _draw(time_b, batch, _batch, _median("time"))
-    _draw(memory_b, batch, _batch, _mebibytes)
-    _draw(time_m, passes, _passes, _median("ratio"))
+    for axes, points, place, read, label in (
+        (time_b, batch, _batch, _median("time"), "seconds"),
+        (memory_b, batch, _batch, _mebibytes, "peak memory, MiB"),
+        (time_m, passes, _passes, _median("ratio"), "time ÷ Saliency (dashed: FLOPs)"),
+        (memory_m, passes, _passes, lambda m: m["memory_ratio"], "peak memory ÷ Saliency"),
+    ):
+        _draw(axes, points, place, read)
+        axes.set_ylabel(label, fontsize=8)
     _draw(time_m, passes, _passes, lambda m: m["flops_ratio"], dashed=True)
-    _draw(memory_m, passes, _passes, lambda m: m["memory_ratio"])
-    time_b.set_ylabel("seconds", fontsize=8)
-    memory_b.set_ylabel("peak memory, MiB", fontsize=8)
-    time_m.set_ylabel("time ÷ Saliency (dashed: FLOPs)", fontsize=8)
-    memory_m.set_ylabel("peak memory ÷ Saliency", fontsize=8)
     memory_b.set_xlabel(f"batch, m = {_passes(batch[0])}", fontsize=8)
     memory_m.set_xlabel(f"passes m, batch {_batch(passes[0])}", fontsize=8)
     for axes in (time_b, memory_b, time_m):

@@ -1,4 +1,4 @@
-"""The networks to measure, with random weights unless real ones may be had."""
+"""The networks whose speed is measured, with random weights where the real ones are not free."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BenchmarkModel:
     weights: str
 
     def images(self, batch: int, seed: int) -> Tensor:
-        """Uniform noise between black and white: the time does not depend on what is shown.
+        """Return uniform noise between black and white: time does not depend on what is shown.
 
         Args:
 
@@ -54,12 +54,12 @@ class BenchmarkModel:
 
 
 def available_models() -> tuple[str, ...]:
-    """The names that :func:`load_benchmark_model` takes."""
+    """Return the names that :func:`load_benchmark_model` takes."""
     return ("dlib", *_RANDOM, *(name for name in _published() if name not in _RANDOM))
 
 
 def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
-    """Builds a network by name.
+    """Build a network by name.
 
     Args:
 

@@ -1,4 +1,4 @@
-"""Known things over known parts of a face: what stands for the occlusions of the paper's photos."""
+"""Occluders drawn at known places of a face, in place of the occlusions in the paper's photos."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Draw = Callable[[NDArray[np.uint8], NDArray[np.float64], np.random.Generator], D
 def occlude(
     image: Tensor, landmarks: NDArray[np.float64], occluder: str, name: str, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """A face with an occluder, and where it is.
+    """Draw an occluder over a face, and return where it is.
 
     Args:
 

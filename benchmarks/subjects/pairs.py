@@ -23,7 +23,7 @@ class Pair:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Reads a list of pairs: CSV with the columns fold, first, second and mated (0 or 1).
+    """Read a list of pairs: CSV with the columns fold, first, second and mated (0 or 1).
 
     Args:
 
@@ -57,7 +57,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def require_folds(pairs: Sequence[Pair], where: str) -> None:
-    """Raises a ``ValueError`` unless there are two folds, and pairs of both kinds."""
+    """Raise a ``ValueError`` unless there are two folds, and pairs of both kinds."""
     if len({pair.fold for pair in pairs}) < 2 or len({pair.mated for pair in pairs}) < 2:
         raise ValueError(
             f"{where} must give pairs in at least two folds, mated and non-mated ones, but gives "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from cyclopts import App
 
+from benchmarks.harness.options import Device, Output, PositiveInt
 from benchmarks.training.config import DEFAULT_CONFIG, read_config
 from benchmarks.training.data import first_of_each, read_chips, split_people, teach
 from benchmarks.training.release import plot_history, release
@@ -20,55 +22,71 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, or goes on training; see the README of this folder."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    add = parser.add_argument
-    add("--images", type=Path, required=True, help="folder of aligned 112x112 faces by person")
-    add("--pairs", type=Path, required=True, help="CSV: fold, first, second, mated")
-    add("--teacher", default="mobilefacenet-foamliu", metavar="NAME|FILE", help="network")
-    add("--teacher-checkpoint", type=Path, metavar="FILE", help="weights of a named teacher")
-    add("--config", type=Path, default=DEFAULT_CONFIG)
-    add("--epochs", type=int, help="in place of the configuration's")
-    add("--faces", type=int, help="train on this many images only, to try it out")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--threads", type=int, help="of the CPU")
-    add("--workers", type=int, default=0, help="processes that augment")
-    add("-o", "--output", type=Path, required=True, metavar="DIR")
-    given = parser.parse_args(arguments)
-    config = read_config(given.config)
-    if given.epochs is not None:
-        config = replace(config, epochs=given.epochs)
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    given.output.mkdir(parents=True, exist_ok=True)
+    """Run the command of :func:`_train`; ``None``: with the arguments of the command line."""
+    app = App(name="python -m benchmarks.training", result_action="return_value")
+    app.default(_train)
+    app(sys.argv[1:] if arguments is None else arguments)
+    return 0
 
-    teacher = load_model(given.teacher, given.teacher_checkpoint)
-    split = split_people(given.pairs, config.train_folds, config.validation_share, config.seed)
-    size = teacher.spec.input_size
+
+def _train(
+    *,
+    images: Path,
+    pairs: Path,
+    output: Output,
+    teacher: str = "mobilefacenet-foamliu",
+    teacher_checkpoint: Path | None = None,
+    config: Path = DEFAULT_CONFIG,
+    epochs: PositiveInt | None = None,
+    faces: PositiveInt | None = None,
+    device: Device | None = None,
+    threads: PositiveInt | None = None,
+    workers: int = 0,
+) -> None:
+    """Train a face network, or go on training one; see the README of this folder.
+
+    Args:
+
+        images (Path): Folder of aligned 112×112 faces by person.
+        pairs (Path): CSV: fold, first, second, mated.
+        output (Path): Folder of what a run leaves; with a checkpoint, training goes on from it.
+        teacher (str): Name or file of a network.
+        teacher_checkpoint (Path, optional): Weights of a named teacher.
+        config (Path): Configuration.
+        epochs (int, optional): In place of the configuration's.
+        faces (int, optional): Train on this many images only, to try it out.
+        device (str, optional): Where to train (default: cuda where there is one).
+        threads (int, optional): Of the CPU.
+        workers (int): Processes that augment.
+    """
+    given = read_config(config)
+    given = replace(given, epochs=epochs or given.epochs)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    output.mkdir(parents=True, exist_ok=True)
+
+    network = load_model(teacher, teacher_checkpoint)
+    split = split_people(pairs, given.train_folds, given.validation_share, given.seed)
     of: list[Faces] = []
-    for names in (split.train[: given.faces], first_of_each(split.validation)):
-        chips = read_chips(given.images, names, size)
-        of.append(Faces(chips, teach(teacher.to(device), chips, device)))
-    student = new_student(teacher, of[0].chips, device)
+    for names in (split.train[:faces], first_of_each(split.validation)):
+        chips = read_chips(images, names, network.spec.input_size)
+        of.append(Faces(chips, teach(network.to(place), chips, place)))
+    student = new_student(network, of[0].chips, place)
     print(f"{len(split.train)} images to train on, {len(split.validation)} to validate")
     history = train(
-        student, of[0], of[1], config, given.output, device=device, workers=given.workers,
+        student, of[0], of[1], given, output, device=place, workers=workers,
         progress=lambda line: print(line, flush=True),
     )  # fmt: skip
-    plot_history(history, given.output / "curves.png")
+    plot_history(history, output / "curves.png")
     record = {
-        "config": config.to_json(),
-        "teacher": teacher.spec.name,
+        "config": given.to_json(),
+        "teacher": network.spec.name,
         "images": {"train": len(of[0].chips), "validation": len(split.validation)},
         "seconds": round(sum(epoch["seconds"] for epoch in history)),
         "epochs": len(history),
     }
-    release(
-        student, split, given.images, given.pairs, given.output, device=given.device,
-        record=record,
-    )  # fmt: skip
-    return 0
+    release(student, split, images, pairs, output, device=place, record=record)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a face goes through in training: shifts, colours, and degradations of random strength.
+"""How faces are augmented in training: shifts, colours, and degradations of random strength.
 
 The decoding, the geometry and the compression are torchvision's and Pillow's; the degradations
 that SER-FIQ is judged on are the package's own, here in random strength and on other faces.
@@ -29,7 +29,7 @@ _GREYSCALE = RandomGrayscale(0.05)
 
 
 def augment(chip: Pixels, other: Pixels, generator: Draw, degraded_share: float) -> Pixels:
-    """One aligned face as the network may see it in training.
+    """Return one aligned face as the network may see it in training.
 
     Args:
 

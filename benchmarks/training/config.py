@@ -1,4 +1,4 @@
-"""What a training run is made of: one record, read from one JSON file."""
+"""The configuration of a training run, read from one JSON file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_CONFIG = Path(__file__).parent / "config.json"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that decides what comes out, but for the images and the teacher.
+    """Everything that decides the result but the images and the teacher.
 
     Args:
 
@@ -48,12 +48,12 @@ class TrainingConfig:
     degraded_share: float
 
     def to_json(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the fields, ready for JSON."""
         return {**asdict(self), "train_folds": list(self.train_folds)}
 
 
 def read_config(path: Path = DEFAULT_CONFIG) -> TrainingConfig:
-    """Reads a configuration; every field must be there, and no other.
+    """Read a configuration; every field must be there, and no other.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from benchmarks.subjects.faces import as_images
 from benchmarks.subjects.pairs import read_pairs
 from benchmarks.training.augment import augment
 from captum_plq.faces import read_crop
@@ -42,7 +43,7 @@ class Split:
 
 
 def split_people(pairs_file: Path, folds: Sequence[str], share: float, seed: int) -> Split:
-    """Divides the images of a list of pairs by fold, and the training folds by person.
+    """Divide the images of a list of pairs by fold, and the training folds by person.
 
     Args:
 
@@ -78,17 +79,17 @@ def split_people(pairs_file: Path, folds: Sequence[str], share: float, seed: int
 
 
 def first_of_each(names: Sequence[str]) -> list[str]:
-    """The first image of each person."""
+    """Return the first image of each person."""
     return list({Path(name).parent: name for name in reversed(names)}.values())[::-1]
 
 
 def as_batch(chips: Sequence[_Chips] | _Chips) -> Tensor:
-    """Crops (n, H, W, 3), uint8, as images (n, 3, H, W), float32, 0–255."""
-    return torch.from_numpy(np.stack(list(chips))).permute(0, 3, 1, 2).float()
+    """Return crops (n, H, W, 3), uint8, as images (n, 3, H, W), float32, 0–255."""
+    return as_images(chips).float()
 
 
 def teach(teacher: FaceModel, chips: _Chips, device: torch.device, batch: int = 32) -> Tensor:
-    """What the student shall say: the teacher's embedding of the image and its mirror image.
+    """Return the student's targets: the teacher's embeddings of each image and its mirror image.
 
     Args:
 
@@ -99,7 +100,7 @@ def teach(teacher: FaceModel, chips: _Chips, device: torch.device, batch: int = 
 
     Returns:
         *Tensor*: (n, d), on the CPU; the mean of the two unit embeddings, of length √d, so
-        that a network that says nothing, 0, has a mean squared error of 1.
+        that a network whose output is always 0 has a mean squared error of 1.
     """
     found = []
     with torch.no_grad():
@@ -112,14 +113,16 @@ def teach(teacher: FaceModel, chips: _Chips, device: torch.device, batch: int = 
 
 
 def read_chips(directory: Path, names: Sequence[str], size: tuple[int, int]) -> _Chips:
-    """Aligned crops, (n, H, W, 3), uint8."""
+    """Read aligned crops, (n, H, W, 3), uint8."""
     return np.stack(
         [read_crop(directory / n, template="arcface", size=size, aligned=True) for n in names]
     )
 
 
 class AugmentedFaces(Dataset[tuple[Tensor, Tensor]]):
-    """Faces with what the teacher says of them unspoilt; the same epoch gives the same images.
+    """Degraded faces, each with the teacher's embedding of the clean one.
+
+    The same epoch gives the same images.
 
     Args:
 

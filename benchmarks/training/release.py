@@ -40,10 +40,10 @@ def release(
     pairs_file: Path,
     directory: Path,
     *,
-    device: str,
+    device: torch.device,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    """Writes weights in float16 and their calibration, and measures them as they were written.
+    """Write weights in float16 and their calibration, and measure them as they were written.
 
     The calibration is made on the validation people, who were not trained on, each once as they
     are and once degraded, for a scale that has room below good faces; verification and suitability
@@ -56,8 +56,8 @@ def release(
         images (Path): Folder of the images.
         pairs_file (Path): The list of pairs.
         directory (Path): Where the files go.
-        device (str): ``"cpu"`` or ``"cuda"``.
-        record (dict): What else ``metrics.json`` shall say.
+        device (torch.device): Where it computes.
+        record (dict): What else ``metrics.json`` is to hold.
 
     Returns:
         *dict*: what ``metrics.json`` holds.
@@ -70,7 +70,7 @@ def release(
     size = model.spec.input_size
 
     clean = read_chips(images, first_of_each(split.validation), size)
-    chips = np.concatenate([clean, _spoiled(clean)])
+    chips = np.concatenate([clean, _degraded(clean)])
     batches = [as_batch(some).to(device) for some in np.array_split(chips, len(clean) // 8 or 1)]
     source = (
         f"{len(clean)} people of {images.name}, aligned, of training folds but not trained on; "
@@ -120,9 +120,7 @@ def release(
             "gamma": calibration.gamma,
         },
         "conditions": asdict(
-            current_environment(
-                torch.device(device), torch.float32, passes=0, dropout=0.0, seed=0, rows=16
-            )
+            current_environment(device, torch.float32, passes=0, dropout=0.0, seed=0, rows=16)
         ),
     }
     write_record(directory / "metrics.json", metrics)
@@ -130,7 +128,7 @@ def release(
 
 
 def plot_history(history: list[dict[str, Any]], path: Path) -> None:
-    """The curves of a run: loss, cosine to the teacher, AUROC of Q, and Q's spread."""
+    """Draw the curves of a run: loss, cosine to the teacher, AUROC of Q, and Q's spread."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     epochs = [record["epoch"] for record in history]
     panels = {
@@ -150,7 +148,7 @@ def plot_history(history: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _spoiled(chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _degraded(chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Every chip degraded as in training, with a neighbour to be covered by."""
     pairs = zip(chips, np.roll(chips, 1, axis=0), strict=True)
     return np.stack(

@@ -27,7 +27,7 @@ def new_student(
     device: torch.device,
     neck_channels: int = NECK_CHANNELS,
 ) -> FaceModel:
-    """A student whose embedding is the teacher's, as nearly as its smaller head allows.
+    """Return a student whose embedding is as near to the teacher's as its smaller head allows.
 
     From the last 7×7 map on, a MobileFaceNet is affine: e = Σ_pos M_pos f_pos + b, where f_pos are
     the 512 features of a place. The student's head is affine too, but its neck N, the same at

@@ -30,7 +30,7 @@ __all__ = ["Faces", "train", "variance_under_dropout"]
 
 @dataclass(frozen=True)
 class Faces:
-    """Aligned crops (n, H, W, 3), uint8, and what the teacher says of them, (n, d)."""
+    """Aligned crops (n, H, W, 3), uint8, and the teacher's embeddings of them, (n, d)."""
 
     chips: NDArray[np.uint8]
     targets: Tensor
@@ -47,15 +47,15 @@ def train(
     workers: int = 0,
     progress: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
-    """Trains a student under dropout to say of a spoilt image what the teacher says unspoilt.
+    """Train a student under dropout to embed a degraded image as the teacher embeds the clean one.
 
-    The loss has two parts. The mean squared error, under dropout, to the teacher's embedding of
-    the unspoilt image: its minimum is the mean of all that the image could be, which is the
-    shorter the less the image tells. And the squared log-ratio of two variances: that of the
-    embedding under dropout (:func:`variance_under_dropout`), and the squared error it makes:
-    dropout shall move the embedding as far as it errs, as a Bayesian reading of dropout wants
-    (Gal and Ghahramani, ICML 2016). Neither is told how, or whether, an image was degraded.
-    The BatchNorms keep their statistics.
+    The loss has two parts. The first is the mean squared error, under dropout, to the teacher's
+    embedding of the clean image. Its minimum is the mean over all clean images that fit, which
+    is shorter the less information an image holds. The second is the squared log-ratio of two
+    variances: that of the embedding under dropout (:func:`variance_under_dropout`), and its
+    squared error. Dropout is to move the embedding as far as it errs, as in the Bayesian reading
+    of dropout (Gal and Ghahramani, ICML 2016). Neither part depends on whether or how an image
+    was degraded. The BatchNorms keep their statistics.
 
     Args:
 
@@ -132,7 +132,7 @@ def train(
 
 
 def variance_under_dropout(network: nn.Module, features: Tensor) -> Tensor:
-    r"""How far dropout of the features moves the embedding, in expectation.
+    r"""Return the expected squared distance by which dropout of the features moves the embedding.
 
     :math:`\frac1d \sum_j \mathrm{Var}[e_j]
     = \frac{p}{1 - p}\, \frac1d \sum_{jk} s_j^2 w_{jk}^2 x_k^2` for independently dropped features

@@ -13,27 +13,26 @@ from captum.attr import (
     LayerGradCam,
     NoiseTunnel,
     Occlusion,
-    Saliency,
     ShapleyValueSampling,
 )
 
-from captum_plq import SERFIQ, PixelQualityAttribution, QualityModel, QualityScaling
+from captum_plq import SERFIQ, QualityModel, QualityScaling
 from tests.conftest import assert_untouched, snapshot
 
-SCALING = QualityScaling(30.0, 0.5)
+
+def grid():
+    return (torch.arange(400).view(20, 20) // 100).repeat(1, 3, 1, 1)
 
 
-@pytest.mark.parametrize("weights", ["sum", "signed"])
-@pytest.mark.parametrize("scaling", [None, SCALING])
+@pytest.mark.parametrize("weights", ["sum", "signed", "l2"])
+@pytest.mark.parametrize("scaling", [None, QualityScaling(30.0, 0.5)])
 def test_outputs_the_quality_where_eq_3_claims_it(net, images, weights, scaling):
-    quality = SERFIQ(net)(images)
+    serfiq = SERFIQ(net, passes=10, dropout=0.2)
+    quality = serfiq(images)
     expected = quality if scaling is None else torch.sigmoid(30 * (quality - 0.5))
-    model = QualityModel(net, weights=weights, scaling=scaling)
+    model = QualityModel(serfiq, weights=weights, scaling=scaling)
+    assert model.serfiq is serfiq
     torch.testing.assert_close(model(images), expected)
-
-
-def test_l2_outputs_the_quality_on_an_embedding_of_any_length(net, images):
-    torch.testing.assert_close(QualityModel(net, weights="l2")(images), SERFIQ(net)(images))
 
 
 def test_l1_does_not_output_the_quality_but_its_signed_share(net, images):
@@ -62,12 +61,14 @@ def test_node_has_the_weights_of_its_formula(net, images, weights):
     assert not node.requires_grad
 
 
-def test_the_node_stays_with_its_image(net, images):
+def test_the_node_stays_with_its_image_at_no_stochastic_pass(net, images):
     """Another image seen through the node of the first: w(I)·e(I'), no new SER-FIQ."""
-    model = QualityModel(net)
+    model, rows = QualityModel(net), []
     node = model.node(images[:1])
     expected = (node * F.normalize(net(images[1:2]), dim=1)).sum(1)
-    torch.testing.assert_close(model(images[1:2], node), expected)
+    with net.bn.register_forward_hook(lambda _, args, __: rows.append(len(args[0]))):
+        torch.testing.assert_close(model(images[1:2], node), expected)
+    assert rows == [1]
     assert not torch.allclose(model(images[1:2]), expected)
 
 
@@ -82,16 +83,6 @@ def test_nodes_are_repeated_for_expanded_batches(net, images):
     with pytest.raises(ValueError, match=r"16 features cannot share .* \(2, 15\)"):
         model(many, node[:, 1:])
     torch.testing.assert_close(model(many[:2], node[0]), model(many[:2], node[:1]))
-
-
-def test_a_given_node_costs_no_stochastic_passes(net, images):
-    model = QualityModel(net)
-    node = model.node(images)
-    rows = []
-    handle = net.bn.register_forward_hook(lambda _, args, __: rows.append(len(args[0])))
-    model(images, node)
-    handle.remove()
-    assert rows == [7]
 
 
 def test_integrated_gradients_is_complete_on_the_fixed_node(net, images):
@@ -109,13 +100,12 @@ def test_integrated_gradients_is_complete_on_the_fixed_node(net, images):
 def test_captum_methods_keep_each_image_with_its_node(net, images):
     """In a batch as alone: Captum's own expansions must not mix up images and nodes."""
     model = QualityModel(net)
-    grid = (torch.arange(400).view(20, 20) // 100).repeat(1, 3, 1, 1)
 
     def results(x):
         node = {"additional_forward_args": model.node(x)}
         yield IntegratedGradients(model).attribute(x, n_steps=7, **node)
         yield FeatureAblation(model).attribute(
-            x, feature_mask=grid, perturbations_per_eval=2, **node
+            x, feature_mask=grid(), perturbations_per_eval=2, **node
         )
         yield Occlusion(model).attribute(x, (3, 10, 10), strides=(3, 10, 10), **node)
         yield NoiseTunnel(InputXGradient(model)).attribute(
@@ -128,15 +118,13 @@ def test_captum_methods_keep_each_image_with_its_node(net, images):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-12)
 
 
-def test_other_captum_methods_run(net, images):
-    model, x = QualityModel(net), images[:2]
-    node = model.node(x)
-    grid = (torch.arange(400).view(20, 20) // 100).repeat(1, 3, 1, 1)
+def test_other_captum_methods_run_and_leave_the_network_as_it_was(net, images):
+    model, x = QualityModel(net.train()), images[:2]
+    before = snapshot(net)
+    node = {"additional_forward_args": model.node(x)}
     results = [
-        GradientShap(model).attribute(x, 0 * images[:1], n_samples=2, additional_forward_args=node),
-        ShapleyValueSampling(model).attribute(
-            x, feature_mask=grid, n_samples=2, additional_forward_args=node
-        ),
+        GradientShap(model).attribute(x, 0 * images[:1], n_samples=2, **node),
+        ShapleyValueSampling(model).attribute(x, feature_mask=grid(), n_samples=2, **node),
         LayerGradCam(model, net.trunk[3]).attribute(x),
     ]
     with pytest.warns(UserWarning, match="backward hooks"):  # Captum's own, about its hooks
@@ -144,36 +132,22 @@ def test_other_captum_methods_run(net, images):
     for result in results:
         assert result.isfinite().all()
         assert result.abs().sum() > 0
-
-
-def test_saliency_of_the_quality_model_is_plq(net, images):
-    for weights in ("l1", "sum", "signed", "l2"):
-        model = QualityModel(net, weights=weights, scaling=SCALING)
-        expected = Saliency(model).attribute(images.requires_grad_(), abs=False)
-        plq = PixelQualityAttribution(net, weights=weights, scaling=SCALING)
-        torch.testing.assert_close(plq.attribute(images), expected, rtol=1e-9, atol=1e-18)
-
-
-def test_takes_a_serfiq_with_parameters_of_its_own(net, images):
-    serfiq = SERFIQ(net, passes=10, dropout=0.2)
-    model = QualityModel(serfiq, weights="signed")
-    assert model.serfiq is serfiq
-    torch.testing.assert_close(model(images), serfiq(images))
-
-
-def test_leaves_the_network_as_it_was(net, images):
-    net.train()
-    before = snapshot(net)
-    model = QualityModel(net)
-    model(images, model.node(images))
-    model(images)
+    torch.set_rng_state(before["rng"])
     assert_untouched(before, net)
 
 
 def test_bad_input_is_refused(net, images):
     with pytest.raises(ValueError, match="'l1', 'sum', 'signed' or 'l2'"):
         QualityModel(net, weights="l3")
-    with pytest.raises(TypeError, match="floating point"):
-        QualityModel(net)(images.long())
-    with pytest.raises(ValueError, match="NaN"):
-        QualityModel(net).node(images * torch.nan)
+    node = QualityModel(net).node(images)
+    for given in (None, node):
+        with pytest.raises(TypeError, match="floating point"):
+            QualityModel(net)(images.long(), given)
+        with pytest.raises(ValueError, match="NaN"):
+            QualityModel(net)(images * torch.nan, given)
+
+
+def test_shows_its_parameters(net):
+    shown = repr(QualityModel(SERFIQ(net, passes=7, dropout=0.25, seed=1), weights="signed"))
+    assert "weights='signed', scaling=None, normalize=True" in shown
+    assert "passes=7, dropout=0.25, seed=1, estimator='sampling'" in shown

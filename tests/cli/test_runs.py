@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from captum_plq.cli import main
+from captum_plq.cli.app import app
 from captum_plq.explanation import Explainer
 from captum_plq.explanation.run_record import RunRecord, folder_lock
 
@@ -80,6 +81,7 @@ def test_what_nobody_reads_is_no_error(run, small, tmp_path, monkeypatch, stream
     reading, writing = os.pipe()
     os.close(reading)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "_fallback_console", None, raising=False)  # it stays quiet after this
     with os.fdopen(writing, "w", encoding="utf-8") as pipe:
         monkeypatch.setattr(sys, stream, pipe)
         assert run(*arguments, *(small if arguments[0] == "explain" else [])) == 141

@@ -12,6 +12,14 @@ from cyclopts import App, CycloptsError
 
 from benchmarks.protocols import PROTOCOLS
 
+_OTHERS = {
+    "all": ("run_all", "a small run of every protocol, and the report"),
+    "report": ("report", "one table over all summaries in a folder"),
+    "readme": ("readme", "tables and figures of the README files, made anew"),
+    "amend": ("amend", "methods that were measured again, into a summary"),
+}
+"""Commands that are no protocol."""
+
 __all__ = ["app", "main"]
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's chatter on stderr
@@ -34,11 +42,10 @@ def app() -> App:
         help_format="rst",
     )
     for name, (place, question) in PROTOCOLS.items():
-        found.command(
-            f"benchmarks.protocols.{place}",
-            name=name,
-            help=_HELP.format(question=question, name=name),
-        )
+        about = _HELP.format(question=question, name=name)
+        found.command(f"benchmarks.protocols.{place}", name=name, help=about)
+    for name, (function, words) in _OTHERS.items():
+        found.command(f"benchmarks.report.run_all:{function}", name=name, help=words)
     return found
 
 
@@ -53,14 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         *int*: 0; 1 if a run was void; 2 if nothing could be run.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] not in PROTOCOLS and not given[0].startswith("-"):
-        from benchmarks.old_main import main as old_main
-
-        return old_main(given, main)
     try:
-        chosen: Any = app()(given, exit_on_error=False, print_error=False)
-        code: int = 0 if chosen is None else chosen.run()
+        found: Any = app()(arguments, exit_on_error=False, print_error=False)
+        code: int = found.run() if hasattr(found, "run") else found or 0
     except (CycloptsError, ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

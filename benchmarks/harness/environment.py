@@ -78,17 +78,16 @@ class Environment:
         return f"{self.line()}; {self.date}"
 
 
-def current_environment(
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    passes: int,
-    dropout: float,
-    seed: int,
-    rows: int,
-    channels_last: bool = False,
-) -> Environment:
-    """The conditions as they are now."""
+def current_environment(device: torch.device, dtype: torch.dtype, **given: Any) -> Environment:
+    """Return the environment as it is now.
+
+    Args:
+
+        device (torch.device): Where is measured.
+        dtype (torch.dtype): Of weights and images.
+        given: The settings of :class:`Environment` that cannot be looked up: ``passes``,
+            ``dropout``, ``seed``, ``rows`` and ``channels_last``.
+    """
     cuda = device.type == "cuda"
     return Environment(
         device=device.type,
@@ -97,16 +96,12 @@ def current_environment(
         platform=platform.platform(),
         dtype=str(dtype).removeprefix("torch."),
         tf32=cuda and bool(torch.backends.cuda.matmul.allow_tf32),
-        channels_last=channels_last,
         threads=torch.get_num_threads(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        passes=passes,
-        dropout=dropout,
-        seed=seed,
-        rows=rows,
         commit=_commit(),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **given,
     )
 
 

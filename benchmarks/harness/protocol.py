@@ -162,25 +162,16 @@ class Protocol(ABC):
 
     @contextmanager
     def environment(
-        self,
-        *,
-        passes: int = 0,
-        dropout: float = 0.0,
-        rows: int = 1,
-        dtype: torch.dtype = torch.float32,
-        tf32: bool = False,
-        channels_last: bool = False,
+        self, *, dtype: torch.dtype = torch.float32, tf32: bool = False, **given: Any
     ) -> Iterator[tuple[torch.device, Environment]]:
         """Set threads and random states for a while, and describe what is measured under.
 
         Args:
 
-            passes (int): m of SER-FIQ; 0 where it plays no part.
-            dropout (float): p of SER-FIQ.
-            rows (int): Images that methods with many forwards put through at a time.
             dtype (torch.dtype): Of weights and images.
             tf32 (bool): Whether CUDA may use TF32.
-            channels_last (bool): Whether weights and images lie in this memory format.
+            given: ``passes``, ``dropout``, ``rows`` and ``channels_last`` of
+                :class:`~benchmarks.harness.environment.Environment`, where they play a part.
 
         Yields:
             *tuple*: the device, and the environment as it is now.
@@ -192,18 +183,8 @@ class Protocol(ABC):
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("There is no CUDA device here: run with --device cpu.")
         with reproducible_settings(self.threads, tf32, self.seed):
-            yield (
-                device,
-                current_environment(
-                    device,
-                    dtype,
-                    passes=passes,
-                    dropout=dropout,
-                    seed=self.seed,
-                    rows=rows,
-                    channels_last=channels_last,
-                ),
-            )
+            given = {"passes": 0, "dropout": 0.0, "rows": 1, "seed": self.seed} | given
+            yield device, current_environment(device, dtype, **given)
 
     def progress(self, model: str, text: str) -> None:
         """Tell the user what is being done."""

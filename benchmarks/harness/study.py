@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,12 +39,10 @@ class Column:
     Args:
 
         name (str): Its key in a row. Tables show its mean over faces, and the interval of that.
-        meaning (str): What it is, and which way is better.
         form (str): How it is written.
     """
 
     name: str
-    meaning: str
     form: str = ".3f"
 
 
@@ -103,10 +103,8 @@ class MapOptions(Protocol):
         if faces.warning:
             print(faces.warning, flush=True)
         rows = 256 if self.device == "cuda" else 32
-        with self.environment(passes=self.passes, dropout=self.dropout, rows=rows) as (
-            device,
-            environment,
-        ):
+        given = self.environment(passes=self.passes, dropout=self.dropout, rows=rows)
+        with given as (device, environment):
             subject = ExplainedNetwork(
                 model.to(device),
                 passes=self.passes,
@@ -129,7 +127,10 @@ class MapOptions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class MapStudy(MapOptions):
-    """A protocol that is declared: rows of each face, columns, conditions, comparisons, words.
+    """A protocol that is declared: rows of each face, columns, conditions, comparisons.
+
+    The docstring of its class is what its page says: title, introduction, and under ``Columns:``
+    what each column means and which way is better.
 
     Running it writes ``raw/NAME-MODEL.jsonl`` batch by batch, from which a run that was cut off
     goes on; ``NAME-MODEL.json`` with means, bootstrap intervals and paired comparisons;
@@ -137,10 +138,6 @@ class MapStudy(MapOptions):
     See :mod:`benchmarks.protocols.curves`.
     """
 
-    title: ClassVar[str]
-    introduction: ClassVar[str]
-    notes: ClassVar[str] = ""
-    """What the page says after the meaning of the columns."""
     columns: ClassVar[tuple[Column, ...]]
     conditions: ClassVar[tuple[str, ...]] = ()
     """Keys of a row by whose values means are also taken, e.g. size and fill."""
@@ -203,17 +200,30 @@ class MapStudy(MapOptions):
             study = run_rows(self.rows, context, self._header(context), path, self.batch)
             yield stem, self.summary(study, context)
             if (figure := self.example(context)) is not None:
-                figure.savefig(picture := self.output / f"{stem}.png", dpi=80)
+                figure.savefig(picture := self.output / f"{stem}.png")
                 print(picture)
         for method, reason in study.failed.items():
             print(f"{context.model.spec.name}: {method} failed: {reason}", flush=True)
 
     @classmethod
+    def words(cls) -> tuple[str, str, dict[str, str]]:
+        """Return title, introduction and the meanings of the columns, from the docstring."""
+        text, _, _ = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")
+        text, _, columns = text.partition("\nColumns:\n")
+        title, *paragraphs = text.strip().split("\n\n")
+        found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", columns, re.MULTILINE)
+        return (
+            title.removesuffix("."),
+            "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
+            {name: " ".join(meaning.split()) for name, meaning in found},
+        )
+
+    @classmethod
     def page(cls, records: Sequence[Record]) -> str:
         """Return the page: meanings, then tables and environment of every network."""
-        lines = [f"# {cls.title}", "", cls.introduction, ""]
-        lines += [*(f"- `{column.name}`: {column.meaning}" for column in cls.columns), ""]
-        lines += [cls.notes, ""] if cls.notes else []
+        title, introduction, meanings = cls.words()
+        lines = [f"# {title}", "", introduction, ""]
+        lines += [*(f"- `{column.name}`: {meanings[column.name]}" for column in cls.columns), ""]
         for record in records:
             lines += [f"## {record['model']}", ""]
             if record["faces"]["warning"]:

@@ -16,7 +16,18 @@ PROTOCOLS = {
     "estimators": ("estimators:Estimators", "how far is each estimator of SER-FIQ from its limit?"),
     "verification": ("verification:Verification", "how accurate is a network on pairs of faces?"),
     "map-time": ("map_time:MapTime", "what does each map cost, from image to map?"),
+    "random-mask": ("random_mask:RandomMask", "does a map see a square on a face?"),
     "curves": ("curves:Curves", "how does Q fall as pixels go in the order of a map?"),
+    "inpainting": ("inpainting:Inpainting", "does painting over a map's lowest region raise Q?"),
+    "recognition": ("recognition:Recognition", "is a face recognised as pixels go by a map?"),
+    "captum": ("captum_metrics:CaptumMetrics", "infidelity, sensitivity and sparseness of a map"),
+    "sanity": ("sanity:Sanity", "does a map depend on the weights and on the image?"),
+    "standards": ("standards:Standards", "what do Q and maps make of violated photo standards?"),
+    "out-of-domain": (
+        "out_of_domain:OutOfDomain",
+        "do relative maps survive faces that do not fit?",
+    ),
+    "edc": ("edc:EDC", "does recognition err less without low qualities?"),
 }
 """Command → module and class, and the question it answers, in the order of the documents."""
 

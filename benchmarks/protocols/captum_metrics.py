@@ -11,14 +11,15 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from captum import attr
 from torch import Tensor
 
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import Row
+from benchmarks.harness.options import PositiveInt, some_of
+from benchmarks.harness.protocol import Headline, Record
+from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
 from benchmarks.subjects.attributions import METHODS as ATTRIBUTIONS
 from benchmarks.subjects.methods import RANDOM_WEIGHTS, Attribute, Build, Method
 from benchmarks.subjects.network import ExplainedNetwork
@@ -33,17 +34,7 @@ from captum_plq.metrics import (
 from captum_plq.metrics.captum_own import Perturbation
 from captum_plq.network.output import select_embedding
 
-__all__ = ["METRICS", "PERTURBATIONS", "SIGNED", "CaptumMetrics", "Signed"]
-
-METRICS = {
-    "infidelity_node": "infidelity on the quality node M_Q, the image's own, as a share of that of "
-    "an attribution of zero: 0 predicts every change, 1 none",
-    "infidelity_serfiq": "the same on the SER-FIQ score Q",
-    "sensitivity": "greatest change of the map among draws of slight noise, relative to its length",
-    "gini": "Gini index of the map: 0 all pixels alike, near 1 few of them hold all",
-    "complexity": "entropy of the map's shares, in nats",
-}
-"""What each number of a row is. The last two say how a map looks, not whether it is right."""
+__all__ = ["PERTURBATIONS", "SIGNED", "CaptumMetrics", "Signed"]
 
 PERTURBATIONS: dict[str, Perturbation] = {
     "noise": GaussianNoise(0.02),
@@ -95,51 +86,74 @@ SIGNED: dict[str, Signed] = {
 """The maps that have signed attributions behind them, by the name of the map."""
 
 
-@dataclass(frozen=True)
-class CaptumMetrics:
-    """The protocol.
+@dataclass(frozen=True, kw_only=True)
+class CaptumMetrics(MapStudy):
+    """Captum's own metrics.
+
+    Means over faces; in brackets 95 % bootstrap intervals over faces. A map on random weights is
+    measured on that network. Sensitivity and sparseness do not depend on what an image is changed
+    to for infidelity, and stand in the first table only.
+
+    Columns:
+
+        infidelity_node: infidelity on the quality node M_Q, the image's own, as a share of that of
+            an attribution of zero: 0 predicts every change, 1 none
+        infidelity_serfiq: the same on the SER-FIQ score Q
+        sensitivity: greatest change of the map among draws of slight noise, relative to its length
+        gini: Gini index of the map: 0 all pixels alike, near 1 few of them hold all
+        complexity: entropy of the map's shares, in nats
 
     Args:
 
-        perturbations (tuple[str, ...]): Of :data:`PERTURBATIONS`.
+        perturbations (tuple[str, ...]): What changes an image for infidelity.
         samples (int): Perturbations of each image, for infidelity.
-        draws (int): For sensitivity.
-        radius (float): Of these, as a share of each image's range.
-        seed (int): Of both.
+        draws (int): Of slight noise, for sensitivity.
     """
 
-    perturbations: tuple[str, ...] = ("noise", "square")
-    samples: int = 30
-    draws: int = 5
-    radius: float = 0.02
-    seed: int = 0
-    name: str = "captum"
+    name: ClassVar[str] = "captum"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("infidelity_node"),
+        Column("infidelity_serfiq"),
+        Column("sensitivity"),
+        Column("gini"),
+        Column("complexity"),
+    )
+    conditions: ClassVar[tuple[str, ...]] = ("perturbation",)
+    compared: ClassVar[tuple[str, ...]] = ("infidelity_node", "infidelity_serfiq", "sensitivity")
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        Headline("sensitivity", "Captum's max-sensitivity: how far a map may move under small "
+                 "noise", estimate_of("sensitivity"), ".2f", "lower"),
+        Headline("infidelity", "of the gradient against a square put on the image, normalised; 1 "
+                 "is that of a map of zeros",
+                 estimate_of("infidelity_node", "perturbation=square"), ".3f", "lower"),
+    )  # fmt: skip
+    radius: ClassVar[float] = 0.02
+    """Of the draws of noise, as a share of each image's range."""
 
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.perturbations) - set(PERTURBATIONS))
-        if unknown or not self.perturbations:
-            raise ValueError(f"Unknown perturbations {unknown}; there are {list(PERTURBATIONS)}.")
-        if self.samples < 1 or self.draws < 1 or not self.radius > 0:
-            raise ValueError(
-                "samples and draws must be at least 1 and radius above 0, but got "
-                f"{self.samples}, {self.draws} and {self.radius}."
-            )
+    perturbations: Annotated[tuple[str, ...], some_of(PERTURBATIONS)] = ("noise", "square")
+    samples: PositiveInt = 30
+    draws: PositiveInt = 5
 
-    @property
     def settings(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        fields = ("perturbations", "samples", "draws", "radius", "seed")
-        return {name: getattr(self, name) for name in fields}
+        """Return the options and the radius."""
+        return super().settings() | {"radius": self.radius}
+
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Add the groups that have a table each."""
+        groups = [f"perturbation={name}" for name in self.perturbations]
+        return super().summary(study, context) | {"groups": groups}
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per face and method, and one more for each further perturbation."""
+        """Return one row per face and method, and one more for each further perturbation."""
         rows: list[Row] = []
         methods = {method.name: method for method in context.methods}
         nothing: dict[tuple[int, str, str], Tensor] = {}
         for name, maps in context.maps(images).items():
-            subject = context.network_for(methods[name])
+            subject = context.network_for(name)
             steady: list[float | None] = list(self._sensitivity(context, methods[name], images))
-            gini, spread = _sparseness(maps)
+            lit = [one if bool(one.any()) else None for one in maps.split(1)]
+            gini = [None if one is None else float(gini_index(one)) for one in lit]
+            spread = [None if one is None else float(complexity(one)) for one in lit]
             signed = SIGNED.get(name.removesuffix(RANDOM_WEIGHTS))
             for turn, perturbation in enumerate(self.perturbations):
                 shares = self._infidelities(signed, subject, images, perturbation, nothing)
@@ -207,13 +221,3 @@ class CaptumMetrics:
                 for mine, whole in zip(own.tolist(), nothing[key].tolist(), strict=True)
             ]
         return found
-
-
-def _sparseness(maps: Tensor) -> tuple[list[float | None], list[float | None]]:
-    """Gini index and complexity; none of a map that is zero everywhere."""
-    gini: list[float | None] = [None] * len(maps)
-    spread: list[float | None] = [None] * len(maps)
-    for i, one in enumerate(maps.split(1)):
-        if bool(one.any()):
-            gini[i], spread[i] = float(gini_index(one)), float(complexity(one))
-    return gini, spread

@@ -48,7 +48,21 @@ def imputer_of(name: str, height: int, seed: int = 0) -> Imputer:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves(MapStudy):
-    """Measure Q while pixels go in the order of a map.
+    """Perturbation curves on Q.
+
+    Pixels go in the order of a map, and Q is measured on what is left. Means over faces; in
+    brackets 95 % bootstrap intervals over faces.
+
+    Inserting the best pixels first is removing the worst first, backwards, so `morf` is also the
+    deletion area and `lerf` the insertion area. Neither says anything alone: both depend on what
+    removed pixels become. A map of a network with random weights is measured on that network, and
+    its areas compare with nothing but its own `srg` with 0.
+
+    Columns:
+
+        srg: area of lerf − area of morf: 0 for chance, under any imputation
+        morf: mean Q while the best pixels go first (deletion), low for a faithful map
+        lerf: mean Q while the worst pixels go first (insertion), high for a faithful map
 
     Args:
 
@@ -57,24 +71,11 @@ class Curves(MapStudy):
     """
 
     name: ClassVar[str] = "curves"
-    title: ClassVar[str] = "Perturbation curves on Q"
-    introduction: ClassVar[str] = (
-        "Pixels go in the order of a map, and Q is measured on what is left. Means over faces; in "
-        "brackets 95 % bootstrap intervals over faces."
-    )
-    notes: ClassVar[str] = (
-        "Inserting the best pixels first is removing the worst first, backwards, so `morf` is also "
-        "the deletion area and `lerf` the insertion area. Neither says anything alone: both depend "
-        "on what removed pixels become. A map of a network with random weights is measured on "
-        "that network, and its areas compare with nothing but its own `srg` with 0."
-    )
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("srg", "area of lerf − area of morf: 0 for chance, under any imputation", "+.4f"),
-        Column("morf", "mean Q while the best pixels go first (deletion), low for a faithful map",
-               ".4f"),
-        Column("lerf", "mean Q while the worst pixels go first (insertion), high for a faithful "
-               "map", ".4f"),
-    )  # fmt: skip
+        Column("srg", "+.4f"),
+        Column("morf", ".4f"),
+        Column("lerf", ".4f"),
+    )
     conditions: ClassVar[tuple[str, ...]] = ("imputer",)
     compared: ClassVar[tuple[str, ...]] = ("srg",)
     difference: ClassVar[str] = "+.4f"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.old_statistics import holm
+from benchmarks.harness.statistics import holm, rounded
 from captum_plq.metrics import error_versus_discard, partial_area
 from captum_plq.metrics.recognition import DiscardCurve
 
@@ -31,7 +31,7 @@ def discarded(
     against: str,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Curves and areas of several qualities of the same mated pairs, and their floor.
+    """Return curves and areas of several qualities of the same mated pairs, and their floor.
 
     Args:
 
@@ -43,7 +43,10 @@ def discarded(
         seed (int): Of the bootstrap.
 
     Returns:
-        *dict*: as in :class:`~benchmarks.protocols.edc.EDCResult`.
+        *dict*: ``pairs``, ``people``, ``starting_error``, ``curves`` (quality → discarded shares
+        and errors) and ``areas`` (quality → limit → area over that of a quality that knows
+        nothing, with its bootstrap interval over people, and the same of the difference to
+        ``against`` with its corrected p; ``None`` without errors).
     """
     of = {**qualities, FLOOR: (scores, scores)}
     curves = {name: error_versus_discard(scores, *both, threshold) for name, both in of.items()}
@@ -60,10 +63,9 @@ def _thinned(curve: DiscardCurve) -> list[list[float]]:
     """Some 200 points at most up to twice the greatest limit, for the figure."""
     shown = curve.discarded <= 2 * max(LIMITS)
     step = max(1, int(shown.sum()) // 200)
-    return [
-        [float(f"{x:.5g}") for x in values[shown][::step].tolist()]
-        for values in (curve.discarded, curve.errors)
-    ]
+    both = (curve.discarded, curve.errors)
+    thinned: list[list[float]] = rounded([values[shown][::step].tolist() for values in both])
+    return thinned
 
 
 def _areas(

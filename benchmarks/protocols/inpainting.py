@@ -9,104 +9,133 @@ learned inpainting invents eyes, which these do not: the paper's shares are no t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import Row
+from benchmarks.harness.figures import face_panels, preferred, record_panels, show
+from benchmarks.harness.options import some_of
+from benchmarks.harness.pages import Shown, by_method, comparisons, estimate, methods_of, table
+from benchmarks.harness.protocol import Headline, Record
+from benchmarks.harness.statistics import ALL
+from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
 from benchmarks.protocols.quality_runs import quality_runs
-from benchmarks.protocols.region_controls import control_regions
-from benchmarks.subjects.faces import as_chip, as_image, spec_landmarks
+from benchmarks.protocols.region_controls import CONTROLS, TRUE_MASK, control_regions
+from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
+from benchmarks.subjects.network import ExplainedNetwork
 from benchmarks.subjects.occluders import OCCLUDERS, occlude
 from captum_plq.faces import inpaint
 from captum_plq.faces.inpaint import InpaintMethod
 from captum_plq.metrics import lowest_region, quality_outcome
+from captum_plq.models import ModelSpec
 
-__all__ = ["METRICS", "Inpainting", "lowest_regions", "overlap", "paint_over"]
+__all__ = ["PAPER", "Inpainting"]
 
-METRICS = {
-    "improved": "1 where Q rose by more than the standard deviation of its runs",
-    "unchanged": "1 where Q stayed within it",
-    "decreased": "1 where Q fell by more",
-    "outcome": "improved − decreased",
-    "quality_gain": "Q inpainted − Q occluded",
-    "iou": "pixels common to region and occluder, over those of either",
-    "occluder_cost": "Q clean − Q occluded: what there is to regain",
-}
-"""What each number of a row is; Q is the mean of the runs."""
+PAPER = {"ArcFace": (0.65, 0.15), "FaceNet": (0.69, 0.05)}
+"""Shares improved and decreased in the paper (Sec. V-A, Fig. 3)."""
+
+_OUTCOMES: tuple[Literal["improved", "unchanged", "decreased"], ...] = (
+    "improved",
+    "unchanged",
+    "decreased",
+)
 
 
-@dataclass(frozen=True)
-class Inpainting:
-    """The protocol.
+@dataclass(frozen=True, kw_only=True)
+class Inpainting(MapStudy):
+    """Inpainting.
+
+    A face is occluded, a method marks the lowest region of its map, of the occluder's area, and
+    the region is painted over from its surroundings. Q is the mean of several runs of SER-FIQ; a
+    change within the larger of the two standard deviations (before, after) counts as unchanged.
+    Shares are means over faces; in brackets 95 % bootstrap intervals.
+
+    In the paper a person marks the region after a look at photograph and map, on photographs that
+    were occluded when taken, and a learned network paints (Sec. IV-A1). Here all three steps are
+    automatic, and the methods are given the occluder's area. The paper's shares, the first two
+    rows, are therefore no target; rows of one table compare with each other: `true mask` is the
+    ceiling, `random square` and `shifted mask` are chance.
+
+    Columns:
+
+        improved: 1 where Q rose by more than the standard deviation of its runs
+        unchanged: 1 where Q stayed within it
+        decreased: 1 where Q fell by more
+        outcome: improved − decreased
+        quality_gain: Q inpainted − Q occluded
+        iou: pixels common to region and occluder, over those of either
+        occluder_cost: Q clean − Q occluded: what there is to regain
 
     Args:
 
-        occluders (tuple[str, ...]): Of :data:`~benchmarks.subjects.occluders.OCCLUDERS`.
-        inpainting (str): Of :data:`~captum_plq.faces.inpaint.InpaintMethod`.
+        occluders (tuple[str, ...]): What is put on the faces.
+        inpainting (str): How regions are filled in.
         pool (int): Side in pixels of the box that maps are averaged over before the lowest
             region is taken, odd.
         runs (int): Of SER-FIQ, for each quality and its standard deviation.
-        seed (int): Of places.
     """
 
-    occluders: tuple[str, ...] = ("square", "sunglasses", "surgical-mask", "hand")
+    name: ClassVar[str] = "inpainting"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("improved", ".0%"),
+        Column("unchanged", ".0%"),
+        Column("decreased", ".0%"),
+        Column("outcome"),
+        Column("quality_gain", "+.4f"),
+        Column("iou"),
+        Column("occluder_cost", "+.4f"),
+    )
+    conditions: ClassVar[tuple[str, ...]] = ("occluder", "harmful")
+    compared: ClassVar[tuple[str, ...]] = ("outcome", "quality_gain")
+    difference: ClassVar[str] = "+.3f"
+    controls = CONTROLS
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        Headline("inpainting", "share improved less share decreased, the lowest region painted "
+                 "over", estimate_of("outcome"), "+.2f"),
+    )  # fmt: skip
+
+    occluders: Annotated[tuple[str, ...], some_of(OCCLUDERS)] = (
+        "square", "sunglasses", "surgical-mask", "hand"
+    )  # fmt: skip
     inpainting: InpaintMethod = "telea"
     pool: int = 5
-    runs: int = 10
-    seed: int = 0
-    name: str = "inpainting"
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.occluders) - set(OCCLUDERS))
-        if unknown or not self.occluders:
-            raise ValueError(f"Unknown occluders {unknown}; there are {', '.join(OCCLUDERS)}.")
-        if self.runs < 2:
-            raise ValueError(f"A standard deviation takes at least two runs, not {self.runs}.")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        fields = ("occluders", "inpainting", "pool", "runs", "seed")
-        return {name: getattr(self, name) for name in fields}
+    runs: Annotated[int, Parameter(validator=Number(gte=2))] = 10
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per face, occluder and method, the controls among them.
+        """Return one row per face, occluder and method, the controls among them.
 
         Qualities are the network's own throughout, also where a map explains it with random
         weights: the question is which region is worth painting over.
         """
         clean = quality_runs(context.subject, images, self.runs)
-        landmarks = spec_landmarks(context.model.spec)
         rows: list[Row] = []
         for occluder in self.occluders:
-            parts = [
-                occlude(image, landmarks, occluder, name, self.seed)
-                for image, name in zip(images, names, strict=True)
-            ]
-            occluded, masks = (torch.stack(list(x)) for x in zip(*parts, strict=True))
+            occluded, masks = self._occluded(context.model.spec, images, names, occluder)
             before = quality_runs(context.subject, occluded, self.runs)
             cost = clean.mean - before.mean
             harmful = cost > torch.maximum(clean.sd, before.sd)
-            regions = lowest_regions(context.maps(occluded), masks, self.pool)
-            for method, region in (regions | self._controls(masks, names, occluder)).items():
-                painted = paint_over(occluded, region, self.inpainting)
+            regions = self._lowest(context.maps(occluded), masks)
+            controls = [
+                control_regions(mask, f"{name} {occluder}", self.seed)
+                for mask, name in zip(masks, names, strict=True)
+            ]
+            regions |= {key: torch.stack([own[key] for own in controls]) for key in controls[0]}
+            for method, region in regions.items():
+                painted = self._painted(occluded, region)
                 after = quality_runs(context.subject, painted, self.runs)
                 sd = torch.maximum(before.sd, after.sd)
-                outcomes = quality_outcome(before.mean, after.mean, sd)
-                shared = overlap(region, masks)
-                for i, outcome in enumerate(outcomes):
-                    row: Row = {
-                        "image": names[i],
-                        "method": method,
-                        "occluder": occluder,
-                        "harmful": "yes" if bool(harmful[i]) else "no",
-                    }
-                    row |= {word: int(outcome == word) for word in list(METRICS)[:3]}
+                shared = (region & masks).sum((1, 2)) / (region | masks).sum((1, 2))
+                for i, outcome in enumerate(quality_outcome(before.mean, after.mean, sd)):
+                    row: Row = {"image": names[i], "method": method, "occluder": occluder}
+                    row["harmful"] = "yes" if bool(harmful[i]) else "no"
+                    row |= {word: int(outcome == word) for word in _OUTCOMES}
                     row["outcome"] = row["improved"] - row["decreased"]
                     row["quality_gain"] = float(after.mean[i] - before.mean[i])
                     row["iou"] = float(shared[i])
@@ -115,37 +144,148 @@ class Inpainting:
                     rows.append(row)
         return rows
 
-    def _controls(self, masks: Tensor, names: Sequence[str], occluder: str) -> dict[str, Tensor]:
-        found = [
-            control_regions(mask, f"{name} {occluder}", self.seed)
-            for mask, name in zip(masks, names, strict=True)
+    def _occluded(
+        self, spec: ModelSpec, images: Tensor, names: Sequence[str], occluder: str
+    ) -> tuple[Tensor, Tensor]:
+        landmarks = spec_landmarks(spec)
+        made = [
+            occlude(image, landmarks, occluder, name, self.seed)
+            for image, name in zip(images, names, strict=True)
         ]
-        return {key: torch.stack([regions[key] for regions in found]) for key in found[0]}
+        occluded, masks = (torch.stack(list(x)) for x in zip(*made, strict=True))
+        return occluded, masks
 
+    def _lowest(self, maps: Mapping[str, Tensor], masks: Tensor) -> dict[str, Tensor]:
+        """Each method's lowest region of each occluder's area, (B, H, W), bool."""
+        areas = [int(mask.sum()) for mask in masks]
+        return {
+            name: torch.stack([lowest_region(one, area, pool=self.pool)
+                               for one, area in zip(own, areas, strict=True)])
+            for name, own in maps.items()
+        }  # fmt: skip
 
-def lowest_regions(maps: dict[str, Tensor], masks: Tensor, pool: int) -> dict[str, Tensor]:
-    """Each method's lowest region of each occluder's area, (B, H, W), bool."""
-    return {
-        name: torch.stack(
-            [
-                lowest_region(one, int(mask.sum()), pool=pool)
-                for one, mask in zip(own, masks, strict=True)
-            ]
-        )
-        for name, own in maps.items()
-    }
-
-
-def paint_over(images: Tensor, regions: Tensor, method: InpaintMethod) -> Tensor:
-    """Images (B, 3, H, W) with their regions (B, H, W) filled in from around them."""
-    return torch.stack(
-        [
-            as_image(inpaint(as_chip(image), region.cpu().numpy(), method=method), image)
+    def _painted(self, images: Tensor, regions: Tensor) -> Tensor:
+        """Images (B, 3, H, W) with their regions (B, H, W) filled in from around them."""
+        painted = [
+            inpaint(as_chip(image), region.cpu().numpy(), method=self.inpainting)
             for image, region in zip(images, regions, strict=True)
         ]
-    )
+        return torch.stack([as_image(chip, images) for chip in painted])
+
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Add Q before, sorted, and after, with its deviation, of PLQ and of the true mask."""
+        names = [row["method"] for row in study.rows]
+        found = {}
+        for method in ("plq" if "plq" in names else names[0], TRUE_MASK):
+            rows = [row for row in study.rows if row["method"] == method]
+            rows.sort(key=lambda row: float(row["before"]))
+            found[method] = {
+                "before": [round(row["before"], 4) for row in rows],
+                "after": [round(row["before"] + row["quality_gain"], 4) for row in rows],
+                "sd": [round(row["sd"], 4) for row in rows],
+            }
+        return super().summary(study, context) | {"qualities": found}
+
+    def example(self, context: StudyContext) -> Figure:
+        """Return the sample face under each occluder, a row each, as the paper's Figs. 2 and 4."""
+        spec, subject = context.model.spec, context.subject
+        image = sample_image(spec, next(context.model.parameters()))[None]
+        made = [self._occluded(spec, image, ["sample"], occluder) for occluder in self.occluders]
+        occluded, masks = (torch.cat(list(x)) for x in zip(*made, strict=True))
+        maps = context.maps(occluded)
+        faces = {"face": image.expand_as(occluded), "occluded": occluded}
+        columns = [_with_quality(subject, title, x, self.runs) for title, x in faces.items()]
+        for name in preferred(maps):
+            region = self._lowest({name: maps[name]}, masks)[name]
+            painted = self._painted(occluded, region)
+            marked = torch.where(region[:, None], 255, occluded)
+            columns += [
+                (name, context.pixel_qualities(name, maps[name]), None),
+                ("lowest region", marked, None),
+                _with_quality(subject, "inpainted", painted, self.runs),
+            ]
+            if (again := context.maps(painted).get(name)) is not None:
+                columns.append((f"{name}, inpainted", context.pixel_qualities(name, again), None))
+        painted = self._painted(occluded, masks)
+        columns.append(_with_quality(subject, "true mask inpainted", painted, self.runs))
+        figure, panels = face_panels(
+            len(self.occluders), len(columns), width=1.35, height=1.6, dpi=120
+        )
+        for column, (title, shown, below) in zip(panels.T, columns, strict=True):
+            column[0].set_title(title, fontsize=7)
+            for i, axes in enumerate(column):
+                show(axes, shown[i])
+                if below is not None:
+                    axes.set_xlabel(below[i], fontsize=6)
+        for axes, occluder in zip(panels[:, 0], self.occluders, strict=True):
+            axes.set_ylabel(occluder, fontsize=7)
+        return figure
+
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Return shares of outcomes, by occluder too, the comparisons, and the settings."""
+        estimates, settings = record["estimates"], record["settings"]
+        outcomes = [Shown(word, word, ALL, ".0%") for word in _OUTCOMES]
+        paper = [
+            [f"*paper, {model}, by hand*", f"{up:.0%}", f"{1 - up - down:.0%}", f"{down:.0%}"]
+            for model, (up, down) in PAPER.items()
+        ]
+        gains = [Shown("quality gain", "quality_gain", ALL, "+.4f", False),
+                 Shown("IoU", "iou", ALL, ".3f", False)]  # fmt: skip
+        lines = by_method(record, [*outcomes, *gains], [[*row, "", ""] for row in paper])
+        names = methods_of(record, ["improved"])
+        harmful = [estimates["improved"][name].get("harmful=yes") for name in names]
+        if any(harmful):
+            count = max(cell["rows"] for cell in harmful if cell)
+            shown = [Shown(word, word, "harmful=yes", ".0%") for word in _OUTCOMES]
+            lines += [
+                f"### Only where the occluder lowered Q by more than its deviation ({count} rows)",
+                "",
+                *by_method(record, shown),
+            ]
+        groups = [f"occluder={occluder}" for occluder in settings["occluders"]]
+
+        def cells(metric: str, name: str, form: str, bounds: bool) -> list[str]:
+            return [estimate(estimates[metric][name].get(g), form, bounds) for g in groups]
+
+        rows = [["Q clean − Q occluded", *cells("occluder_cost", TRUE_MASK, "+.4f", False)]]
+        for metric, form in (("improved", ".0%"), ("iou", ".2f")):
+            for name in names:
+                rows.append([f"{name}: {metric}", *cells(metric, name, form, form == ".0%")])
+        lines += ["### By occluder", "", *table(["", *settings["occluders"]], rows), ""]
+        lines += comparisons(record, cls.difference)
+        lines += [f"- `{control.name}`: {control.description}" for control in CONTROLS]
+        return [
+            *lines,
+            "",
+            f"Inpainting: {settings['inpainting']}; maps averaged over {settings['pool']}×"
+            f"{settings['pool']} px; {settings['runs']} runs.",
+            "",
+        ]
+
+    @classmethod
+    def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
+        """Return Q before, sorted, and after, with the deviation, as the paper's Fig. 3."""
+        figure, panels = record_panels(
+            records, 2, width=9, height=3.2 * len(records) + 0.4, sharey="row"
+        )
+        for row, record in zip(panels, records, strict=True):
+            for axes, (method, found) in zip(row, record["qualities"].items(), strict=False):
+                before, after, sd = (np.array(found[key]) for key in ("before", "after", "sd"))
+                x = np.arange(len(before))
+                low, high = before - sd, before + sd
+                axes.fill_between(x, low, high, color="tab:red", alpha=0.25, linewidth=0)
+                axes.plot(x, before, color="tab:red", linewidth=1.2, label="occluded")
+                axes.plot(x, after, ".", color="tab:green", markersize=3, label="inpainted")
+                axes.set_title(f"{record['model']}, {method}", fontsize=9)
+                axes.set_xlabel("image, sorted by Q", fontsize=8)
+                axes.set_ylabel("Q", fontsize=8)
+                axes.tick_params(labelsize=7)
+                axes.legend(fontsize=7)
+        return {cls.name: figure}
 
 
-def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of masks, (B, H, W) each, as (B,)."""
-    return (first & second).sum((1, 2)) / (first | second).sum((1, 2))
+def _with_quality(subject: ExplainedNetwork, title: str, images: Tensor, runs: int) -> Any:
+    spread = quality_runs(subject, images, runs)
+    pairs = zip(spread.mean.tolist(), spread.sd.tolist(), strict=True)
+    return title, images, [f"Q = {mean:.3f} ± {sd:.3f}" for mean, sd in pairs]

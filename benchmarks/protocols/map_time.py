@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.harness.environment import Environment
 from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import number, table
-from benchmarks.harness.protocol import Record
+from benchmarks.harness.protocol import Cell, Headline, Record
 from benchmarks.harness.study import MapOptions, StudyContext
 from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
 from benchmarks.subjects.maps import select_maps
@@ -27,6 +27,11 @@ __all__ = ["REFERENCE", "MapTime"]
 REFERENCE = "saliency-sum"
 """One forward and one backward: the least that a gradient map can cost."""
 _AGAIN = f"{REFERENCE} again"
+
+
+def _ratio(record: Record, method: str) -> Cell | None:
+    found = record["ratios"].get(method)
+    return None if found is None else Cell(found["median"], found["low"], found["high"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,10 @@ class MapTime(MapOptions):
     """
 
     name: ClassVar[str] = "map-time"
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        Headline("time", "from image to map, as a ratio to one forward and one backward; quartiles",
+                 _ratio, ".2f", "lower"),
+    )  # fmt: skip
 
     rounds: PositiveInt = 7
     slow_rounds: PositiveInt = 3

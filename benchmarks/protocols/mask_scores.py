@@ -1,4 +1,4 @@
-"""How well a score map finds a spoilt area: low scores inside it, high ones outside."""
+"""How well a score map finds an occluded area: low scores inside it, high ones outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SMALLEST = 1e-30
 
 
 def auroc(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """Probability that a pixel inside scores lower than one outside, ties counting half.
+    """Return the probability that a pixel inside scores lower than one outside, ties counting half.
 
     Args:
 
@@ -40,7 +40,7 @@ def auroc(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """Whether the lowest pixel lies inside: 1 or 0; of tied ones the share that does.
+    """Return whether the lowest pixel lies inside: 1 or 0; of tied ones the share that does.
 
     After Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016. Arguments
     and result as of :func:`auroc`.
@@ -51,7 +51,7 @@ def pointing_game(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
 
 
 def rank_accuracy(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """Of the n lowest pixels, n being the area's size, the share inside; ties count in part.
+    """Return the share inside of the n lowest pixels, n being the area's size; ties count in part.
 
     Relevance rank accuracy of Arras et al., "CLEVR-XAI", Information Fusion 2022, for low
     scores. Arguments and result as of :func:`auroc`; by chance the area's share of the image.
@@ -66,7 +66,7 @@ def rank_accuracy(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
 
 
 def mass_accuracy(qualities: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """Share of all missing quality, Σ (1 − p), that lies inside.
+    """Return the share of all missing quality, Σ (1 − p), that lies inside.
 
     Relevance mass accuracy of Arras et al. (2022), for low quality.
 
@@ -85,7 +85,7 @@ def mass_accuracy(qualities: Tensor, masks: Tensor) -> NDArray[np.float64]:
 
 
 def log_contrast(maps: Tensor, masks: Tensor) -> NDArray[np.float64]:
-    """Mean ln score outside less that inside: positive where the area scores lower.
+    """Return the mean ln score outside less that inside: positive where the area scores lower.
 
     Arguments as of :func:`auroc`. It does not depend on the unit of the scores.
 

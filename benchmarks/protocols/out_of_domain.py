@@ -1,4 +1,4 @@
-"""Faces, or a reference, that do not fit.
+"""Faces, or a reference, that the relative maps were not made for.
 
 A relative map asks what good faces show *at the same place*. Does it survive a face that is moved,
 turned, enlarged, mirrored or recorded otherwise, or a reference that is small or from another kind
@@ -9,34 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import Row
+from benchmarks.harness.options import PositiveInt
+from benchmarks.harness.pages import estimate, table
+from benchmarks.harness.protocol import Record
+from benchmarks.harness.study import Column, MapStudy, Row, StudyContext
 from benchmarks.protocols.mask_scores import auroc
-from benchmarks.protocols.random_squares import spoil
+from benchmarks.protocols.random_squares import occlude_squares
 
-__all__ = ["FACES", "FILLS", "METRICS", "REFERENCES", "Misfit", "moved"]
+__all__ = ["FACES", "REFERENCES", "OutOfDomain", "moved"]
 
-METRICS = {
-    "auroc": "of low scores for the square",
-    "auroc_clean": "the same face's map without a square, on the same place",
-    "auroc_gain": "auroc − auroc_clean",
-}
-"""What each number of a row is."""
-
-FILLS = ("black", "mean", "noise")
+_FILLS = ("black", "mean", "noise")
 
 
 def moved(
     images: Tensor, *, right: float = 0.0, down: float = 0.0, degrees: float = 0.0, zoom: float = 1
 ) -> Tensor:
-    """Faces moved, turned and enlarged about the image's middle; what is missing is mirrored.
+    """Return faces moved, turned and enlarged about the middle; what is missing is mirrored.
 
     Args:
 
@@ -102,75 +97,81 @@ REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {
 """What is done to the reference; the face is as it is."""
 
 
-@dataclass(frozen=True)
-class Misfit:
-    """The protocol.
+@dataclass(frozen=True, kw_only=True)
+class OutOfDomain(MapStudy):
+    """Faces that do not fit the reference.
+
+    Each face is changed, or the reference is; then a square is put on, black, of the image's mean
+    colour, or of noise, a third of the faces each. Means over faces; in brackets 95 % bootstrap
+    intervals. The reference is of other people than those evaluated, always. The first table is
+    over all conditions.
+
+    Columns:
+
+        auroc: of low scores for the square
+        auroc_clean: the same face's map without a square, on the same place
+        auroc_gain: auroc − auroc_clean
 
     Args:
 
-        names (tuple[str, ...]): Of all faces of the run: their order says which face gets which
-            fill.
-        textures (Tensor): (r, 3, H, W), faces of other people.
         size (int): Side of the squares in pixels.
-        seed (int): Of their places.
     """
 
-    names: tuple[str, ...] = field(repr=False)
-    textures: Tensor = field(repr=False)
-    size: int = 30
-    seed: int = 0
-    name: str = "misfit"
-    _contexts: dict[str, StudyContext] = field(default_factory=dict, repr=False, compare=False)
+    name: ClassVar[str] = "out-of-domain"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("auroc"),
+        Column("auroc_clean"),
+        Column("auroc_gain"),
+    )
+    conditions: ClassVar[tuple[str, ...]] = ("condition", "fill")
+    compared: ClassVar[tuple[str, ...]] = ("auroc_gain",)
 
-    @property
+    size: PositiveInt = 30
+
     def settings(self) -> dict[str, Any]:
-        """Ready for JSON; the faces are told elsewhere."""
+        """Return the options and all conditions."""
         conditions = [*FACES, *REFERENCES]
-        return {"size": self.size, "fills": FILLS, "conditions": conditions, "seed": self.seed}
+        return super().settings() | {"fills": _FILLS, "conditions": conditions}
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per face, condition and method."""
+        """Return one row per face, condition and method."""
         rows = []
         for condition, change in FACES.items():
             rows += self._rows(context, condition, change(images), names)
-        for condition in REFERENCES:
-            other = self._other_reference(context, condition)
+        for condition, change in REFERENCES.items():
+            other = context.with_reference(condition, change)
             rows += self._rows(other, condition, images, names)
-            context.failed.update(other.failed)
         return rows
 
     def _rows(
         self, context: StudyContext, condition: str, images: Tensor, names: Sequence[str]
     ) -> list[Row]:
-        numbers = [self.names.index(name) for name in names]
-        fills = [FILLS[number % len(FILLS)] for number in numbers]
-        parts = [
-            spoil(image, self.size, fill, self.textures[number % len(self.textures)], name,
-                  self.seed)
-            for image, fill, number, name in zip(images, fills, numbers, names, strict=True)
-        ]  # fmt: skip
-        spoilt, masks = (torch.stack(list(x)) for x in zip(*parts, strict=True))
-        clean, found = context.maps(images), context.maps(spoilt)
+        numbers = [context.faces.names.index(name) for name in names]
+        fills = [_FILLS[number % len(_FILLS)] for number in numbers]
+        others = [context.faces.reference[n % len(context.faces.reference)] for n in numbers]
+        sizes = [self.size] * len(names)
+        occluded, masks = occlude_squares(images, sizes, fills, others, names, self.seed)
+        clean, found = context.maps(images), context.maps(occluded)
         rows: list[Row] = []
         for method in [name for name in found if name in clean]:
             inside, before = auroc(found[method], masks), auroc(clean[method], masks)
             for i, (name, fill) in enumerate(zip(names, fills, strict=True)):
-                scores = {"auroc": inside[i], "auroc_clean": before[i],
-                          "auroc_gain": inside[i] - before[i]}  # fmt: skip
-                rows.append(
-                    {"image": name, "method": method, "condition": condition, "fill": fill}
-                    | {key: float(score) for key, score in scores.items()}
-                )
+                row: Row = {"image": name, "method": method, "condition": condition, "fill": fill}
+                row |= {"auroc": float(inside[i]), "auroc_clean": float(before[i])}
+                rows.append(row | {"auroc_gain": float(inside[i] - before[i])})
         return rows
 
-    def _other_reference(self, context: StudyContext, condition: str) -> StudyContext:
-        """The same network and maps with another reference; the random weights stay."""
-        if condition not in self._contexts:
-            subject = context.subject
-            reference = REFERENCES[condition](torch.cat(subject.reference_batches()))
-            other = subject.of(subject.model, reference)
-            other.__dict__["random"] = other.of(subject.random.model)
-            self._contexts[condition] = StudyContext(
-                context.model, other, context.methods, context.failed
-            )
-        return self._contexts[condition]
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Add a table per column: condition × method."""
+        lines, settings = super().tables(record), record["settings"]
+        groups = [f"condition={name}" for name in settings["conditions"]]
+        groups += [f"fill={name}" for name in settings["fills"]]
+        for column in cls.columns:
+            found = record["estimates"][column.name]
+            rows = [
+                [group.partition("=")[2], *(estimate(x.get(group), ".2f") for x in found.values())]
+                for group in groups
+            ]
+            lines += [f"### {column.name}", "", *table(["", *found], rows), ""]
+        return lines

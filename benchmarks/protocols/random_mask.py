@@ -7,17 +7,21 @@ face is, and a map that shows faces the same everywhere already finds, or misses
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import Row
+from benchmarks.harness.figures import face_panels, preferred, record_panels, show
+from benchmarks.harness.options import Counts, PositiveInt, some_of
+from benchmarks.harness.pages import Shown, by_method, comparisons, number, table
+from benchmarks.harness.protocol import Headline, Record
+from benchmarks.harness.statistics import ALL, rounded
+from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
 from benchmarks.protocols.mask_scores import (
     auroc,
     log_contrast,
@@ -25,133 +29,234 @@ from benchmarks.protocols.mask_scores import (
     pointing_game,
     rank_accuracy,
 )
-from benchmarks.protocols.random_squares import FILLS, spoil
+from benchmarks.protocols.random_squares import FILLS, occlude_squares
+from benchmarks.subjects.faces import sample_image
 from captum_plq.functional import pixel_quality_change, quality_change
 
-__all__ = ["METRICS", "RandomMask"]
+__all__ = ["RandomMask"]
 
-METRICS = {
-    "quality_change": "ΔQ, Eq. 7 with Q̂ = Q: positive where the square lowered Q",
-    "pixel_change": "Δp inside, Eq. 8",
-    "pixel_contrast": "Δp inside − Δp outside: what is left when the whole map dims",
-    "log_contrast": "mean ln score outside − inside",
-    "auroc": "of low scores for the square",
-    "auroc_clean": "the clean image's map on the same square",
-    "auroc_gain": "auroc − auroc_clean",
-    "pointing_game": "lowest pixel inside",
-    "rank_accuracy": "share of the lowest |square| pixels inside",
-    "mass_accuracy": "share of Σ (1 − p) inside",
+_DISTRIBUTED = {"quality_change": "ΔQ", "pixel_change": "Δp in the square"}
+"""Metrics whose distributions are shown, and what stands below them."""
+_BINS = 40
+_FILLED = {
+    "black": "black",
+    "mean": "the image's mean colour",
+    "noise": "noise",
+    "texture": "another face",
+    "blur": "its blur",
 }
-"""What each number of a row is."""
 
 
-@dataclass(frozen=True)
-class RandomMask:
-    """The protocol.
+def _short(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomMask(MapStudy):
+    """Random masks.
+
+    A square of s×s pixels at a random place of the inner 90 % of an aligned face. Means over faces
+    of each face's mean; in brackets 95 % bootstrap intervals over faces.
+
+    AUROC within one image is ½ by chance, but `auroc_clean` says what the same map finds where
+    there is no square: only the gain over it is the square's.
+
+    Columns:
+
+        quality_change: ΔQ, Eq. 7 with Q̂ = Q: positive where the square lowered Q
+        pixel_change: Δp inside, Eq. 8
+        pixel_contrast: Δp inside − Δp outside: what is left when the whole map dims
+        log_contrast: mean ln score outside − inside
+        auroc: of low scores for the square
+        auroc_clean: the clean image's map on the same square
+        auroc_gain: auroc − auroc_clean
+        pointing_game: lowest pixel inside
+        rank_accuracy: share of the lowest |square| pixels inside
+        mass_accuracy: share of Σ (1 − p) inside
 
     Args:
 
-        names (tuple[str, ...]): Of all faces of the run: their order says which face gets which
-            combinations.
-        textures (Tensor): (r, 3, H, W), faces of other people, which give the texture.
         sizes (tuple[int, ...]): Sides of the squares in pixels.
-        fills (tuple[str, ...]): Of :data:`~benchmarks.protocols.random_squares.FILLS`.
+        fills (tuple[str, ...]): What is in them.
         per_face (int, optional): How many combinations of size and fill each face gets; over
-            the faces, all of them equally often. ``None``: all.
-        seed (int): Of places, noise, textures and the rotation.
+            the faces, all of them equally often (default: all).
     """
 
-    names: tuple[str, ...] = field(repr=False)
-    textures: Tensor = field(repr=False)
-    sizes: tuple[int, ...] = (10, 20, 30, 40, 50)
-    fills: tuple[str, ...] = tuple(FILLS)
-    per_face: int | None = None
-    seed: int = 0
-    name: str = "random-mask"
+    name: ClassVar[str] = "random-mask"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("quality_change"),
+        Column("pixel_change"),
+        Column("pixel_contrast"),
+        Column("log_contrast"),
+        Column("auroc"),
+        Column("auroc_clean"),
+        Column("auroc_gain"),
+        Column("pointing_game"),
+        Column("rank_accuracy"),
+        Column("mass_accuracy"),
+    )
+    conditions: ClassVar[tuple[str, ...]] = ("size", "fill", "middle")
+    compared: ClassVar[tuple[str, ...]] = ("auroc", "auroc_gain", "pixel_contrast")
+    difference: ClassVar[str] = "+.3f"
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        *(
+            Headline(f"AUROC, {fill}",
+                     f"of squares of 20 to 40 px filled with {words}, by low scores; ½ is chance",
+                     estimate_of("auroc", f"middle={fill}"), ".2f")
+            for fill, words in _FILLED.items()
+        ),
+        Headline("clean AUROC", "of the map of the CLEAN image on the same squares",
+                 estimate_of("auroc_clean"), ".2f", None),
+    )  # fmt: skip
+
+    sizes: Counts = (10, 20, 30, 40, 50)
+    fills: Annotated[tuple[str, ...], some_of(FILLS)] = tuple(FILLS)
+    per_face: PositiveInt | None = None
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.fills) - set(FILLS))
-        if unknown or not self.fills or not self.sizes:
-            raise ValueError(f"Unknown fills {unknown}; there are {', '.join(FILLS)}.")
         most = len(self.sizes) * len(self.fills)
         if self.per_face is not None and not 1 <= self.per_face <= most:
             raise ValueError(f"per-face must be 1 to {most} combinations, not {self.per_face}.")
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Ready for JSON; the faces are told elsewhere."""
-        fields = ("sizes", "fills", "per_face", "seed")
-        return {name: getattr(self, name) for name in fields}
-
     def combinations(self, index: int) -> list[tuple[int, str]]:
-        """Sizes and fills of the face of this number: a walk round a seeded permutation."""
+        """Return sizes and fills of a face by its number: a walk round a seeded permutation."""
         every = list(itertools.product(self.sizes, self.fills))
         order = np.random.default_rng(self.seed).permutation(len(every))
         count = self.per_face or len(every)
         return [every[order[(index * count + turn) % len(every)]] for turn in range(count)]
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per face, combination and method."""
-        indices = [self.names.index(name) for name in names]
-        chosen = [self.combinations(index) for index in indices]
+        """Return one row per face, combination and method."""
+        indices = [context.faces.names.index(name) for name in names]
+        textures = context.faces.reference
+        others = [textures[(index + self.seed) % len(textures)] for index in indices]
         clean = context.maps(images)
-        qualities = {name: context.pixel_qualities(name, maps) for name, maps in clean.items()}
+        p_clean = {name: context.pixel_qualities(name, maps) for name, maps in clean.items()}
         before = self._qualities(context, images)
         rows: list[Row] = []
-        for turn in range(len(chosen[0])):
-            conditions = [combinations[turn] for combinations in chosen]
-            parts = [
-                spoil(image, *condition, self._texture(index), name, self.seed)
-                for image, condition, index, name in zip(
-                    images, conditions, indices, names, strict=True
-                )
-            ]
-            spoilt, masks = (torch.stack(list(x)) for x in zip(*parts, strict=True))
-            after = self._qualities(context, spoilt)
-            for name, maps in context.maps(spoilt).items():
-                random = name in self._random(context)
-                numbers = {"quality_change": quality_change(before[random], after[random])}
-                numbers |= _numbers(
-                    clean[name], maps, qualities[name], context.pixel_qualities(name, maps), masks
-                )
-                for i, (size, fill) in enumerate(conditions):
+        for chosen in zip(*map(self.combinations, indices), strict=True):
+            sizes, fills = zip(*chosen, strict=True)
+            occluded, masks = occlude_squares(images, sizes, fills, others, names, self.seed)
+            after = self._qualities(context, occluded)
+            for name, maps in context.maps(occluded).items():
+                p, network = context.pixel_qualities(name, maps), context.network_for(name)
+                inside = pixel_quality_change(p_clean[name], p, masks)
+                found, ignorant = auroc(maps, masks), auroc(clean[name], masks)
+                numbers: dict[str, Any] = {
+                    "quality_change": quality_change(before[id(network)], after[id(network)]),
+                    "pixel_change": inside,
+                    "pixel_contrast": inside - pixel_quality_change(p_clean[name], p, ~masks),
+                    "log_contrast": log_contrast(maps, masks),
+                    "auroc": found,
+                    "auroc_clean": ignorant,
+                    "auroc_gain": found - ignorant,
+                    "pointing_game": pointing_game(maps, masks),
+                    "rank_accuracy": rank_accuracy(maps, masks),
+                    "mass_accuracy": mass_accuracy(p, masks),
+                }
+                for i, (size, fill) in enumerate(chosen):
+                    middling = 20 <= 112 * size / context.model.spec.input_size[0] <= 40
                     row: Row = {"image": names[i], "method": name, "size": size, "fill": fill}
-                    rows.append(row | {key: _json(x[i]) for key, x in numbers.items()})
+                    row["middle"] = fill if middling else "no"
+                    rows.append(row | {key: float(x[i]) for key, x in numbers.items()})
         return rows
 
-    def _texture(self, index: int) -> Tensor:
-        return self.textures[(index + self.seed) % len(self.textures)]
-
     @staticmethod
-    def _random(context: StudyContext) -> set[str]:
-        return {method.name for method in context.methods if method.random_weights}
+    def _qualities(context: StudyContext, images: Tensor) -> dict[int, Tensor]:
+        """Q of the network and, if it is explained, of the one with random weights."""
+        working = [method.name for method in context.methods if method.name not in context.failed]
+        networks = [context.subject, *map(context.network_for, working)]
+        return {key: x.quality(images) for key, x in {id(x): x for x in networks}.items()}
 
-    def _qualities(self, context: StudyContext, images: Tensor) -> dict[bool, Tensor]:
-        """Q of the network (False) and, if it is explained, of the one with random weights."""
-        found = {False: context.subject.quality(images)}
-        if self._random(context) - set(context.failed):
-            found[True] = context.subject.random.quality(images)
-        return found
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Add histograms by size, of PLQ's map or of the first that there is."""
+        found: dict[str, Any] = {}
+        names = list(dict.fromkeys(row["method"] for row in study.rows))
+        if names:
+            found["method"] = "plq" if "plq" in names else names[0]
+        for metric in _DISTRIBUTED if names else ():
+            rows = [(row[metric], row["size"]) for row in study.rows
+                    if row["method"] == found["method"] and row[metric] is not None]  # fmt: skip
+            edges = np.histogram_bin_edges([value for value, _ in rows], _BINS)
+            counts = {
+                str(size): np.histogram([x for x, own in rows if own == size], edges)[0].tolist()
+                for size in self.sizes
+            }
+            found[metric] = {"edges": rounded(edges.tolist()), "counts": counts}
+        return super().summary(study, context) | {"distributions": found}
+
+    def example(self, context: StudyContext) -> Figure:
+        """Return one face with squares of growing size, its maps below, as the paper's Fig. 6."""
+        image = sample_image(context.model.spec, next(context.model.parameters()))
+        count, seed = len(self.sizes), self.seed
+        others, names = [image.flip(2)] * count, ["sample"] * count
+        occluded, _ = occlude_squares(
+            image.expand(count, -1, -1, -1), self.sizes, self.fills[:1] * count, others, names, seed
+        )
+        images = torch.cat([image[None], occluded])
+        maps = context.maps(images)
+        shown = preferred(maps)
+        figure, panels = face_panels(1 + len(shown), len(images), width=1.6, height=1.75)
+        for axes, one, size in zip(panels[0], images, ("none", *self.sizes), strict=True):
+            show(axes, one)
+            axes.set_title(f"s = {size}", fontsize=8)
+        for row, name in zip(panels[1:], shown, strict=True):
+            for axes, p in zip(row, context.pixel_qualities(name, maps[name]), strict=True):
+                show(axes, p)
+            row[0].set_ylabel(name, fontsize=8)
+        return figure
+
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Return AUROC by fill, all metrics, shares above 0 by size, and the comparisons."""
+        fills, lines = record["settings"]["fills"], []
+        for title, metric, condition in (
+            ("auroc by fill, s = 20 to 40 (of 112)", "auroc", "middle"),
+            ("auroc by fill", "auroc", "fill"),
+            ("auroc_gain by fill", "auroc_gain", "fill"),
+        ):
+            shown = [] if condition == "middle" else [Shown("all", metric)]
+            shown += [Shown(fill, metric, f"{condition}={fill}") for fill in fills]
+            lines += [f"### {title}", "", *by_method(record, shown)]
+        shown = [
+            Shown(c.name, c.name, ALL, _short, False)
+            for c in cls.columns
+            if c.name not in ("auroc", "auroc_gain")
+        ]
+        lines += ["### All fills", "", *by_method(record, shown), *_shares(record)]
+        return [*lines, *comparisons(record, cls.difference)]
+
+    @classmethod
+    def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
+        """Return how ΔQ and Δp are distributed for each size, as the paper's Fig. 5."""
+        figure, panels = record_panels(records, 2, width=9, height=3.2 * len(records) + 0.4)
+        for row, record in zip(panels, records, strict=True):
+            distributions = record["distributions"]
+            for axes, (metric, label) in zip(row, _DISTRIBUTED.items(), strict=True):
+                found = distributions.get(metric, {"edges": [0, 1], "counts": {}})
+                for size, counts in found["counts"].items():
+                    if total := sum(counts):
+                        shares, edges = np.array(counts) / total, np.array(found["edges"])
+                        axes.stairs(shares, edges, label=f"s = {size}", linewidth=1.4)
+                axes.axvline(0, color="black", linewidth=0.8)
+                axes.set_xlabel(label, fontsize=8)
+                axes.set_ylabel("share of rows", fontsize=8)
+                axes.tick_params(labelsize=7)
+                method, faces = distributions.get("method", "nothing"), record["faces"]["evaluated"]
+                axes.set_title(f"{record['model']}, {method}, {faces} faces", fontsize=9)
+                axes.legend(fontsize=7)
+        return {cls.name: figure}
 
 
-def _numbers(
-    clean: Tensor, maps: Tensor, clean_p: Tensor, p: Tensor, masks: Tensor
-) -> dict[str, Any]:
-    inside = pixel_quality_change(clean_p, p, masks)
-    found, before = auroc(maps, masks), auroc(clean, masks)
-    return {
-        "pixel_change": inside,
-        "pixel_contrast": inside - pixel_quality_change(clean_p, p, ~masks),
-        "log_contrast": log_contrast(maps, masks),
-        "auroc": found,
-        "auroc_clean": before,
-        "auroc_gain": found - before,
-        "pointing_game": pointing_game(maps, masks),
-        "rank_accuracy": rank_accuracy(maps, masks),
-        "mass_accuracy": mass_accuracy(p, masks),
-    }
-
-
-def _json(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _shares(record: Record) -> list[str]:
+    """By size: how often ΔQ and Δp are positive, as the paper's Fig. 5 is read."""
+    method, sizes = record["distributions"].get("method"), record["settings"]["sizes"]
+    if method is None:
+        return []
+    rows = []
+    for metric in _DISTRIBUTED:
+        of = record["estimates"][metric].get(method, {})
+        found = [of.get(f"size={size}", {}).get("positive") for size in sizes]
+        rows.append([metric, *(number(share, ".0%") for share in found)])
+    head = ["", *(f"s = {size}" for size in sizes)]
+    return [f"### Share above 0 by size, {method}", "", *table(head, rows), ""]

@@ -7,16 +7,17 @@ networks with random weights. Noise and the texture of another face do not.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.subjects.faces import as_chip, as_image
 from captum_plq.faces import blur
 
-__all__ = ["FILLS", "spoil", "square"]
+__all__ = ["FILLS", "occlude_squares", "square"]
 
 _INNER = 0.9
 """Share of the height and of the width, around the middle, that squares lie in (the paper's)."""
@@ -28,7 +29,7 @@ _Fill = Callable[[Chip, int, tuple[slice, slice], Chip, np.random.Generator], Ch
 def square(
     height: int, width: int, size: int, generator: np.random.Generator
 ) -> tuple[slice, slice]:
-    """A random place, uniform among those wholly within the inner 90 % of the image.
+    """Draw a place, uniform among those wholly within the inner 90 % of the image.
 
     Args:
 
@@ -57,41 +58,49 @@ def square(
     return places[0], places[1]
 
 
-def spoil(
-    image: Tensor, size: int, fill: str, other: Tensor, name: str, seed: int
+def occlude_squares(
+    images: Tensor,
+    sizes: Sequence[int],
+    fills: Sequence[str],
+    others: Sequence[Tensor],
+    names: Sequence[str],
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """An image with a square, and where it is.
+    """Return images with a square each, and where it is.
 
     The place depends on the image's name, the size and the seed alone: all fills lie in the
     same square.
 
     Args:
 
-        image (Tensor): (3, H, W), whole numbers 0–255.
-        size (int): Side in pixels.
-        fill (str): One of :data:`FILLS`.
-        other (Tensor): (3, H, W), another face, which gives the texture.
-        name (str): Of the image.
+        images (Tensor): (B, 3, H, W), whole numbers 0–255.
+        sizes (sequence of int): Side of each square in pixels.
+        fills (sequence of str): Of :data:`FILLS`, one each.
+        others (sequence of Tensor): (3, H, W) each, other faces, which give the textures.
+        names (sequence of str): Of the images.
         seed (int): ≥ 0.
 
     Returns:
-        *tuple[Tensor, Tensor]*: the image, (3, H, W), as ``image`` in type and device, and the
-        mask (H, W), bool.
+        *tuple[Tensor, Tensor]*: the images, (B, 3, H, W), as ``images`` in type and device, and
+        the masks (B, H, W), bool.
 
     Raises:
-        ValueError: if the square does not fit, or the fill is unknown.
+        ValueError: if a square does not fit, or a fill is unknown.
     """
-    if fill not in FILLS:
-        raise ValueError(f"There is no fill {fill!r}; there are {', '.join(FILLS)}.")
-    chip, texture = (x.permute(1, 2, 0).byte().cpu().numpy() for x in (image, other))
-    stem = zlib.crc32(name.encode())
-    place = square(chip.shape[0], chip.shape[1], size, np.random.default_rng((seed, stem, size)))
-    filled: Chip = chip.copy()
-    drawing = np.random.default_rng((seed, stem, size, zlib.crc32(fill.encode())))
-    filled[place] = FILLS[fill](chip, size, place, texture, drawing)
-    mask = torch.zeros(chip.shape[:2], dtype=torch.bool)
-    mask[place] = True
-    return torch.from_numpy(filled).permute(2, 0, 1).to(image), mask.to(image.device)
+    if unknown := set(fills) - set(FILLS):
+        raise ValueError(f"There is no fill {unknown.pop()!r}; there are {', '.join(FILLS)}.")
+    occluded = images.clone()
+    masks = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool, device=images.device)
+    for i, (size, fill, name) in enumerate(zip(sizes, fills, names, strict=True)):
+        chip, texture = as_chip(images[i]), as_chip(others[i])
+        stem = zlib.crc32(name.encode())
+        generator = np.random.default_rng((seed, stem, size))
+        place = square(chip.shape[0], chip.shape[1], size, generator)
+        drawing = np.random.default_rng((seed, stem, size, zlib.crc32(fill.encode())))
+        chip[place] = FILLS[fill](chip.copy(), size, place, texture, drawing)
+        occluded[i] = as_image(chip, images)
+        masks[i][place] = True
+    return occluded, masks
 
 
 def _mean(chip: Chip, *_: object) -> Chip:

@@ -10,23 +10,29 @@ their blur, read from the end: the area of one is the area of the other, so the 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import Row
+from benchmarks.harness.figures import curve_panels
+from benchmarks.harness.options import PositiveInt, some_of
+from benchmarks.harness.protocol import Headline, Record
+from benchmarks.harness.statistics import rounded
+from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
 from benchmarks.protocols.curves import IMPUTERS, imputer_of
+from benchmarks.subjects.face_sets import PairSets, pair_sets, quick_pair_sets
 from benchmarks.subjects.methods import Attribute, Method
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.metrics import (
     Curve,
-    Imputer,
     area_under_curve,
     fnmr,
     perturbation_curve,
@@ -35,30 +41,13 @@ from captum_plq.metrics import (
     threshold_at_fmr,
 )
 from captum_plq.metrics.perturbation import Order
+from captum_plq.models import FaceModel, ModelSpec, load_model
 from captum_plq.network.output import select_embedding
 
-__all__ = [
-    "METRICS",
-    "RANDOM_ORDERS",
-    "Recognition",
-    "clean_threshold",
-    "embed",
-    "with_errors",
-]
+__all__ = ["RANDOM_ORDERS", "Recognition", "clean_threshold", "embed", "with_errors"]
 
 _ORDERS: tuple[Order, Order] = ("lowest-first", "highest-first")
-METRICS = {
-    "fnmr_gain": "false non-match rate, best first − worst first: 0 for chance, above 0 for a map "
-    "whose high pixels serve recognition",
-    "fnmr_worst_first": "mean false non-match rate while the worst pixels go first (DEC; under "
-    "blur also IEC), low for a faithful map",
-    "fnmr_best_first": "the same while the best go first, high for a faithful map",
-    "similarity_gain": "cosine to the gallery image, worst first − best first: 0 for chance",
-    "similarity_worst_first": "mean cosine while the worst pixels go first",
-    "similarity_best_first": "mean cosine while the best pixels go first",
-    "quality_gain": "Q, worst first − best first: 0 for chance",
-}
-"""What each number of a row is."""
+_CURVES = ("fnmr", "similarity", "quality")
 
 
 def _no_map(subject: ExplainedNetwork) -> Attribute:
@@ -69,67 +58,107 @@ RANDOM_ORDERS = Method("random orders", "control", _no_map, "mean of several ran
 """Described as the methods are; it explains nothing."""
 
 
-class _Options(TypedDict):
-    """What both curves are measured with."""
+@dataclass(frozen=True, kw_only=True)
+class Recognition(MapStudy):
+    """Recognition as pixels go by a map.
 
-    impute: Imputer
-    steps: int
-    rows: int
-    tie_seed: int
+    Pixels of the probe go in the order of a map; the gallery image and the threshold stay. Means
+    over mated pairs of different people; in brackets 95 % bootstrap intervals over pairs. After
+    the deletion and insertion evaluation curves of Huber et al., EUSIPCO 2022, in their manner.
 
+    Columns:
 
-@dataclass(frozen=True)
-class Recognition:
-    """The protocol.
+        fnmr_gain: false non-match rate, best first − worst first: 0 for chance, above 0 for a map
+            whose high pixels serve recognition
+        fnmr_worst_first: mean false non-match rate while the worst pixels go first (DEC; under
+            blur also IEC), low for a faithful map
+        fnmr_best_first: the same while the best go first, high for a faithful map
+        similarity_gain: cosine to the gallery image, worst first − best first: 0 for chance
+        similarity_worst_first: mean cosine while the worst pixels go first
+        similarity_best_first: mean cosine while the best pixels go first
+        quality_gain: Q, worst first − best first: 0 for chance
 
     Args:
 
-        gallery (mapping): Probe → the image it is compared with, (3, H, W), 0–255.
-        imputers (tuple[str, ...]): Of :data:`~benchmarks.protocols.curves.IMPUTERS`.
+        pairs (Path, optional): CSV with the columns fold, first, second, mated; goes with images.
+        imputers (tuple[str, ...]): What removed pixels become.
         steps (int): In how many equal steps all pixels go.
         orders (int): How many random orders the control is the mean of.
-        seed (int): Of these, of ROAD's noise, and of the order of equal scores.
-        matcher (nn.Module, optional): The network that recognises. ``None``: the one explained.
-        matcher_name (str): Its name, for the settings.
+        fmr (float): False match rate of clean pairs, for the threshold.
+        matcher (str, optional): Network that recognises (default: the one that is explained).
     """
 
-    gallery: Mapping[str, Tensor] = field(repr=False)
-    imputers: tuple[str, ...] = IMPUTERS
-    steps: int = 20
-    orders: int = 10
-    seed: int = 0
-    matcher: nn.Module | None = field(default=None, repr=False)
-    matcher_name: str = ""
-    name: str = "recognition"
+    name: ClassVar[str] = "recognition"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("fnmr_gain"),
+        Column("fnmr_worst_first"),
+        Column("fnmr_best_first"),
+        Column("similarity_gain"),
+        Column("similarity_worst_first"),
+        Column("similarity_best_first"),
+        Column("quality_gain"),
+    )
+    conditions: ClassVar[tuple[str, ...]] = ("imputer",)
+    compared: ClassVar[tuple[str, ...]] = ("fnmr_gain", "similarity_gain")
+    controls = (RANDOM_ORDERS,)
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        Headline("FNMR gain", "false non-matches: area between removing best first and worst "
+                 "first, with the image's mean colour; 0 is chance",
+                 estimate_of("fnmr_gain", "imputer=mean"), "+.3f"),
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.orders < 1:
-            raise ValueError(
-                f"steps and orders must be at least 1, but got {(self.steps, self.orders)}."
-            )
+    pairs: Path | None = None
+    imputers: Annotated[tuple[str, ...], some_of(IMPUTERS)] = IMPUTERS
+    steps: PositiveInt = 20
+    orders: PositiveInt = 10
+    fmr: float = 1e-3
+    matcher: str | None = None
 
-    @property
     def settings(self) -> dict[str, Any]:
-        """Ready for JSON. The gallery is in the digest of the faces."""
-        fields = ("imputers", "steps", "orders", "seed", "matcher_name")
-        return {name: getattr(self, name) for name in fields}
+        """Return what the curves depend on; the gallery is in the digest of the faces."""
+        settings = super().settings() | {"matcher_name": ""}
+        for key in ("pairs", "fmr", "matcher"):
+            del settings[key]
+        if self.matcher is not None:
+            settings["matcher_name"] = _matcher(self.matcher, self.device).spec.name
+        return settings
+
+    def draw(self, spec: ModelSpec) -> PairSets:
+        """Return mated pairs of different people."""
+        if (self.images is None) != (self.pairs is None):
+            raise ValueError("--images and --pairs go together: give both, or neither.")
+        faces, reference = self.how_many()
+        if self.images is None or self.pairs is None:
+            return quick_pair_sets(spec, faces, reference, self.seed)
+        return pair_sets(self.images, self.pairs, spec, faces, reference, self.seed)
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per probe, imputer and method, and one for the random orders.
+        """Return one row per probe, imputer and method, and one for the random orders.
 
         A map of the network with random weights is judged by the trained one, as all are: it
         knows the image and the architecture, and nothing of faces.
         """
-        recognise = context.model if self.matcher is None else self.matcher
-        gallery = embed(recognise, torch.stack([self.gallery[name] for name in names]).to(images))
+        recognise, pairs = self._recogniser(context), cast("PairSets", context.faces)
+        own = [pairs.gallery[pairs.names.index(name)] for name in names]
+        gallery = embed(recognise, torch.stack(own).to(images))
         measure = partial(self._measured, context, recognise, gallery, images)
-        orders = [self._drawn(images, names, i) for i in range(self.orders)]
         explained = {method: [maps] for method, maps in context.maps(images).items()}
+        explained[RANDOM_ORDERS.name] = [self._drawn(images, names, i) for i in range(self.orders)]
         rows: list[Row] = []
         for imputer in self.imputers:
-            for method, maps in [*explained.items(), (RANDOM_ORDERS.name, orders)]:
-                rows += _rows(names, method, imputer, [measure(own, imputer) for own in maps])
+            for method, maps in explained.items():
+                found = [measure(one, imputer) for one in maps]
+                quality = torch.stack([x["quality"] for x in found]).mean(0)
+                for i, name in enumerate(names):
+                    # All cosines, since each is held against a threshold; of Q the mean.
+                    cosines = [x["similarity"][i].tolist() for x in found]
+                    row: Row = {"image": name, "method": method, "imputer": imputer}
+                    row["similarity"] = rounded(cosines, 6)
+                    rows.append(row | {"quality": rounded(quality[i].tolist(), 6)})
         return rows
+
+    def _recogniser(self, context: StudyContext) -> FaceModel:
+        return context.model if self.matcher is None else _matcher(self.matcher, self.device)
 
     def _drawn(self, images: Tensor, names: Sequence[str], order: int) -> Tensor:
         height, width = images.shape[-2:]
@@ -146,42 +175,83 @@ class Recognition:
         imputer: str,
     ) -> dict[str, Tensor]:
         """``similarity`` and ``quality``, (B, 2, steps + 1): worst first, best first."""
-        options = _Options(
-            impute=imputer_of(imputer, images.shape[-2], self.seed),
-            steps=self.steps,
-            rows=context.subject.rows,
-            tie_seed=self.seed,
-        )
-        similarity = [
-            similarity_curve(
-                lambda x: embed(recognise, x),
-                images,
-                gallery,
-                maps,
-                way="deletion",
-                order=order,
-                **options,
-            )
-            for order in _ORDERS
-        ]
-        quality = [
-            perturbation_curve(context.subject.quality, images, maps, order=order, **options)
-            for order in _ORDERS
-        ]
-        return {
-            name: torch.stack([curve.values for curve in curves], 1).double().cpu()
-            for name, curves in (("similarity", similarity), ("quality", quality))
+        options: dict[str, Any] = {
+            "impute": imputer_of(imputer, images.shape[-2], self.seed),
+            "steps": self.steps,
+            "rows": context.subject.rows,
+            "tie_seed": self.seed,
         }
+        similarity = partial(
+            similarity_curve, partial(embed, recognise), images, gallery, maps, way="deletion"
+        )
+        quality = partial(perturbation_curve, context.subject.quality, images, maps)
+        return {
+            name: torch.stack([curve(order=x, **options).values for x in _ORDERS], 1).double().cpu()
+            for name, curve in (("similarity", similarity), ("quality", quality))
+        }
+
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Hold the cosines against the threshold of clean pairs; add it, and the mean curves."""
+        pairs, threshold = cast("PairSets", context.faces), None
+        if pairs.several_people:
+            recognise, parameter = self._recogniser(context), next(context.model.parameters())
+            probes, gallery = (
+                torch.cat([embed(recognise, x.to(parameter)) for x in side.split(self.batch)])
+                for side in (pairs.images, pairs.gallery)
+            )
+            threshold = clean_threshold(probes, gallery, self.fmr)
+        rows, count = with_errors(study.rows, threshold), len(pairs.names)
+        return super().summary(replace(study, rows=rows), context) | {
+            "groups": [f"imputer={name}" for name in self.imputers],
+            "threshold": {
+                "cosine": threshold,
+                "fmr": self.fmr,
+                "non_mated_pairs": count * (count - 1),
+            },
+            "curves": _mean_curves(rows),
+        }
+
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Add who recognises, from which cosine on."""
+        threshold, by = record["threshold"], record["settings"]["matcher_name"] or record["model"]
+        text = "One person only: there is no threshold, and so no false non-match rate."
+        if threshold["cosine"] is not None:
+            text = (
+                f"Recognised by {by}, a match from cosine {threshold['cosine']:.3f} on: a false "
+                f"match rate of {threshold['fmr']:g} over {threshold['non_mated_pairs']} clean "
+                "non-mated pairs."
+            )
+        return [*super().tables(record), text, ""]
+
+    @classmethod
+    def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
+        """Return false non-matches along the mean curves, or cosines if there is no threshold."""
+
+        def curves(record: Record, own: Any) -> tuple[list[float], list[float]]:
+            worst, best = own["similarity" if record["threshold"]["cosine"] is None else "fnmr"]
+            return best, worst
+
+        def measured(record: Record) -> str:
+            none = record["threshold"]["cosine"] is None
+            return "cosine" if none else "false non-match rate"
+
+        return {cls.name: curve_panels(records, curves, measured, width=4.2, unit="pairs")}
+
+
+@cache
+def _matcher(name: str, device: str) -> FaceModel:
+    return load_model(name).eval().to(device)
 
 
 def embed(model: nn.Module, images: Tensor) -> Tensor:
-    """Embeddings (B, d) of images (B, 3, H, W), without autograd."""
+    """Return embeddings (B, d) of images (B, 3, H, W), without autograd."""
     with torch.no_grad():
         return select_embedding(model(images)).flatten(1)
 
 
 def clean_threshold(probes: Tensor, gallery: Tensor, fmr: float = 1e-3) -> float:
-    """The threshold for a false match rate, from each probe with each other one's gallery image.
+    """Return the threshold for a false match rate, from probes and other people's gallery images.
 
     Args:
 
@@ -198,7 +268,7 @@ def clean_threshold(probes: Tensor, gallery: Tensor, fmr: float = 1e-3) -> float
 
 
 def with_errors(rows: Sequence[Row], threshold: float | None) -> list[Row]:
-    """Rows with the areas of :data:`METRICS`, false non-matches at a threshold included.
+    """Return rows with the areas of all columns, false non-matches at a threshold included.
 
     Args:
 
@@ -212,14 +282,12 @@ def with_errors(rows: Sequence[Row], threshold: float | None) -> list[Row]:
     """
     found = []
     for row in rows:
-        similarity = torch.tensor(row["similarity"], dtype=torch.float64)
+        similarity, quality = (
+            torch.tensor(row[key], dtype=torch.float64) for key in ("similarity", "quality")
+        )
         errors = None if threshold is None else fnmr(similarity, threshold)
         new = {**row}
-        for name, curves in (
-            ("fnmr", errors),
-            ("similarity", similarity.mean(0)),
-            ("quality", torch.tensor(row["quality"], dtype=torch.float64)),
-        ):
+        for name, curves in zip(_CURVES, (errors, similarity.mean(0), quality), strict=True):
             new[name] = None if curves is None else curves.tolist()
             new |= _areas(name, curves)
         found.append(new)
@@ -236,31 +304,17 @@ def _areas(name: str, curves: Tensor | None) -> Row:
     return {f"{name}_gain": gain, f"{name}_worst_first": worst, f"{name}_best_first": best}
 
 
-def _rows(
-    names: Sequence[str], method: str, imputer: str, found: Sequence[Mapping[str, Tensor]]
-) -> list[Row]:
-    """One row per probe: all cosines, since each is held against a threshold; of Q the mean.
+def _mean_curves(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Imputer → method → name of a curve → its mean worst first and best first, or ``None``."""
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        groups.setdefault(row["imputer"], {}).setdefault(row["method"], []).append(row)
 
-    Args:
+    def mean(own: Sequence[Row], name: str) -> Any:
+        curves = [row[name] for row in own]
+        return None if None in curves else rounded(np.mean(curves, axis=0).tolist())
 
-        names (sequence of str): Of the probes.
-        method (str): By which pixels went.
-        imputer (str): What they became.
-        found (sequence of mapping): Of every order in which they went.
-    """
-    return [
-        {
-            "image": name,
-            "method": method,
-            "imputer": imputer,
-            "similarity": [[_rounded(curve) for curve in own["similarity"][i]] for own in found],
-            "quality": [
-                _rounded(curve) for curve in torch.stack([x["quality"][i] for x in found]).mean(0)
-            ],
-        }
-        for i, name in enumerate(names)
-    ]
-
-
-def _rounded(curve: Tensor) -> list[float]:
-    return [float(f"{value:.6g}") for value in curve.tolist()]
+    return {
+        imputer: {method: {x: mean(own, x) for x in _CURVES} for method, own in of.items()}
+        for imputer, of in groups.items()
+    }

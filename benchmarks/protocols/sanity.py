@@ -6,70 +6,93 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import Row
+from benchmarks.harness.options import PositiveInt
+from benchmarks.harness.pages import table
+from benchmarks.harness.protocol import Cell, Headline, Record
+from benchmarks.harness.statistics import ALL, rounded
+from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext
 from benchmarks.subjects.methods import Attribute, Method
+from captum_plq import SERFIQ, PixelQualityAttribution
+from captum_plq.functional import merge_channels
 from captum_plq.metrics import centre_similarity, efficient_mprt, smooth_mprt, spearman
+from captum_plq.metrics.repeatability import repeatability
 from captum_plq.network.state import untouched_rng
 
-__all__ = ["METRICS", "RULE", "Sanity", "verdicts"]
-
-METRICS = {
-    "weights": "smooth MPRT: rank correlation with the map of the network when all its weights are "
-    "random, both averaged over noisy copies; near 0 for a map that shows what was learned",
-    "emprt": "efficient MPRT: relative rise of the entropy of the map's histogram on random "
-    "weights; above 0 for a map that shows what was learned",
-    "others": "mean rank correlation with the maps of other people's faces; 1 for a map that says "
-    "nothing of the image",
-    "centre": "rank correlation with nearness to the centre of the image",
-    "company": "greatest change of the map if the image comes alone instead of in its batch, as a "
-    "share of the map's greatest value",
-}
-"""What each number of a row is."""
+__all__ = ["RULE", "Sanity", "repeatability_over_passes", "verdicts"]
 
 RULE = {"weights": 0.5, "others": 0.5, "company": 1e-3}
 """A map passes if each of these means is below its bound with the whole of its interval. Half is a
 convention, set before anything was measured: a quarter of the variance of the ranks is shared."""
 
+_PASSES = (10, 30, 100, 300)
+_FACES = 32
 
-@dataclass(frozen=True)
-class Sanity:
-    """The protocol. Reference faces serve as the other people, and for BatchNorm's statistics.
+
+def _verdict(record: Record, method: str) -> Cell | None:
+    failed = record["verdicts"].get(method)
+    if failed is None:
+        return None
+    return Cell(float(not failed), word="fails" if failed else "passes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sanity(MapStudy):
+    """Sanity.
+
+    Means over faces; in brackets 95 % bootstrap intervals over faces. A map passes if `weights` <
+    0.5, `others` < 0.5, `company` < 0.001, each with the whole of its interval. *random* and
+    *centre* ignore the network: they must fail.
+
+    Columns:
+
+        weights: smooth MPRT: rank correlation with the map of the network when all its weights are
+            random, both averaged over noisy copies; near 0 for a map that shows what was learned
+        emprt: efficient MPRT: relative rise of the entropy of the map's histogram on random
+            weights; above 0 for a map that shows what was learned
+        others: mean rank correlation with the maps of other people's faces; 1 for a map that says
+            nothing of the image
+        centre: rank correlation with nearness to the centre of the image
+        company: greatest change of the map if the image comes alone instead of in its batch, as a
+            share of the map's greatest value
 
     Args:
 
         samples (int): Noisy copies of each image, for smooth MPRT.
-        noise (float): Their standard deviation, as a share of the range of each image.
         stages (int): At how many depths, from the input up, the network is compared.
         others (int): With how many other people's maps each is compared.
-        seed (int): Of weights and noise.
     """
 
-    samples: int = 5
-    noise: float = 0.1
-    stages: int = 6
-    others: int = 8
-    seed: int = 0
-    name: str = "sanity"
+    name: ClassVar[str] = "sanity"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("weights"),
+        Column("emprt"),
+        Column("others"),
+        Column("centre"),
+        Column("company"),
+    )
+    compared: ClassVar[tuple[str, ...]] = ("weights",)
+    noise: ClassVar[float] = 0.1
+    """Standard deviation of the noisy copies, as a share of the range of each image."""
+    headlines: ClassVar[tuple[Headline, ...]] = (
+        Headline("sanity", "whether the map depends on the weights and on the image, by the stated "
+                 "rule", _verdict, better=None),
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        for field in ("samples", "stages", "others"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, but got {getattr(self, field)}.")
+    samples: PositiveInt = 5
+    stages: PositiveInt = 6
+    others: PositiveInt = 8
 
-    @property
     def settings(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        fields = ("samples", "noise", "stages", "others", "seed")
-        return {name: getattr(self, name) for name in fields}
+        """Return the options and the noise."""
+        return super().settings() | {"noise": self.noise}
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
-        """One row per face and method. Maps of random networks are not tested once more."""
+        """Return one row per face and method. Maps of random networks are not tested once more."""
         reference = torch.cat(context.subject.reference_batches())
         rows: list[Row] = []
         found = context.maps(images)
@@ -81,8 +104,7 @@ class Sanity:
             try:
                 stages, weights, emprt = self._randomised(method, context, images, reference)
             except Exception as error:
-                reason = (str(error).strip().splitlines() or [""])[0]
-                context.failed[method.name] = f"{type(error).__name__}: {reason}"
+                context.fail(method, error)
                 continue
             maps = found[method.name]
             numbers = {
@@ -118,6 +140,38 @@ class Sanity:
         rise = efficient_mprt(context.model, images, explain, seed=self.seed, calibration=reference)
         return curve.layers, curve.similarity, rise
 
+    def summary(self, study: Study, context: StudyContext) -> Record:
+        """Add the verdicts, and how Q and maps of PLQ repeat over seeds."""
+        record = super().summary(study, context)
+        record["verdicts"] = verdicts(record["estimates"])
+        record["repeatability"] = repeatability_over_passes(context)
+        return record
+
+    @classmethod
+    def tables(cls, record: Record) -> list[str]:
+        """Add verdicts and repeatability."""
+        rows = [
+            [name, "passes" if not failed else f"fails: {', '.join(failed)}"]
+            for name, failed in record["verdicts"].items()
+        ]
+        lines = [*super().tables(record), "### Verdict", ""]
+        lines += [*table(["method", "verdict"], rows, words=2), ""]
+        lines += [
+            "### Repeatability over three seeds of the dropout masks",
+            "",
+            f"On at most {_FACES} of the reference faces; means over pairs of seeds. A relative "
+            "difference is the length of the difference over the mean length of both.",
+            "",
+        ]
+        head = ["target scalar", "m", "maps, Spearman", "maps, difference", "Q, Spearman"]
+        cells = [
+            [target, str(x["passes"]), f"{x['map_spearman']:.4f}", f"{x['map_difference']:.4f}",
+             f"{x['quality_spearman']:.3f}", f"{x['quality_difference']:.4f}"]
+            for target, found in record["repeatability"].items()
+            for x in found
+        ]  # fmt: skip
+        return [*lines, *table([*head, "Q, difference"], cells), ""]
+
 
 class _Anew:
     """A map of whatever network comes, its reference faces included; made once per network."""
@@ -141,31 +195,59 @@ class _Anew:
         return self.method.build(self.context.subject.of(model))
 
 
-def verdicts(
-    estimates: dict[str, dict[str, dict[str, Any]]], group: str = "all"
-) -> dict[str, list[str]]:
-    """In what each method fails :data:`RULE`; in nothing if it passes.
+def repeatability_over_passes(context: StudyContext) -> dict[str, list[dict[str, Any]]]:
+    """Return how Q and the maps of PLQ repeat over three seeds, by the number of passes.
+
+    Args:
+
+        context (StudyContext): With at least two reference faces; the first 32 are explained.
+
+    Returns:
+        *dict*: ``"node"`` and ``"serfiq"``, the target scalar → one entry for each m.
+    """
+    subject = context.subject
+    images = torch.cat(subject.reference_batches())[:_FACES]
+
+    def of(target: Any) -> list[dict[str, Any]]:
+        def assess(passes: int, seed: int) -> tuple[Tensor, Tensor]:
+            serfiq = SERFIQ(subject.model, passes=passes, dropout=subject.dropout, seed=seed)
+            plq = PixelQualityAttribution(serfiq, target_scalar=target)
+            maps, quality = [], []
+            for part in images.split(subject.batch):
+                attributions, own = plq.attribute(part, return_quality=True)
+                maps.append(merge_channels(cast("Tensor", attributions)))
+                quality.append(own)
+            return torch.cat(maps), torch.cat(quality)
+
+        keys = ("map_spearman", "map_difference", "quality_spearman", "quality_difference")
+        return [
+            {"passes": x.passes, **{key: rounded(float(getattr(x, key))) for key in keys}}
+            for x in repeatability(assess, _PASSES)
+        ]
+
+    return {target: of(target) for target in ("node", "serfiq")}
+
+
+def verdicts(estimates: dict[str, dict[str, dict[str, Any]]]) -> dict[str, list[str]]:
+    """Return in what each method fails :data:`RULE`; in nothing if it passes.
 
     Args:
 
         estimates (dict): Of a summary of this protocol: metric → method → group → estimate.
-        group (str): Of rows.
 
     Returns:
         *dict[str, list[str]]*: method → names of the metrics it fails in.
     """
-    failed: dict[str, list[str]] = {}
-    for method in estimates["company"]:
-        failed[method] = []
-        for metric, bound in RULE.items():
-            cell = estimates[metric].get(method, {}).get(group)
-            if cell is None or not _highest(cell) < bound:
-                failed[method].append(metric)
-    return failed
+    return {
+        method: [m for m, bound in RULE.items() if not _below(estimates[m].get(method), bound)]
+        for method in estimates["company"]
+    }
 
 
-def _highest(cell: dict[str, Any]) -> float:
-    return float(cell["mean"] if cell["high"] is None else cell["high"])
+def _below(cells: dict[str, Any] | None, bound: float) -> bool:
+    """Whether a mean is below a bound with the whole of its interval; no mean is not."""
+    cell = (cells or {}).get(ALL)
+    return cell is not None and (cell["mean"] if cell["high"] is None else cell["high"]) < bound
 
 
 def _mean_similarity(maps: Tensor, others: Tensor) -> Tensor:

@@ -1,32 +1,21 @@
-"""Methods that were measured again, or later: their rows into a summary that stands."""
+"""Put methods that were measured again, or later, into a summary that stands."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.old_statistics import holm
-from benchmarks.harness.tables import write_json
-from benchmarks.protocols.curves import Curves
-from benchmarks.protocols.inpainting_report import write_inpainting_report
-from benchmarks.protocols.random_mask_report import write_random_mask_report
-from benchmarks.protocols.recognition_report import write_recognition_report
-from benchmarks.protocols.standards_report import write_standards_report
+from benchmarks.harness.protocol import Record
+from benchmarks.harness.statistics import holm, rounded
 
-__all__ = ["add_amend", "amended"]
-
-Record = dict[str, Any]
+__all__ = ["amended"]
 
 _SAME = ("protocol", "model", "network", "faces", "against")
 _BY_METHOD = ("methods", "failed", "verdicts")
 
 
 def amended(record: Record, run: Record, why: str) -> Record:
-    """A summary in which the methods of another run of the same protocol replace its own.
+    """Return a summary in which the methods of another run of its protocol replace its own.
 
     The method that others are compared with must be in both. It keeps its numbers; that the new
     run gives it the same ones shows that both measure the same. Holm's correction is made anew
@@ -57,7 +46,7 @@ def amended(record: Record, run: Record, why: str) -> Record:
                 _replace(cells, name, run[key].get(metric, {}))
     for cells in new["comparisons"].values():
         for cell, p in zip(cells.values(), holm([x["p"] for x in cells.values()]), strict=True):
-            cell["p_holm"] = float(f"{p:.5g}")
+            cell["p_holm"] = rounded(p)
     listed = new["settings"]["methods"]
     listed += [name for name in names if name not in listed]
     new.setdefault("reruns", []).append({"methods": names, "why": why, "sessions": run["sessions"]})
@@ -96,36 +85,3 @@ def _alike(cell: dict[str, Any], other: dict[str, Any]) -> bool:
         return False
     width = 0.0 if cell["low"] is None else cell["high"] - cell["low"]
     return bool(abs(cell["mean"] - other["mean"]) <= 0.1 * width + 1e-4 * abs(cell["mean"]))
-
-
-_PAGES: dict[str, Callable[[Path], object]] = {
-    "curves": Curves.write,
-    "inpainting": write_inpainting_report,
-    "random-mask": write_random_mask_report,
-    "recognition": write_recognition_report,
-    "standards": write_standards_report,
-}
-
-
-def add_amend(protocols: Any) -> None:
-    """Adds ``amend`` to the subparsers of the command line."""
-    parser = protocols.add_parser("amend", help="methods that were measured again, into a summary")
-    add = parser.add_argument
-    add("summary", type=Path, metavar="FILE", help=f"of the new run; one of {', '.join(_PAGES)}")
-    add("--why", required=True, metavar="TEXT", help="goes into the summary and onto its page")
-    add("-o", "--output", default=Path("benchmarks/results"), type=Path, metavar="DIR")
-    parser.set_defaults(run=_amend)
-
-
-def _amend(given: argparse.Namespace) -> int:
-    run, path = _read(given.summary), given.output / given.summary.name
-    if run["protocol"] not in _PAGES:
-        raise ValueError(f"{given.summary} is of {run['protocol']}, not of {', '.join(_PAGES)}.")
-    print(write_json(amended(_read(path), run, given.why), path))
-    _PAGES[run["protocol"]](given.output)
-    return 0
-
-
-def _read(path: Path) -> Record:
-    record: Record = json.loads(path.read_text(encoding="utf-8"))
-    return record

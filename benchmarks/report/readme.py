@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.tables import table
+from benchmarks.harness.pages import table
 from benchmarks.report.data_flow import data_flow_figure
 from captum_plq.cli.demo import run_demo
 

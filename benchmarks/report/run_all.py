@@ -1,23 +1,26 @@
-"""``all``: every protocol in turn; ``report`` and ``readme``, over what they found."""
+"""The commands over all protocols: ``all``, ``report``, ``readme`` and ``amend``."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import shlex
 import traceback
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from benchmarks.report.overview_report import write_overview
+from cyclopts import Parameter
+from cyclopts.types import ExistingFile
+
+from benchmarks.harness.options import Device, Output
+from benchmarks.harness.protocol import RESULTS, write_record
+from benchmarks.harness.study import MapStudy
+from benchmarks.protocols import PROTOCOLS, protocol
+from benchmarks.report.amend import amended
+from benchmarks.report.pages import write_overview
 from benchmarks.report.readme import PAGES, refresh_figures, refreshed
 
-__all__ = ["add_everything", "quick_commands"]
+__all__ = ["amend", "quick_commands", "readme", "report", "run_all"]
 
-Main = Callable[[Sequence[str]], int]
-"""Runs one command line."""
-
-_RESULTS = Path("benchmarks/results")
 _NETWORK = "mobilefacenet-dropout"
 _MAPS = (
     "plq,plq-signed,plq-serfiq,plq-directions-4,plq-relative,saliency-sum,input-x-gradient,"
@@ -26,7 +29,7 @@ _MAPS = (
 
 
 def quick_commands(output: Path, device: str) -> list[str]:
-    """The command lines of a small run of everything, on what the package ships alone."""
+    """Return the command lines of a small run of everything, on what the package ships alone."""
     where = f"--device {device} -o {shlex.quote(str(output))}"
     few = f"--model {_NETWORK} --faces 6 --reference 12 --batch 6 {where}"
     maps = f"--methods {_MAPS} --random-weights plq,plq-relative"
@@ -35,7 +38,7 @@ def quick_commands(output: Path, device: str) -> list[str]:
         f"scaling --model tiny --batches 1,2,4 --m 20,50 --rounds 3 {where}",
         f"map-time {few} --methods {_MAPS} --random-weights none --rounds 3",
         f"random-mask {few} {maps} --sizes 10,30 --per-face 4",
-        f"misfit --model {_NETWORK} --faces 2 --reference 12 --batch 2 {where} "
+        f"out-of-domain --model {_NETWORK} --faces 2 --reference 12 --batch 2 {where} "
         "--methods plq,plq-relative --random-weights none",
         f"inpainting {few} {maps} --occluders square,hand --runs 3",
         f"curves {few} {maps} --imputers mean,road --steps 5",
@@ -46,32 +49,25 @@ def quick_commands(output: Path, device: str) -> list[str]:
     ]
 
 
-def add_everything(protocols: Any, main: Main) -> None:
-    """Adds ``all``, ``report`` and ``readme`` to the subparsers of the command line.
+def run_all(
+    *, output: Output, quick: Annotated[bool, Parameter(negative=())], device: Device = "cpu"
+) -> int:
+    """Run every protocol in turn, then the report.
 
     Args:
 
-        protocols (subparsers): Of argparse.
-        main (Callable): Runs a command line.
+        output (Path): Folder of the results.
+        quick (bool): On variants of the sample face: shows that all runs, not more; runs on faces
+            are one command per protocol.
+        device (str): Where to measure.
+
+    Returns:
+        *int*: 2 if one of them failed.
     """
-    every = protocols.add_parser("all", help="a small run of every protocol, and the report")
-    every.add_argument("--quick", action="store_true", required=True,
-                       help="on variants of the sample face: shows that all runs, not more; runs "
-                       "on faces are one command per protocol")  # fmt: skip
-    every.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    every.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
-    every.set_defaults(run=lambda given: _all(given, main))
-    report = protocols.add_parser("report", help="one table over all summaries in a folder")
-    report.add_argument("-o", "--output", default=_RESULTS, type=Path, metavar="DIR")
-    report.set_defaults(run=_report)
-    readme = protocols.add_parser("readme", help="tables and figure of the README files, made anew")
-    readme.add_argument("-o", "--output", default=_RESULTS, type=Path, metavar="DIR")
-    readme.set_defaults(run=_readme)
+    from benchmarks.__main__ import main
 
-
-def _all(given: argparse.Namespace, main: Main) -> int:
     failed = []
-    for command in quick_commands(given.output, given.device):
+    for command in quick_commands(output, device) if quick else ():
         print(f"\npython -m benchmarks {command}", flush=True)
         try:
             # 1 is a void timing, which costs the rest nothing.
@@ -81,22 +77,53 @@ def _all(given: argparse.Namespace, main: Main) -> int:
             done = False
         if not done:
             failed.append(command)
-    _report(given)
+    report(output=output)
     for command in failed:
         print(f"failed: python -m benchmarks {command}")
     return 2 if failed else 0
 
 
-def _report(given: argparse.Namespace) -> int:
-    for path in write_overview(given.output):
+def report(*, output: Output = RESULTS) -> int:
+    """Write one table over all summaries in a folder.
+
+    Args:
+
+        output (Path): Folder of the results.
+    """
+    for path in write_overview(output):
         print(path)
     return 0
 
 
-def _readme(given: argparse.Namespace) -> int:
+def readme(*, output: Output = RESULTS) -> int:
+    """Make tables and figures of the README files anew.
+
+    Args:
+
+        output (Path): Folder of the results.
+    """
     for page in map(Path, PAGES):
-        page.write_text(refreshed(page.read_text("utf-8"), given.output), encoding="utf-8")
+        page.write_text(refreshed(page.read_text("utf-8"), output), encoding="utf-8")
         print(page)
     for figure in refresh_figures(Path()):
         print(figure)
+    return 0
+
+
+def amend(summary: ExistingFile, /, *, why: str, output: Output = RESULTS) -> int:
+    """Put methods that were measured again into a summary.
+
+    Args:
+
+        summary (Path): Of the new run, of a protocol that scores maps.
+        why (str): For what reason; it goes into the summary and onto its page.
+        output (Path): Folder of the summary that stands.
+    """
+    run, path = json.loads(summary.read_text("utf-8")), output / summary.name
+    own = protocol(run["protocol"]) if run["protocol"] in PROTOCOLS else None
+    if own is None or not issubclass(own, MapStudy):
+        raise ValueError(f"{summary} is of {run['protocol']}, which scores no maps.")
+    stands = json.loads(path.read_text("utf-8"))
+    print(write_record(path, amended(stands, run, why)))
+    own.write(output)
     return 0

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.harness import old_statistics as statistics
-from benchmarks.harness.old_study import Study
-from benchmarks.harness.old_study_report import about
-from benchmarks.harness.old_summary import summarise
+from benchmarks.harness import statistics
+from benchmarks.harness.pages import about
 from benchmarks.protocols import mask_scores
 from benchmarks.protocols.discard_areas import discarded
 from benchmarks.protocols.verification import best_threshold
@@ -25,10 +23,9 @@ SCORES = torch.tensor([0.1, 0.2, 0.6, 0.7, 0.8])
 
 
 def against(plq, other):
-    values = {
-        name: dict(zip(FOUR, own, strict=True)) for name, own in (("plq", plq), ("other", other))
-    }
-    return statistics.compare(values, dict(zip(FOUR, FOUR, strict=True)), "plq")
+    rows = [(name,) for name in FOUR]
+    values = {k: dict(zip(rows, own, strict=True)) for k, own in (("plq", plq), ("other", other))}
+    return statistics.compare(values, "plq")
 
 
 TABLE = {
@@ -36,10 +33,6 @@ TABLE = {
     "holm": (lambda p: statistics.holm(p), {"p": [0.01, 0.2, 0.03]}),
     "over_images": (
         lambda values: statistics.over_images(values, ["a", "a", "b"]),
-        {"values": [0.1, 0.2, 0.3]},
-    ),
-    "per_image_means": (
-        lambda values: statistics.per_image_means(values, ["a", "a", "b"]),
         {"values": [0.1, 0.2, 0.3]},
     ),
     **{
@@ -70,7 +63,8 @@ TABLE = {
 
 
 def test_the_table_is_complete():
-    assert {*statistics.__all__, *mask_scores.__all__} <= {*TABLE, "Comparison", "Estimate"}
+    others = {"ALL", "Comparison", "Estimate", "Row", "rounded", "summarise"}
+    assert {*statistics.__all__, *mask_scores.__all__} <= {*TABLE, *others}
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -92,20 +86,14 @@ def test_an_embedding_of_length_0_is_named():
         unit_embeddings(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), ["first", "second"])
 
 
-def test_rows_without_a_number_are_counted_and_said():
-    """A row that lacks a number was not asked for it; one with ``None`` was, and has none."""
-    rows = [
-        {"image": image, "method": "plq", "fill": "black", "score": score}
-        for image, score in (("a", 1.0), ("a", None), ("b", 3.0))
-    ] + [{"image": "b", "method": "plq", "fill": "black"}]
-    faces = {"evaluated": 2, "reference": 1, "about": "", "digest": "", "warning": ""}
-    header = {"source": "", "network": "", "faces": faces}
-    study = Study(header, [], {}, rows)
-
-    class Plq:
-        name, kind, description, slow = "plq", "plq", "", False
-
-    record = summarise(study, [Plq], ["score"], ("fill",))
-    cell = record["estimates"]["score"]["plq"]["all"]
-    assert (cell["mean"], cell["rows"], cell["undefined"]) == (2.0, 2, 1)
-    assert "`score` does not exist: `plq` 1 of 3" in about(record)
+def test_what_a_mean_leaves_out_is_said():
+    record = {
+        "source": "",
+        "network": "",
+        "sessions": [],
+        "faces": {"evaluated": 3, "reference": 1, "about": "", "digest": "", "unusable": 4},
+        "estimates": {"score": {"plq": {"all": {"rows": 2, "undefined": 1}}}},
+        "comparisons": {"score": {"other": {"images": 2}}},
+    }
+    for text in ("`score` does not exist: `plq` 1 of 3", "4 images that were", "`other` 2"):
+        assert text in about(record)

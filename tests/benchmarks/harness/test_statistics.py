@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.harness.old_statistics import compare, holm, over_images, per_image_means
+from benchmarks.harness.statistics import compare, holm, over_images, summarise
 
 
 def test_rows_of_an_image_are_one_observation():
     values, images = [1.0, 3.0, -4.0], ["a", "a", "b"]
-    assert per_image_means(values, images) == {"a": 2.0, "b": -4.0}
     found = over_images(values, images)
     assert (found.mean, found.images, found.rows) == (-1.0, 2, 3)
     assert found.positive == pytest.approx(2 / 3)
@@ -45,12 +44,12 @@ def test_holm_by_hand():
 
 def test_compare_is_wilcoxon_on_per_image_means_of_common_rows():
     generator = np.random.default_rng(2)
-    image_of = {(i, c): str(i) for i in range(12) for c in range(2)}
-    plq = {row: float(generator.normal()) for row in image_of}
+    rows = [(str(i), c) for i in range(12) for c in range(2)]
+    plq = {row: float(generator.normal()) for row in rows}
     other = {row: value + float(generator.normal(0.5)) for row, value in plq.items()}
-    del other[(0, 1)]
-    found = compare({"plq": plq, "other": other, "same": dict(plq)}, image_of, "plq")
-    gaps = [np.mean([other[r] - plq[r] for r in other if image_of[r] == str(i)]) for i in range(12)]
+    del other["0", 1]
+    found = compare({"plq": plq, "other": other, "same": dict(plq)}, "plq")
+    gaps = [np.mean([other[r] - plq[r] for r in other if r[0] == str(i)]) for i in range(12)]
     assert found["other"].difference == pytest.approx(np.mean(gaps))
     assert found["other"].p == pytest.approx(stats.wilcoxon(gaps).pvalue)
     assert found["other"].p_holm == pytest.approx(2 * found["other"].p)
@@ -64,4 +63,18 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="finite"):
         over_images([float("nan")], ["a"])
     with pytest.raises(ValueError, match="no 'plq'"):
-        compare({"other": {}}, {}, "plq")
+        compare({"other": {}}, "plq")
+
+
+def test_a_summary_leaves_out_what_does_not_exist_and_counts_it():
+    """A row that lacks a number was not asked for it; one with ``None`` was, and has none."""
+    rows = [
+        {"image": image, "method": "plq", "fill": fill, "score": score}
+        for image, fill, score in (("a", "x", 1.0), ("a", "y", None), ("b", "x", 3.0))
+    ] + [{"image": "b", "method": "plq", "fill": "y"}]
+    found = summarise(rows, ["other", "plq"], ["score"], ("fill",), compared=("score",))
+    cells = found["estimates"]["score"]["plq"]
+    assert list(found["estimates"]["score"]) == ["plq"]
+    assert (cells["all"]["mean"], cells["all"]["rows"], cells["all"]["undefined"]) == (2.0, 2, 1)
+    assert (cells["fill=x"]["rows"], "fill=y" in cells) == (2, False)
+    assert found["comparisons"] == {"score": {}}

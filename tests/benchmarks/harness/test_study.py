@@ -6,14 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.harness.environment import current_environment
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.harness.old_study import raw_path, run_study
-from benchmarks.subjects.face_sets import FaceSets
+from benchmarks.harness.resume import run_rows
 from benchmarks.subjects.maps import relative, select_maps
 from benchmarks.subjects.methods import Method, check_maps
-from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import FaceModel, ModelSpec
+from tests.support.face_network import study_context
 
 pytest.importorskip("tqdm")
 
@@ -21,28 +18,18 @@ pytest.importorskip("tqdm")
 class Means:
     """The mean of every map, and dies before a chosen batch."""
 
-    name = "means"
-
-    def __init__(self, dies=None, scale=1.0):
-        self.dies, self.settings, self.calls = dies, {"scale": scale}, 0
+    def __init__(self, dies=None, number=None):
+        self.dies, self.number, self.calls = dies, number, 0
 
     def rows(self, context, images, names):
         if self.calls == self.dies:
             raise KeyboardInterrupt
         self.calls += 1
         return [
-            {"image": name, "method": method, "mean": float(row)}
+            {"image": name, "method": method, "mean": self.number or float(row)}
             for method, maps in context.maps(images).items()
             for name, row in zip(names, maps.mean((1, 2)), strict=True)
         ]
-
-
-@pytest.fixture
-def faces():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (7, 3, 12, 12), generator=generator).byte()
-    names = tuple("abcdefg")
-    return FaceSets(images[:5], names[:5], images[5:], names[5:], "noise")
 
 
 def fails_on_the_second(subject):
@@ -58,40 +45,30 @@ def fails_on_the_second(subject):
 
 
 @pytest.fixture
-def run(faces, tmp_path):
+def run(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(100, 8)
     )
-    model = FaceModel(
-        network, ModelSpec("small", (12, 12), mean=(127.5,) * 3, std=(127.5,) * 3)
-    ).eval()
-    conditions = current_environment(
-        torch.device("cpu"), torch.float32, passes=5, dropout=0.5, seed=0, rows=8
-    )
+    spec = ModelSpec("small", (12, 12), mean=(127.5,) * 3, std=(127.5,) * 3)
+    model = FaceModel(network, spec).eval()
+    images = torch.randint(0, 256, (7, 3, 12, 12)).float()
 
-    def go(protocol, folder="run", extra=()):
-        subject = ExplainedNetwork(model, 0.0, 255.0, 5, 0.5, 0, 8, faces.reference, 2)
-        context = StudyContext(model, subject, [*select_maps(["plq", "random"]), *extra])
-        return run_study(protocol, context, faces, tmp_path / folder, conditions, batch=2)
+    def go(protocol, folder="run", extra=(), scale=1.0):
+        methods = [*select_maps(["plq", "random"]), *extra]
+        context = study_context(model, methods, images[:5], images[5:], batch=2)
+        header = {"settings": {"scale": scale}}
+        return run_rows(protocol.rows, context, header, tmp_path / folder / "raw.jsonl", 2)
 
-    return SimpleNamespace(go=go, path=lambda folder: raw_path(tmp_path / folder, "means", "small"))
-
-
-def test_rows_are_of_every_face_and_method(run):
-    study = run.go(Means())
-    assert [(r["image"], r["method"]) for r in study.rows[:4]] == [
-        ("a", "plq"), ("b", "plq"), ("a", "random"), ("b", "random")
-    ]  # fmt: skip
-    assert len(study.rows) == 10
-    assert study.failed == {}
-    assert len(study.sessions) == 1
-    assert study.header["faces"]["evaluated"] == 5
+    return SimpleNamespace(go=go, path=lambda folder: tmp_path / folder / "raw.jsonl")
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"batch": 2, "failed": {}, "ro'])
 def test_a_killed_run_goes_on(run, torn):
     whole = run.go(Means(), "whole")
+    order = [(row["image"], row["method"]) for row in whole.rows[:4]]
+    assert order == [("a", "plq"), ("b", "plq"), ("a", "random"), ("b", "random")]
+    assert (len(whole.rows), whole.failed, len(whole.sessions)) == (10, {}, 1)
     with pytest.raises(KeyboardInterrupt):
         run.go(Means(dies=2))
     with run.path("run").open("ab") as file:
@@ -106,14 +83,10 @@ def test_a_killed_run_goes_on(run, torn):
     assert again.calls == 0
 
 
-def test_other_settings_are_refused(run):
+def test_other_settings_and_damaged_files_are_refused(run):
     run.go(Means())
     with pytest.raises(ValueError, match=r"settings scale is 1\.0 there and 2\.0 here"):
-        run.go(Means(scale=2.0))
-
-
-def test_a_damaged_file_is_refused(run):
-    run.go(Means())
+        run.go(Means(), scale=2.0)
     run.path("run").write_text("nonsense\n")
     with pytest.raises(ValueError, match="damaged"):
         run.go(Means())
@@ -153,14 +126,7 @@ def test_one_value_scaled_up_is_constant():
 
 
 def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run):
-    class Broken(Means):
-        def rows(self, context, images, names):
-            return [row | {"mean": self.number} for row in super().rows(context, images, names)]
-
-    protocol = Broken()
-    protocol.number = float("nan")
-    assert {row["mean"] for row in run.go(protocol, "number").rows} == {None}
-    protocol = Broken()
-    protocol.number = [1.0, float("inf")]
+    found = run.go(Means(number=float("nan")), "number")
+    assert {row["mean"] for row in found.rows} == {None}
     with pytest.raises(ValueError, match="plq on a gave NaN or infinity in mean"):
-        run.go(protocol, "curve")
+        run.go(Means(number=[1.0, float("inf")]), "curve")

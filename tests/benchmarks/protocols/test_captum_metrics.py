@@ -1,19 +1,14 @@
-"""Captum's metrics on a linear network, where they are known; and the command from end to end."""
-
-import json
+"""Captum's metrics on a linear network, where they are known."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.__main__ import main
-from benchmarks.harness.old_context import StudyContext
 from benchmarks.protocols.captum_metrics import SIGNED, CaptumMetrics
 from benchmarks.subjects.maps import MAPS, select_maps
-from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.models import FaceModel, ModelSpec
-from tests.benchmarks.protocols.test_random_mask import NETWORK
+from tests.support.face_network import study_context
 
 pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
 
@@ -29,9 +24,8 @@ def rows():
     spec = ModelSpec("net", (SIDE, SIDE), mean=(127.5,) * 3, std=(127.5,) * 3)
     model = FaceModel(layers, spec).eval()
     images = torch.randint(1, 256, (9, 3, SIDE, SIDE)).float()
-    subject = ExplainedNetwork(model, passes=6, reference=images[3:], batch=6)
-    context = StudyContext(model, subject, select_maps(NAMES))
-    protocol = CaptumMetrics(samples=12, draws=3)
+    context = study_context(model, select_maps(NAMES), images[:3], images[3:], passes=6)
+    protocol = CaptumMetrics(model=("net",), samples=12, draws=3)
     found = protocol.rows(context, images[:3], list("abc"))
     assert context.failed == {}
     return found
@@ -71,37 +65,3 @@ def test_sensitivity_and_sparseness_stand_once(rows):
         assert of(rows, "plq", metric, "square") == [None] * 3
     np.testing.assert_allclose(of(rows, "random", "gini"), 1 / 3, atol=0.1)  # uniform numbers
     assert max(of(rows, "plq", "complexity")) <= np.log(SIDE**2)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"perturbations": ("rain",)}, "rain"),
-        ({"perturbations": ()}, "Unknown"),
-        ({"samples": 0}, "samples"),
-        ({"draws": 0}, "draws"),
-        ({"radius": 0.0}, "radius"),
-    ],
-)
-def test_bad_settings_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        CaptumMetrics(**options)
-
-
-def test_command(tmp_path, capsys):
-    pytest.importorskip("tqdm")
-    path = tmp_path / "mine.py"
-    path.write_text(NETWORK)
-    out = tmp_path / "out"
-    given = ["captum", "--model", str(path), "--faces", "3", "--reference", "4", "--batch", "2"]
-    given += ["--methods", "plq,random,centre", "--random-weights", "plq", "--passes", "5"]
-    given += ["--samples", "4", "--draws", "2", "-o", str(out)]
-    assert main(given) == 0
-    assert "ONE face" in capsys.readouterr().out
-    record = json.loads((out / "captum-mine.json").read_text("utf-8"))
-    assert record["failed"] == {}
-    assert "plq (random weights)" in record["estimates"]["infidelity_node"]
-    assert "centre" not in record["estimates"]["infidelity_node"]
-    text = (out / "captum.md").read_text("utf-8")
-    assert "### perturbation noise" in text
-    assert "### sensitivity: difference to plq" in text

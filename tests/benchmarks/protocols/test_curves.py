@@ -1,15 +1,12 @@
-"""Curves along planted maps, by hand; and the command from end to end."""
+"""Curves along planted maps, by hand."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.__main__ import main
 from benchmarks.protocols.curves import IMPUTERS, Curves, imputer_of
-from tests.benchmarks.protocols.test_random_mask import NETWORK
 
 pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
 
@@ -70,15 +67,6 @@ def test_a_map_on_random_weights_is_measured_on_these():
     assert [row["curves"][0][0] for row in rows] == [100.0, 10.0]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [("--imputers=grey", "grey"), ("--imputers=,", "at least one"), ("--steps=0", "> 0")],
-)
-def test_bad_settings_are_refused(options, message, capsys):
-    assert main(["curves", "--model", "m", options]) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_imputers_do_what_they_are_called():
     image = torch.arange(48.0).view(1, 3, 4, 4)
     removed = torch.zeros(1, 4, 4, dtype=torch.bool)
@@ -91,25 +79,3 @@ def test_imputers_do_what_they_are_called():
             assert (found[0, :, 1, 2] == 0).all()
         else:
             assert (found[0, :, 1, 2] != 0).all()
-
-
-def test_command(tmp_path, capsys):
-    pytest.importorskip("tqdm")
-    network = tmp_path / "mine.py"
-    network.write_text(NETWORK)
-    out = tmp_path / "out"
-    given = ["curves", "--model", str(network), "--faces", "3", "--reference", "4"]
-    given += ["--methods", "plq,random,centre", "--random-weights", "plq", "--passes", "5"]
-    given += ["--imputers", "black,mean", "--steps", "4", "--batch", "2", "-o", str(out)]
-    assert main(given) == 0
-    assert "ONE face" in capsys.readouterr().out
-    record = json.loads((out / "curves-mine.json").read_text("utf-8"))
-    assert record["failed"] == {}
-    cells = record["estimates"]["srg"]
-    assert set(cells) == {"plq", "random", "centre", "plq (random weights)"}
-    assert cells["plq"]["imputer=black"]["images"] == 3
-    assert len(record["curves"]["mean"]["plq"][0]) == 5
-    text = (out / "curves.md").read_text("utf-8")
-    assert text == Curves.page([record])
-    assert "ONE face" in text
-    assert (out / "curves.png").stat().st_size > 5000

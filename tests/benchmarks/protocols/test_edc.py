@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.__main__ import main
 from benchmarks.protocols.discard_areas import FLOOR, discarded
 from benchmarks.protocols.edc import MEASURES, sharpness
-from tests.benchmarks.protocols.test_random_mask import NETWORK
+from tests.support.face_network import NETWORK
 
 
 def test_areas_of_a_hand_computed_example():

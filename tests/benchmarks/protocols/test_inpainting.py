@@ -1,14 +1,12 @@
-"""Inpainting: planted maps, regions and qualities of a known network; the command."""
+"""Inpainting: planted maps, regions and qualities of a known network."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.__main__ import main
-from benchmarks.protocols.inpainting import Inpainting, overlap
+from benchmarks.protocols.inpainting import Inpainting
 from benchmarks.protocols.quality_runs import quality_runs
 from benchmarks.protocols.region_controls import RANDOM_SQUARE, SHIFTED, TRUE_MASK, control_regions
 from benchmarks.subjects.faces import sample_image, spec_landmarks
@@ -16,7 +14,6 @@ from benchmarks.subjects.network import ExplainedNetwork
 from benchmarks.subjects.occluders import OCCLUDERS, occlude
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel, ModelSpec
-from tests.benchmarks.protocols.test_random_mask import NETWORK
 
 pytest.importorskip("cv2", reason="needs the extra [metrics]")
 SPEC = ModelSpec("mine", (112, 112), mean=(127.5,) * 3, std=(127.5,) * 3, alignment="arcface")
@@ -97,7 +94,8 @@ def test_a_planted_map_does_as_the_true_mask_and_an_inverted_one_worst(subject):
     context = SimpleNamespace(
         model=SimpleNamespace(spec=SPEC), subject=subject, maps=maps, methods=()
     )
-    rows = Inpainting(("square",), runs=3, pool=1).rows(context, images, ["one", "two"])
+    protocol = Inpainting(model=("m",), occluders=("square",), runs=3, pool=1)
+    rows = protocol.rows(context, images, ["one", "two"])
     by = {(row["method"], row["image"]): row for row in rows}
     for image in ("one", "two"):
         planted, ceiling = by["planted", image], by[TRUE_MASK, image]
@@ -108,36 +106,3 @@ def test_a_planted_map_does_as_the_true_mask_and_an_inverted_one_worst(subject):
         for row in (planted, ceiling):
             assert row["improved"] + row["unchanged"] + row["decreased"] == 1
             assert row["outcome"] == row["improved"] - row["decreased"]
-
-
-def test_overlap_by_hand():
-    first = torch.tensor([[[True, True, False, False]]])
-    second = torch.tensor([[[False, True, True, False]]])
-    assert overlap(first, second).tolist() == pytest.approx([1 / 3])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"), [({"occluders": ("beard",)}, "beard"), ({"runs": 1}, "two runs")]
-)
-def test_bad_settings_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        Inpainting(**options)
-
-
-def test_command(tmp_path, capsys):
-    pytest.importorskip("tqdm")
-    network = tmp_path / "mine.py"
-    network.write_text(NETWORK)
-    out = tmp_path / "out"
-    given = ["inpainting", "--model", str(network), "--faces", "2", "--reference", "4"]
-    given += ["--methods", "plq,random", "--random-weights", "none", "--passes", "5"]
-    given += ["--occluders", "square,hand", "--runs", "2", "-o", str(out)]
-    assert main(given) == 0
-    assert "ONE face" in capsys.readouterr().out
-    record = json.loads((out / "inpainting-mine.json").read_text("utf-8"))
-    assert record["failed"] == {}
-    assert set(record["estimates"]["iou"]) == {TRUE_MASK, RANDOM_SQUARE, SHIFTED, "plq", "random"}
-    assert record["estimates"]["iou"][TRUE_MASK]["all"]["mean"] == 1
-    assert "paper, ArcFace" in (out / "inpainting.md").read_text("utf-8")
-    for name in ("inpainting.png", "inpainting-mine.png"):
-        assert (out / name).stat().st_size > 5000

@@ -68,7 +68,7 @@ def test_the_reference_has_to_work():
 
 def test_the_command(tmp_path):
     from benchmarks.__main__ import main
-    from tests.benchmarks.protocols.test_random_mask import NETWORK
+    from tests.support.face_network import NETWORK
 
     network = tmp_path / "mine.py"
     network.write_text(NETWORK)

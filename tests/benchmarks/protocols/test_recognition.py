@@ -1,7 +1,6 @@
-"""Recognition along planted maps, by hand; pairs drawn from a list; and the command."""
+"""Recognition along planted maps, by hand; and pairs drawn from a list."""
 
 import dataclasses
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,18 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.__main__ import main
 from benchmarks.protocols.curves import IMPUTERS
 from benchmarks.protocols.recognition import (
     RANDOM_ORDERS,
     Recognition,
     clean_threshold,
-    embed,
     with_errors,
 )
 from benchmarks.subjects.face_sets import pair_sets, quick_pair_sets
 from captum_plq.models import ModelSpec
-from tests.benchmarks.protocols.test_random_mask import NETWORK
 
 pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
 
@@ -34,9 +30,14 @@ class Pixels(torch.nn.Module):
         return images.flatten(1)
 
 
-def context_of(maps):
+def context_of(maps, gallery):
     subject = SimpleNamespace(quality=lambda images: images.mean((1, 2, 3)), rows=7)
-    return SimpleNamespace(subject=subject, model=Pixels(), maps=lambda images: maps)
+    faces = SimpleNamespace(names=tuple(gallery), gallery=list(gallery.values()))
+    return SimpleNamespace(subject=subject, model=Pixels(), maps=lambda images: maps, faces=faces)
+
+
+def protocol(imputer, steps, orders):
+    return Recognition(model=("m",), imputers=(imputer,), steps=steps, orders=orders)
 
 
 def by_method(rows):
@@ -47,8 +48,8 @@ def test_a_hand_computed_example():
     """(3, 0, 0, 4) against itself; the map puts the 4 first, then the 3."""
     image = torch.tensor([[[[3.0, 0.0], [0.0, 4.0]]]])
     scores = torch.tensor([[[0.9, 0.1], [0.2, 1.0]]])
-    protocol = Recognition({"one": image[0]}, ("black",), steps=4, orders=2)
-    rows = protocol.rows(context_of({"planted": scores}), image, ["one"])
+    context = context_of({"planted": scores}, {"one": image[0]})
+    rows = protocol("black", 4, 2).rows(context, image, ["one"])
     row = by_method(with_errors(rows, 0.7))["planted"]
     # worst first: nothing is lost until the 3 goes, 4·4/(4·5) = .8 is left, then no length
     assert row["similarity"] == [[1, 1, 1, 0.8, 0], [1, 0.6, 0, 0, 0]]
@@ -65,14 +66,14 @@ def test_random_orders_are_the_mean_of_several_and_do_not_depend_on_the_batch():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(3, 3, 8, 8, generator=generator)
     gallery = dict(zip("abc", images.flip(2), strict=True))
-    protocol = Recognition(gallery, ("mean",), steps=4, orders=3)
-    rows = protocol.rows(context_of({}), images, ["a", "b", "c"])
+    recognition, context = protocol("mean", 4, 3), context_of({}, gallery)
+    rows = recognition.rows(context, images, ["a", "b", "c"])
     assert [row["method"] for row in rows] == [RANDOM_ORDERS.name] * 3
     assert np.shape(rows[0]["similarity"]) == (3, 2, 5)
     curves = np.array(rows[0]["similarity"])
     assert np.ptp(curves[:, 0, 2]) > 0  # three orders, not one three times
     assert with_errors(rows, 0.5)[0]["similarity"] == curves.mean(0).tolist()
-    (alone,) = protocol.rows(context_of({}), images[1:2], ["b"])
+    (alone,) = recognition.rows(context, images[1:2], ["b"])
     np.testing.assert_allclose(alone["similarity"], rows[1]["similarity"], atol=1e-5)
 
 
@@ -84,8 +85,8 @@ def test_planted_best_inverted_worst_random_at_chance(imputer):
     planted = images.mean(1) + torch.rand(6, 12, 12, generator=generator)
     maps = {"planted": planted, "inverted": -planted}
     names = [str(i) for i in range(6)]
-    protocol = Recognition(dict(zip(names, images, strict=True)), (imputer,), steps=10, orders=10)
-    rows = with_errors(protocol.rows(context_of(maps), images, names), 0.99)
+    context = context_of(maps, dict(zip(names, images, strict=True)))
+    rows = with_errors(protocol(imputer, 10, 10).rows(context, images, names), 0.99)
     for metric in ("similarity_gain", "fnmr_gain", "quality_gain"):
         gain = {
             name: np.array([row[metric] for row in rows if row["method"] == name])
@@ -162,36 +163,3 @@ def test_the_gallery_is_in_the_digest():
     changed[0, 0, 0, 0] ^= 1
 
     assert dataclasses.replace(found, gallery=changed).digest != found.digest
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [({"imputers": ("paint",)}, "paint"), ({"steps": 0}, "steps"), ({"orders": 0}, "orders")],
-)
-def test_what_does_not_fit_is_said(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Recognition({}, **wrong)
-
-
-def test_embeddings_need_no_autograd():
-    assert not embed(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)),
-                     torch.ones(1, 1, 2, 2)).requires_grad  # fmt: skip
-
-
-def test_the_command_from_end_to_end(tmp_path):
-    network = tmp_path / "net.py"
-    network.write_text(NETWORK, encoding="utf-8")
-    command = (
-        f"recognition --model {network} --faces 3 --reference 4 --methods plq,centre "
-        f"--random-weights plq --imputers mean --steps 4 --orders 2 --passes 10 --threads 1 "
-        f"--batch 2 -o {tmp_path}"
-    ).split()
-    assert main(command) == 0
-    record = json.loads(next(tmp_path.glob("recognition-*.json")).read_text("utf-8"))
-    assert set(record["methods"]) == {"plq", "centre", "plq (random weights)", RANDOM_ORDERS.name}
-    assert record["threshold"]["cosine"] is None
-    assert set(record["curves"]["mean"]["plq"]) == {"fnmr", "similarity", "quality"}
-    page = (tmp_path / "recognition.md").read_text("utf-8")
-    assert "One person only" in page
-    assert (tmp_path / "recognition.png").stat().st_size > 5000
-    assert main([*command, "--images", str(tmp_path)]) == 2  # without pairs

@@ -1,21 +1,17 @@
-"""Which maps pass, on a network of two layers; and the command from end to end."""
-
-import json
+"""Which maps pass, on a network of two layers."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.__main__ import main
-from benchmarks.harness.old_context import StudyContext
-from benchmarks.protocols.sanity import METRICS, RULE, Sanity, verdicts
+from benchmarks.protocols.sanity import RULE, Sanity, verdicts
 from benchmarks.subjects.maps import select_maps
 from benchmarks.subjects.methods import Method
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.metrics import smooth_mprt, spearman, with_random_weights
 from captum_plq.models import FaceModel, ModelSpec
-from tests.benchmarks.protocols.test_random_mask import NETWORK
+from tests.support.face_network import study_context
 
 pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
 
@@ -82,14 +78,14 @@ def faces():
 
 @pytest.fixture(scope="module")
 def context(faces):
-    model = network()
-    subject = ExplainedNetwork(model, passes=4, reference=faces[4:], batch=6)
-    return StudyContext(model, subject, methods())
+    return study_context(network(), methods(), faces[:4], faces[4:], passes=4)
 
 
 @pytest.fixture(scope="module")
 def rows(context, faces):
-    return Sanity(samples=2, stages=2, others=3).rows(context, faces[:4], list("abcd"))
+    return Sanity(model=("m",), samples=2, stages=2, others=3).rows(
+        context, faces[:4], list("abcd")
+    )
 
 
 def of(rows, method, metric):
@@ -137,17 +133,16 @@ def test_a_map_that_breaks_on_random_weights_is_left_out(rows, context):
     )
 
 
-def test_relative_maps_are_made_anew_for_each_network(faces):
+def test_relative_maps_are_made_anew_for_each_network(faces, monkeypatch):
     """plq-relative compares with what the SAME network's map shows on the reference."""
-    model = network()
-    subject = ExplainedNetwork(model, passes=4, reference=faces[4:], batch=6)
     (method,) = select_maps(["plq-relative"])
-    context = StudyContext(model, subject, (method,))
-    rows = Sanity(samples=1, noise=0.0, stages=1).rows(context, faces[:4], list("abcd"))
-    null = with_random_weights(model, 0, images=faces[4:])
+    context = study_context(network(), (method,), faces[:4], faces[4:], passes=4)
+    monkeypatch.setattr(Sanity, "noise", 0.0)
+    rows = Sanity(model=("m",), samples=1, stages=1).rows(context, faces[:4], list("abcd"))
+    null = with_random_weights(context.model, 0, images=faces[4:])
     fresh = ExplainedNetwork(null, passes=4, reference=faces[4:], batch=6)
     expected = spearman(
-        method.build(subject)(faces[:4]).detach(), method.build(fresh)(faces[:4]).detach()
+        method.build(context.subject)(faces[:4]).detach(), method.build(fresh)(faces[:4]).detach()
     )
     np.testing.assert_allclose(of(rows, "plq-relative", "weights"), expected, atol=1e-5)
 
@@ -164,32 +159,4 @@ def test_the_rule_by_hand():
     assert verdicts(estimates) == {
         "good": [], "wide": ["weights"], "one": ["others", "company"]
     }  # fmt: skip
-    assert set(RULE) <= set(METRICS)
-
-
-@pytest.mark.parametrize("field", ["samples", "stages", "others"])
-def test_bad_settings_are_refused(field):
-    with pytest.raises(ValueError, match=f"{field} must be at least 1, but got 0"):
-        Sanity(**{field: 0})
-
-
-def test_command(tmp_path, capsys):
-    pytest.importorskip("tqdm")
-    path = tmp_path / "mine.py"
-    path.write_text(NETWORK)
-    out = tmp_path / "out"
-    given = ["sanity", "--model", str(path), "--faces", "3", "--reference", "4", "--batch", "2"]
-    given += ["--methods", "plq,random,centre", "--random-weights", "plq", "--passes", "5"]
-    given += ["--samples", "1", "--stages", "2", "--others", "2", "-o", str(out)]
-    assert main(given) == 0
-    assert "ONE face" in capsys.readouterr().out
-    record = json.loads((out / "sanity-mine.json").read_text("utf-8"))
-    assert record["failed"] == {}
-    assert set(record["verdicts"]) == {"plq", "random", "centre"}
-    assert "weights" in record["verdicts"]["random"]
-    assert [x["passes"] for x in record["repeatability"]["node"]] == [10, 30, 100, 300]
-    assert all(x["map_spearman"] > 0.999 for x in record["repeatability"]["node"])
-    text = (out / "sanity.md").read_text("utf-8")
-    assert "| random | fails: weights" in text
-    assert "ONE face" in text
-    assert "difference to plq" in text
+    assert set(RULE) <= {column.name for column in Sanity.columns}

@@ -1,18 +1,14 @@
-"""Violations of the photo standards: rows of a network of known behaviour; the command."""
+"""Violations of the photo standards: rows of a network of known behaviour."""
 
-import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.__main__ import main
 from benchmarks.protocols.standards import SEVERITIES, Standards, violate
 from benchmarks.subjects.faces import sample_image
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec
-from tests.benchmarks.protocols.test_random_mask import NETWORK
 
 pytest.importorskip("PIL", reason="needs Pillow")
 SPEC = ModelSpec("mine", (112, 112), mean=(127.5,) * 3, std=(127.5,) * 3, alignment="arcface")
@@ -48,7 +44,7 @@ def test_rows_of_a_known_network(image):
         maps=lambda images: {"brightness": images.mean(1)},
         pixel_qualities=lambda _, maps: maps / 255,
     )
-    rows = Standards(("low light", "mask")).rows(context, image, ["one"])
+    rows = Standards(model=("m",), kinds=("low light", "mask")).rows(context, image, ["one"])
     assert len(rows) == 6
     for row in rows:
         changed, mask = violate(image, SPEC, row["kind"], row["severity"])
@@ -63,26 +59,3 @@ def test_rows_of_a_known_network(image):
             low, high = scores[inside], scores[~inside]
             wins = (low[:, None] < high).mean() + (low[:, None] == high).mean() / 2
             assert row[key] == pytest.approx(float(wins), abs=1e-6)
-
-
-def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="fog"):
-        Standards(("fog",))
-
-
-def test_command(tmp_path, capsys):
-    pytest.importorskip("tqdm")
-    network = tmp_path / "mine.py"
-    network.write_text(NETWORK)
-    out = tmp_path / "out"
-    given = ["standards", "--model", str(network), "--faces", "2", "--reference", "4"]
-    given += ["--methods", "plq,random", "--random-weights", "none", "--passes", "5"]
-    given += ["--kinds", "mask,JPEG", "-o", str(out)]
-    assert main(given) == 0
-    assert "ONE face" in capsys.readouterr().out
-    record = json.loads((out / "standards-mine.json").read_text("utf-8"))
-    assert record["failed"] == {}
-    assert record["estimates"]["quality_change"]["plq"]["cell=JPEG 3"]["rows"] == 2
-    assert np.isfinite(record["estimates"]["auroc"]["random"]["kind=mask"]["mean"])
-    assert "JPEG (quality: 30, 12, 5)" in (out / "standards.md").read_text("utf-8")
-    assert (out / "standards-mine.png").stat().st_size > 5000

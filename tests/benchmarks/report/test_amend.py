@@ -6,7 +6,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.harness.old_statistics import holm
+from benchmarks.harness.statistics import holm
 from benchmarks.report.amend import amended
 
 FACES = {"about": "lfw", "warning": "", "evaluated": 3, "reference": 2, "digest": "d"}
@@ -80,7 +80,7 @@ def test_a_run_that_measured_something_else_is_refused(record, change, message):
 
 
 def test_command_refuses_other_protocols(tmp_path, capsys):
-    path = tmp_path / "speed-m.json"
-    path.write_text(json.dumps({"protocol": "speed"}))
+    path = tmp_path / "edc-m.json"
+    path.write_text(json.dumps({"protocol": "edc"}))
     assert main(["amend", str(path), "--why", "x", "-o", str(tmp_path)]) == 2
-    assert "is of speed" in capsys.readouterr().err
+    assert "is of edc, which scores no maps" in capsys.readouterr().err

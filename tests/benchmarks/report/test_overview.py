@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from benchmarks.report.overview import COLUMNS, overview, pareto_figure
-from benchmarks.report.overview_report import write_overview
-from benchmarks.report.run_all import quick_commands
+from benchmarks.__main__ import main
+from benchmarks.protocols import PROTOCOLS
+from benchmarks.report import run_all
+from benchmarks.report.overview import headlines, overview, pareto_figure
+from benchmarks.report.pages import write_overview
 
 
 def estimate(mean):
@@ -102,8 +104,8 @@ def test_report_is_one_file_that_holds_its_pictures(results):
     assert "A &lt;warning&gt;." in page
     assert "src='http" not in page
     again = (results / "report.md").read_text("utf-8")
-    for column in COLUMNS:
-        assert column.meaning in again
+    for columns in headlines().values():
+        assert all(column.meaning in again for column in columns)
 
 
 def test_without_summaries(tmp_path):
@@ -117,51 +119,35 @@ def test_no_time_no_front(results):
     assert len(write_overview(results)) == 2
 
 
-def test_the_quick_commands_are_commands(tmp_path, monkeypatch, capsys):
-    """Parsed, not run: `all --quick` itself takes minutes."""
-    import benchmarks.__main__ as cli
-
-    for command in quick_commands(tmp_path / "a folder", "cpu"):
-        protocol, *rest = command.split(" ", 1)
-        assert rest
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([protocol, "--help"])
-        assert stopped.value.code == 0
-        assert f"'{tmp_path / 'a folder'}'" in command
-
-
 def test_one_protocol_that_breaks_does_not_cost_the_others(results, monkeypatch, capsys):
-    import argparse
-
-    from benchmarks import everything
-
+    quoted = results / "a folder"
+    names = [command.split()[0] for command in run_all.quick_commands(quoted, "cpu")]
+    assert set(names) == set(PROTOCOLS) - {"estimators", "verification", "edc"}
+    assert all(f"'{quoted}'" in x for x in run_all.quick_commands(quoted, "cpu"))
     ran = []
 
-    def main(arguments):
+    def one(arguments):
         ran.append(arguments[0])
         if arguments[0] == "broken":
             raise KeyError("a bug")
         return {"wrong": 2, "void": 1}.get(arguments[0], 0)
 
     commands = ["good", "broken", "wrong", "void", "last"]
-    monkeypatch.setattr(everything, "quick_commands", lambda output, device: commands)
-    assert everything._all(argparse.Namespace(output=results, device="cpu"), main) == 2
+    monkeypatch.setattr(run_all, "quick_commands", lambda output, device: commands)
+    monkeypatch.setattr("benchmarks.__main__.main", one)
+    assert run_all.run_all(output=results, quick=True) == 2
     assert ran == commands
     printed = capsys.readouterr()
     assert "KeyError: 'a bug'" in printed.err
-    assert [line.split()[-1] for line in printed.out.splitlines() if "failed" in line] == [
-        "broken",
-        "wrong",
-    ]
+    failed = [line.split()[-1] for line in printed.out.splitlines() if "failed" in line]
+    assert failed == ["broken", "wrong"]
 
 
 @pytest.mark.slow
 def test_all_quick(tmp_path, capsys):
-    from benchmarks.__main__ import main
-
     assert main(["all", "--quick", "-o", str(tmp_path)]) == 0
     assert "failed" not in capsys.readouterr().out
     (own,) = overview(tmp_path)
     # Variants of one face are one person's: there is no false match rate, and so no threshold.
-    assert set(own.cells) == {column.title for column in COLUMNS} - {"FNMR gain"}
+    assert set(own.cells) == {x.title for own in headlines().values() for x in own} - {"FNMR gain"}
     assert own.kinds["plq (random weights)"] == "control"

@@ -1,4 +1,4 @@
-"""The report over all protocols: a Markdown page, and one HTML file that holds all it shows."""
+"""All pages from the results in a folder: one a protocol, and the report over all of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.report.overview import COLUMNS, Overview, overview, pareto_figure
+from benchmarks.protocols import PROTOCOLS, protocol
+from benchmarks.report.overview import Overview, headlines, overview, pareto_figure
 
-__all__ = ["write_overview"]
+__all__ = ["write_overview", "write_pages"]
 
-_PAGES = ("random-mask", "curves", "inpainting", "standards", "recognition", "edc", "map-time")
+_PICTURES = ("random-mask", "curves", "inpainting", "standards", "recognition", "edc", "map-time")
+_ABOUT_TIME = "faithfulness against time"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
@@ -26,8 +28,19 @@ td.best { font-weight: bold } td small { color: #888; font-weight: normal } img 
 """
 
 
+def write_pages(directory: Path) -> list[Path]:
+    """Write page and figures of every protocol that a folder has results of, and the report.
+
+    Returns:
+        *list[Path]*: what was written.
+    """
+    run = [name for name in PROTOCOLS if any(directory.glob(f"{name}-*.json"))]
+    written = [path for name in run for path in protocol(name).write(directory)]
+    return [*written, *write_overview(directory)]
+
+
 def write_overview(directory: Path) -> list[Path]:
-    """Writes ``report.md``, ``report.html`` and ``pareto.png`` over the summaries in a folder.
+    """Write ``report.md``, ``report.html`` and ``pareto.png`` over the summaries in a folder.
 
     Returns:
         *list[Path]*: what was written.
@@ -46,6 +59,10 @@ def write_overview(directory: Path) -> list[Path]:
     return written
 
 
+def _meanings() -> list[str]:
+    return [f"{column.title}: {column.meaning}" for own in headlines().values() for column in own]
+
+
 def _markdown(tables: Sequence[Overview], figure: bool) -> str:
     lines = [
         "# All maps, all protocols",
@@ -55,13 +72,13 @@ def _markdown(tables: Sequence[Overview], figure: bool) -> str:
         "map of the image's centre, the gradient of the embedding's sum (no quality in it), and "
         "the same method on the network with random weights.",
         "",
-        *(f"- {column.title}: {column.meaning}" for column in COLUMNS),
+        *(f"- {meaning}" for meaning in _meanings()),
         "",
     ]
     for own in tables:
         lines += [f"## {own.model}", "", *own.markdown(), ""]
     if figure:
-        lines += ["![faithfulness against time](pareto.png)", ""]
+        lines += [f"![{_ABOUT_TIME}](pareto.png)", ""]
     return "\n".join(lines)
 
 
@@ -78,33 +95,27 @@ def _html(tables: Sequence[Overview], figure: Figure | None, directory: Path) ->
     if figure is not None:
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=120, format="png")
-        parts.append(_picture(buffer.getvalue(), "faithfulness against time"))
+        parts.append(_picture(buffer.getvalue(), _ABOUT_TIME))
     parts.append("<h2>Columns</h2><ul>")
-    parts += [f"<li>{html.escape(f'{c.title}: {c.meaning}')}</li>" for c in COLUMNS]
+    parts += [f"<li>{html.escape(meaning)}</li>" for meaning in _meanings()]
     parts.append("</ul>")
-    for protocol in _PAGES:
-        for path in sorted(directory.glob(f"{protocol}*.png")):
+    for name in _PICTURES:
+        for path in sorted(directory.glob(f"{name}*.png")):
             parts += [f"<h2>{html.escape(path.stem)}</h2>", _picture(path.read_bytes(), path.stem)]
     return "\n".join(parts)
 
 
 def _table(own: Overview) -> list[str]:
-    forms = {column.title: column.form for column in COLUMNS}
-    best = {title: own.best(title) for title in own.cells}
     lines = [f"<p><strong>{html.escape(warning)}</strong></p>" for warning in own.warnings]
     lines.append("<div class=wide><table><tr><th>method</th>")
     lines += [f"<th>{html.escape(title)}</th>" for title in own.cells]
     lines.append("</tr>")
     for method, kind in own.kinds.items():
         lines.append(f"<tr class={kind}><td>{html.escape(method)}</td>")
-        for title, cells in own.cells.items():
-            cell, form = cells.get(method), forms[title]
-            if cell is None:
-                lines.append("<td></td>")
-                continue
-            mark = " class=best" if method == best[title] else ""
-            text = cell.written(form, " <small>{low}…{high}</small>")
-            lines.append(f"<td{mark}>{text}</td>")
+        lines += [
+            f"<td{' class=best' * best}>{text}</td>"
+            for text, best in own.written(method, " <small>{low}…{high}</small>")
+        ]
         lines.append("</tr>")
     return [*lines, "</table></div>"]
 

@@ -1,4 +1,4 @@
-"""What is raised, or warned of, where a number would mean nothing."""
+"""Errors and warnings where a number would mean nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class UnusableImagesError(ValueError):
     Args:
 
         indices (sequence of int): Their places in the batch, from 0.
-        count (int): How many images the batch has.
+        count (int): Size of the batch.
         problem (str): What is wrong, a sentence without its full stop.
         advice (str): What to do, a whole sentence.
     """
@@ -70,7 +70,7 @@ class UnusableImagesError(ValueError):
 
 
 class UninformativeWarning(UserWarning):
-    """The quality or the map of some images tells nothing of them; the message says which."""
+    """The quality or the map of some images is uninformative; the message says which."""
 
 
 class PixelScaleWarning(UserWarning):
@@ -78,14 +78,14 @@ class PixelScaleWarning(UserWarning):
 
 
 def places(indices: Sequence[int], count: int) -> str:
-    """Where some images stand in a batch, in brackets; nothing for a batch of one."""
+    """Return the places of some images in a batch, in brackets; nothing for a batch of one."""
     shown = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
     word = "image" if len(indices) == 1 else "images"
     return "" if count == 1 else f" ({word} {shown} of a batch of {count}, counted from 0)"
 
 
 def refuse_images(bad: Tensor, problem: str, advice: str) -> None:
-    """Raises for the images that a condition holds for.
+    """Raise for the images for which a condition holds.
 
     Args:
 

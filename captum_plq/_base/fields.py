@@ -1,4 +1,4 @@
-"""One check of a dataclass's values against the types it states, for what comes out of a file."""
+"""Checks a dataclass's values against the types it states, for what comes out of a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST = 2**53
 
 
 def require_field_types(instance: object) -> None:
-    """Refuses an instance of a dataclass whose values are not of the types its fields state.
+    """Raise unless the values of a dataclass are of the types its fields state.
 
     ``int`` and ``float`` are finite and no ``bool``; ``float`` takes an ``int``. Of ``tuple``,
     ``dict``, ``Literal`` and unions, the parts are checked too.
@@ -28,7 +28,7 @@ def require_field_types(instance: object) -> None:
     for name, hint in get_type_hints(type(instance)).items():
         value = getattr(instance, name)
         if not _fits(value, hint):
-            raise ValueError(f"{name} must be {_words(hint)}, but is {_shown(value)}")
+            raise ValueError(f"{name}: expected {_words(hint)}, got {_shown(value)}")
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -59,7 +59,7 @@ def _words(hint: Any) -> str:
         return " or ".join(map(repr, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(map(_words, get_args(hint)))
-    known = {int: "a whole number", float: "a finite number", str: "a text", NoneType: "None"}
+    known = {int: "an integer", float: "a finite number", str: "a string", NoneType: "None"}
     return known.get(hint) or getattr(hint, "__name__", "") or str(hint)
 
 

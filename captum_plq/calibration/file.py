@@ -1,4 +1,4 @@
-"""What has been measured of one network on a development set, and the file that holds it.
+"""The calibration of one network on a development set, and the file that holds it.
 
 The file is a ``.npz`` of NumPy: a JSON text ``header``, and the two arrays of the reference map.
 It needs no further package, opens in any NumPy, and is read without pickle, so it can hold no
@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from captum_plq._base.fields import require_field_types
 from captum_plq._base.whole_file import whole_file
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.calibration.archive import LARGEST_HEADER, LARGEST_MAP, read_archive
-from captum_plq.calibration.settings import MethodSettings, network_digest
+from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.relative import GradientReference
 from captum_plq.models import FaceModel
@@ -39,36 +38,37 @@ _LARGEST_LOG = 1000.0
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What has been measured of one network under one set of conditions.
+    """What was measured of one network under one set of method settings.
 
     Args:
 
         network (str): Its name.
         input_size (tuple[int, int]): Height and width, in pixels.
-        conditions (MethodSettings): What it holds for.
+        conditions (MethodSettings): The settings it holds for.
         scaling (QualityScaling): α and r of Eq. 2.
         gamma (float): γ of Eq. 6, for pixels in the unit the network takes: 0–255 for a
             :class:`~captum_plq.models.FaceModel`.
-        reference (GradientReference, optional): What good faces show, without α and r; ``None``:
-            not measured.
+        reference (GradientReference, optional): Reference statistics of high-quality faces, without
+            α and r; ``None``: not measured.
         network_digest (str, optional): Of weights and normalisation, from
             :func:`~captum_plq.calibration.settings.network_digest`. ``None``: the network is not
             checked.
         faces (int): How many faces were measured.
         left_out (int): How many images could not be used.
-        good_faces (int): How many of them ``gamma`` and ``reference`` come from.
+        good_faces (int): How many of the faces are of high quality: those that ``gamma`` and
+            ``reference`` come from.
         low_quality (float, optional): 5th percentile of Q.
         high_quality (float, optional): 95th percentile of Q.
-        centre_quality (float, optional): Pixel quality (Eq. 6) of the middle of a good face:
-            median over the good faces of the median over the pixels.
+        centre_quality (float, optional): Pixel quality (Eq. 6) of the middle of a face: median
+            over the high-quality faces of the median over the pixels.
         border_quality (float, optional): That of the border.
-        gamma_holds (float, optional): Share of the good faces whose median is above ½ in the
-            middle and below ½ at the border.
+        gamma_holds (float, optional): Share of the high-quality faces whose median is above ½
+            in the middle and below ½ at the border.
         estimator (str): How Q was estimated.
         source (str): Where the faces came from.
         date (str): When, as YYYY-MM-DD.
         versions (dict): Of the packages.
-        note (str): What a reader must be told.
+        note (str): For readers.
         networks (tuple[str, ...]): Names of the networks it is for, as their ``spec`` has them;
             of a preset, which has no ``network_digest``. Empty: not checked.
 
@@ -101,42 +101,38 @@ class Calibration:
     def __post_init__(self) -> None:
         require_field_types(self)
         require_field_types(self.scaling)
-        height, width = self.input_size
-        if min(height, width) < 1 or height * width > LARGEST_MAP:
-            raise ValueError(f"its images of {height}×{width} pixels are none, or too large")
-        if not self.scaling.alpha > 0 or not 0 <= self.scaling.r <= 1:
-            raise ValueError(f"it has α = {self.scaling.alpha:g} and r = {self.scaling.r:g}")
-        if min(self.left_out, self.good_faces) < 0 or self.good_faces > self.faces:
-            raise ValueError(
-                f"{self.good_faces} good ones of {self.faces} faces, {self.left_out} left out, "
-                "are no numbers of faces"
-            )
+        (height, width), (alpha, r) = self.input_size, self.scaling
+        low, high, good = self.low_quality, self.high_quality, self.good_faces
+        _require(min(height, width) >= 1, f"images of {height}×{width} pixels")
+        _require(height * width <= LARGEST_MAP, f"images of {height}×{width} pixels, too large")
+        _require(alpha > 0 and 0 <= r <= 1, f"α = {alpha:g} and r = {r:g}")
+        _require(0 <= good <= self.faces, f"{good} high-quality ones of {self.faces} faces")
+        _require(self.left_out >= 0, f"{self.left_out} images left out")
         for name in _SHARES:
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value:g}, not between 0 and 1")
-        low, high = self.low_quality, self.high_quality
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"its 5th percentile of Q, {low:g}, is above its 95th, {high:g}")
+            _require(value is None or 0 <= value <= 1, f"{name} is {value}, not between 0 and 1")
+        _require(
+            low is None or high is None or low <= high,
+            f"the 5th percentile of Q, {low}, above the 95th, {high}",
+        )
         if self.reference is not None:
             _require_reference(self.reference, self.input_size)
 
     def header(self) -> dict[str, Any]:
-        """Everything but the arrays, ready for JSON."""
-        names = [f.name for f in fields(self) if f.name != "reference"]
-        header = {name: getattr(self, name) for name in names}
+        """Return everything but the arrays, ready for JSON."""
+        header = {name: getattr(self, name) for name in _fields()}
         header["conditions"] = asdict(self.conditions)
         header["scaling"] = self.scaling._asdict()
         header["input_size"] = list(self.input_size)
         header["networks"] = list(self.networks)
-        if self.reference is not None:
+        if self.reference is not None:  # the file's own names
             header["pool"] = self.reference.pool_size
             header["pooled_spread"] = self.reference.pooled_spread
             header["smoothed"] = self.reference.blur_size
         return header
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes it to one file.
+        """Write it to one file.
 
         Args:
 
@@ -161,7 +157,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Calibration:
-        """Reads a file that :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Args:
 
@@ -183,13 +179,12 @@ class Calibration:
         if path.is_dir() or not path.exists():
             raise FileNotFoundError(f"There is no calibration file {path}.")
         try:
-            header, maps = read_archive(path)
-            if header.get("format") != _FORMAT:
-                raise ValueError("its header is of something else")
+            arrays = read_archive(path)
+            header = _header(arrays)
             version = header.get("version")
             if version == _VERSION and not isinstance(version, bool):
-                return _from_parts(header, maps)
-        except (ValueError, TypeError, KeyError, OSError, MemoryError) as error:
+                return _from_parts(header, arrays)
+        except (ValueError, TypeError, KeyError, OSError, MemoryError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(
                 f"{path} is not a calibration file, or is damaged ({reason.splitlines()[0]}): "
@@ -201,7 +196,7 @@ class Calibration:
         )
 
     def check(self, method: PixelQualityAttribution) -> None:
-        """Refuses to be used on another network, or under other conditions.
+        """Raise unless it holds for a method: the same network and the same settings.
 
         Args:
 
@@ -211,70 +206,79 @@ class Calibration:
             ValueError: if anything differs; names all that does.
         """
         model = method.quality_model.serfiq.model
-        self._require_network(model)
+        spec, name = model.spec if isinstance(model, FaceModel) else None, network_name(model)
         here, there = asdict(MethodSettings.of(method)), asdict(self.conditions)
         wrong = [f"{k} = {there[k]!r}, not {here[k]!r}" for k in there if there[k] != here[k]]
-        if isinstance(model, FaceModel) and tuple(model.spec.input_size) != self.input_size:
-            sizes = ["×".join(map(str, size)) for size in (self.input_size, model.spec.input_size)]
+        if spec is not None and tuple(spec.input_size) != self.input_size:
+            sizes = ["×".join(map(str, size)) for size in (self.input_size, spec.input_size)]
             wrong.append(f"images of {sizes[0]} pixels, not {sizes[1]}")
+        if self.networks and (spec is None or name not in self.networks):
+            known, this = " or ".join(map(repr, self.networks)), f"this {name} without one"
+            wrong.append(
+                f"the network {self.network}, known as {known} by its ModelSpec, not "
+                f"{this if spec is None else repr(name)}"
+            )
         if self.network_digest is not None and self.network_digest != network_digest(model):
-            name = model.spec.name if isinstance(model, FaceModel) else type(model).__name__
-            same = name == self.network
-            this = "one of that name with other weights or another input" if same else repr(name)
-            wrong.append(f"the network {self.network!r}, not {this}")
+            same = "one of that name with other weights or another input"
+            wrong.append(
+                f"the network {self.network!r}, not {same if name == self.network else repr(name)}"
+            )
         if wrong:
             raise ValueError(
                 f"This calibration does not hold here. It was measured with {'; '.join(wrong)}. "
                 "Calibrate this network with these options, or use those it was measured with."
             )
 
-    def _require_network(self, model: nn.Module) -> None:
-        """Refuses a network whose name is not among those a preset is for."""
-        name = model.spec.name if isinstance(model, FaceModel) else None
-        if not self.networks or name in self.networks:
-            return
-        this = (
-            f"this one is a {type(model).__name__} without a ModelSpec"
-            if name is None
-            else f"this one is called {name!r}"
-        )
-        known = " or ".join(map(repr, self.networks))
-        raise ValueError(
-            f"This calibration does not hold here: it is for the network {self.network}, known as "
-            f"{known}, and {this}. Measure this network's own with `captum-plq calibrate`; if it "
-            "really is that network, say so by the name in its ModelSpec."
-        )
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(f"a calibration cannot have {otherwise}")
 
 
-def _from_parts(header: dict[str, Any], maps: dict[str, NDArray[np.float32]]) -> Calibration:
-    later = {"networks": [], "smoothed": 1}  # what the first files did not have
-    header = {**later, **header}
-    values = {f.name: header[f.name] for f in fields(Calibration) if f.name != "reference"}
+def _fields() -> list[str]:
+    """Those in the header under their own names."""
+    return [f.name for f in fields(Calibration) if f.name != "reference"]
+
+
+def _header(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """The header of a file, of whatever version."""
+    text = arrays["header"]
+    header = json.loads(text.item()) if text.dtype.kind == "U" and text.shape == () else None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError("its header is of something else")
+    return header
+
+
+def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Calibration:
+    header = {"networks": [], "smoothed": 1, **header}  # which the first files did not have
+    values = {name: header[name] for name in _fields()}
     for name, kind in (("conditions", MethodSettings), ("scaling", QualityScaling)):
         if not isinstance(values[name], dict):
-            raise ValueError(f"its {name} are no numbers by their names")
+            raise ValueError(f"{name}: expected values by name")
         values[name] = kind(**values[name])
     for name in ("input_size", "networks"):
         values[name] = tuple(values[name]) if isinstance(values[name], list) else None
     reference = None
-    if maps:
-        mean, spread = (torch.from_numpy(maps[name]) for name in ("mean", "spread"))
-        named = (header[name] for name in ("pool", "pooled_spread", "smoothed"))
-        reference = GradientReference(mean, spread, *named)
+    if "pool" in header or len(arrays) > 1:
+        for name in ("mean", "spread"):
+            if arrays[name].dtype.newbyteorder("=") != np.float32:
+                raise ValueError(f"{name!r} holds {arrays[name].dtype}, not float32")
+        mean, spread = (torch.from_numpy(arrays[x].astype(np.float32)) for x in ("mean", "spread"))
+        boxes = (header[name] for name in ("pool", "pooled_spread", "smoothed"))
+        reference = GradientReference(mean, spread, *boxes)
     return Calibration(reference=reference, **values)
 
 
 def _require_reference(reference: GradientReference, size: tuple[int, int]) -> None:
     require_field_types(reference)
-    if any(tuple(x.shape) != size for x in (reference.mean, reference.spread)):
-        raise ValueError(f"its maps are not {size[0]}×{size[1]} pixels, as its header says")
+    for x in (reference.mean, reference.spread):
+        _require(tuple(x.shape) == size, f"maps that are not {size[0]}×{size[1]} pixels")
     known = ~reference.mean.isnan()
     mean, spread = reference.mean[known], reference.spread[known]
-    if bool((mean.abs() > _LARGEST_LOG).any()):
-        raise ValueError("its means are not logarithms of gradients")
-    if not bool(((spread >= 0) & (spread <= _LARGEST_LOG)).all()):
-        raise ValueError("its spreads are not numbers of 0 or more")
-    if reference.pool_size < 1 or reference.pool_size % 2 == 0 or not reference.pooled_spread > 0:
-        raise ValueError("its pooling is not by an odd number of pixels, or has no spread")
-    if reference.blur_size < 1 or reference.blur_size % 2 == 0:
-        raise ValueError("its smoothing is not by an odd number of pixels")
+    _require(bool((mean.abs() <= _LARGEST_LOG).all()), "means that are no logarithms of gradients")
+    _require(
+        bool(((spread >= 0) & (spread <= _LARGEST_LOG)).all()), "spreads that are not 0 or more"
+    )
+    for side in (reference.pool_size, reference.blur_size):
+        _require(side >= 1 and side % 2 == 1, f"a box of {side} pixels, no odd number")
+    _require(reference.pooled_spread > 0, f"a pooled spread of {reference.pooled_spread}")

@@ -47,7 +47,7 @@ conditions."""
 
 
 def load_calibration(name_or_file: str | PathLike[str]) -> Calibration:
-    """Finds a calibration: a preset by its name, or else a file.
+    """Find a calibration: a preset by its name, or else a file.
 
     Args:
 
@@ -76,7 +76,7 @@ def load_calibration(name_or_file: str | PathLike[str]) -> Calibration:
 
 
 def shipped_calibration(network: str) -> Calibration | None:
-    """The calibration that lies beside the weights of a network that this package ships.
+    """Return the calibration that lies beside the weights of a network that this package ships.
 
     Args:
 

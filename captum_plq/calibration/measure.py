@@ -1,20 +1,19 @@
-r"""Calibrating a network: α, r and γ, and what good faces show, from a development set.
+r"""Calibrates a network: α, r, γ and reference statistics of high-quality faces.
 
 - r is the mean of Q, and α puts the 5th and the 95th percentile of Q as far apart as 0.05 and 0.95
   are in log-odds, :math:`\alpha = 2 \ln 19 / (Q_{95} - Q_5)`: these are the Q̂ they get if r lies
   halfway between them.
-- The good faces are those whose Q is at least the median.
-- The reference map is the mean and spread of :math:`\ln \hat g` over the good faces, without the
-  scaling of Eq. 2; see :mod:`captum_plq.functional.relative`.
+- High-quality faces are those whose Q is at least the median.
+- The reference map is the mean and spread of :math:`\ln \hat g` over them, without the scaling
+  of Eq. 2; see :mod:`captum_plq.functional.relative`.
 - γ puts quality ½ halfway, in the logarithm, between the typical scaled gradients of the face's
   middle and of the border, in the manner of the paper's footnote 4. The middle is the central third
   of the aligned image each way, the border a frame of an eighth of its sides; typical is the median
-  over the places of the mean over the good faces.
+  over the places of the mean over the high-quality faces.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
@@ -26,24 +25,15 @@ from torch import Tensor, nn
 from captum_plq._base.versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, scaling_factor
 from captum_plq.calibration.file import Calibration
-from captum_plq.calibration.known import PRESETS, load_calibration, shipped_calibration
-from captum_plq.calibration.settings import MethodSettings, network_digest
+from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
 from captum_plq.functional.relative import gradient_reference
-from captum_plq.models import FaceModel
 from captum_plq.network.state import check_images
 
-__all__ = [
-    "PRESETS",
-    "Calibration",
-    "MethodSettings",
-    "calibrate",
-    "load_calibration",
-    "shipped_calibration",
-]
+__all__ = ["calibrate"]
 
 _LEAST = 10
-"""Faces below which a 5th and a 95th percentile say nothing."""
+"""Faces below which a 5th and a 95th percentile mean nothing."""
 
 
 def calibrate(
@@ -56,37 +46,11 @@ def calibrate(
     source: str = "",
     left_out: dict[int, str] | None = None,
 ) -> Calibration:
-    """Measures a network's α, r, γ and reference map on a development set.
+    """Measure a network's α, r, γ and reference map on a development set.
 
     One pass over the images, as ``attribute`` takes them. The gradients of the ``keep`` best faces
-    so far are kept (50 kB each at 112×112); of the others, Q alone. What comes out does not
+    so far are kept (50 kB each at 112×112); of the others, Q alone. The result does not
     depend on how the images are batched, up to rounding.
-
-    Args:
-
-        model (nn.Module or PixelQualityAttribution): The network, or the attribution whose
-            parameters the calibration shall hold for; its own α and r are not used.
-        images (iterable of Tensor): Batches (B, C, H, W) of aligned faces, all of one size, as
-            ``model`` takes them. Some hundred faces of different people, of the range of
-            qualities that will be met; 10 at least. On one network the reference map was as
-            good from 40 good faces as from 75, and worse from 10.
-        pool_size (int): k of the reference, odd; see
-            :func:`~captum_plq.functional.relative.gradient_reference`.
-        blur_size (int): Box over which its gradients are averaged first, odd; likewise.
-        keep (int): How many good faces to keep at most: with more than twice as many faces, the
-            good ones are these best ``keep``.
-        source (str): Where the images came from, for the record.
-        left_out (dict, optional): Takes, for each image that this network cannot explain, its
-            place in the order of the images → the reason, and the rest goes on. ``None``: such an
-            image ends the calibration.
-
-    Returns:
-        *Calibration*: of this network under these conditions.
-
-    Raises:
-        TypeError: for images that are no floating-point tensors.
-        ValueError: for fewer than 10 faces, images of different sizes, qualities that are all
-            equal, gradients that vanish, or an argument that is not as above.
 
     Examples::
 
@@ -98,6 +62,32 @@ def calibrate(
         >>> maps = relative_pixel_quality(merge_channels(attributions), calibration.reference)
         >>> factor = scaling_factor(quality, calibration.scaling).view(-1, 1, 1, 1)
         >>> maps = quality_map(attributions * factor, calibration.gamma)  # the paper's
+
+    Args:
+
+        model (nn.Module or PixelQualityAttribution): The network, or the attribution whose
+            parameters the calibration shall hold for; its own α and r are not used.
+        images (iterable of Tensor): Batches (B, C, H, W) of aligned faces, all of one size, as
+            ``model`` takes them. Some hundred faces of different people, of the range of
+            qualities that will be met; 10 at least. On one network the reference map was as
+            good from 40 high-quality faces as from 75, and worse from 10.
+        pool_size (int): k of the reference, odd; see
+            :func:`~captum_plq.functional.relative.gradient_reference`.
+        blur_size (int): Box over which its gradients are averaged first, odd; likewise.
+        keep (int): How many high-quality faces to keep at most: with more than twice as many faces,
+            they are the best ``keep``.
+        source (str): Where the images came from, for the record.
+        left_out (dict, optional): Takes, for each image that this network cannot explain, its
+            place in the order of the images → the reason, and the rest goes on. ``None``: such an
+            image ends the calibration.
+
+    Returns:
+        *Calibration*: of this network under these settings.
+
+    Raises:
+        TypeError: for images that are no floating-point tensors.
+        ValueError: for fewer than 10 faces, images of different sizes, qualities that are all
+            equal, gradients that vanish, or an argument that is not as above.
     """
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < _LEAST // 2:
         raise ValueError(f"keep must be an integer of at least {_LEAST // 2}, but got {keep!r}.")
@@ -120,7 +110,7 @@ def calibrate(
     maps = pixel_quality((logs + factors.view(-1, 1, 1)).exp(), gamma)
     in_centre, at_border = (maps[:, place].median(1).values for place in (centre, border))
     return Calibration(
-        network=network.spec.name if isinstance(network, FaceModel) else type(network).__name__,
+        network=network_name(network),
         input_size=(reference.mean.shape[0], reference.mean.shape[1]),
         conditions=MethodSettings.of(method),
         scaling=scaling,
@@ -164,7 +154,7 @@ def _measure(
 ) -> tuple[list[float], list[tuple[float, Tensor]]]:
     """Q of all faces in turn; of the best, best first, Q and ln ĝ (H, W)."""
     qualities: list[float] = []
-    best: list[tuple[float, int, Tensor]] = []  # a heap; earlier faces win ties
+    best: list[tuple[float, Tensor]] = []
     size: torch.Size | None = None
     seen = 0
     for batch in images:
@@ -176,11 +166,10 @@ def _measure(
                 f"where the first was (B, {', '.join(map(str, size))}): align the faces first."
             )
         for merged, quality in _explained(method, batch, seen, left_out):
-            for q, logs in zip(quality.tolist(), merged.log(), strict=True):
-                heapq.heappush(best, (q, -len(qualities), logs.float().cpu().clone()))
-                if len(best) > keep:
-                    heapq.heappop(best)
-                qualities.append(q)
+            qualities += quality.tolist()
+            logs = [face.float().cpu().clone() for face in merged.log()]
+            best += zip(quality.tolist(), logs, strict=True)
+            best = sorted(best, key=lambda face: -face[0])[:keep]  # earlier faces win ties
         seen += len(batch)
     if len(qualities) < _LEAST:
         first = next(iter((left_out or {}).values()), None)
@@ -189,7 +178,7 @@ def _measure(
             f"A calibration needs at least {_LEAST} faces, better some hundred, but got "
             f"{len(qualities)}.{why}"
         )
-    return qualities, [(q, logs) for q, _, logs in sorted(best, key=lambda face: face[:2])[::-1]]
+    return qualities, best
 
 
 def _explained(
@@ -221,5 +210,5 @@ def _regions(mean: Tensor) -> tuple[Tensor, Tensor]:
     known = mean.isfinite()
     for name, place in (("middle", centre), ("border", border)):
         if not bool((place & known).any()):
-            raise ValueError(f"Good faces show no gradient in the {name} of the image: no γ fits.")
+            raise ValueError(f"The {name} of the image has no gradient in good faces: no γ fits.")
     return centre & known, border & known

@@ -19,7 +19,7 @@ GAMMA_RULE = "median pixel of the package's sample face at 0.5"
 
 
 def sample_chip(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The package's sample face in the size that a network takes.
+    """Return the package's sample face in the size that a network takes.
 
     It is scaled with the height and centred in the width, as
     :func:`~captum_plq.faces.align_face` does: what lies beyond it is black. It is aligned to the
@@ -47,7 +47,7 @@ def sample_chip(size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def gamma_of_sample(name: str, size: tuple[int, int], merged: Callable[[Tensor], Tensor]) -> float:
-    """γ at which the median pixel of the package's sample face has quality ½.
+    """Return the γ at which the median pixel of the package's sample face has quality ½.
 
     Args:
 

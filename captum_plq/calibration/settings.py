@@ -1,4 +1,4 @@
-"""What a measurement of a network holds for: the network itself, and how it was asked."""
+"""What a calibration holds for: a network, and the settings of the method."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from captum_plq.attribution import PixelQualityAttribution, TargetScalar
 from captum_plq.functional import NodeWeights, PairAverage
 from captum_plq.models import FaceModel
 
-__all__ = ["MethodSettings", "network_digest"]
+__all__ = ["MethodSettings", "network_digest", "network_name"]
 
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """The choices that a calibration holds for: other ones change Q or the gradients.
+    """The settings that a calibration holds for: other ones change Q or the gradients.
 
     The estimator is not among them, as all three estimate the same Q, and neither is the seed.
 
@@ -34,7 +34,7 @@ class MethodSettings:
         directions (int, optional): Of the attribution; ``None``: the node's one gradient.
 
     Raises:
-        ValueError: for values of other types, or that no method can have.
+        ValueError: for values of other types, or out of range.
     """
 
     passes: int = 100
@@ -57,7 +57,7 @@ class MethodSettings:
 
     @classmethod
     def of(cls, method: PixelQualityAttribution) -> MethodSettings:
-        """Those of an attribution method."""
+        """Return those of an attribution method."""
         node, serfiq = method.quality_model, method.quality_model.serfiq
         return cls(
             passes=serfiq.masks.passes,
@@ -71,8 +71,13 @@ class MethodSettings:
         )
 
 
+def network_name(model: nn.Module) -> str:
+    """Return the name in a network's ``spec``, or else that of its class."""
+    return model.spec.name if isinstance(model, FaceModel) else type(model).__name__
+
+
 def network_digest(model: nn.Module) -> str:
-    """A fingerprint of a network: its weights and, of a :class:`FaceModel`, how it is fed.
+    """Return a fingerprint of a network: its weights and, of a :class:`FaceModel`, how it is fed.
 
     Args:
 

@@ -52,6 +52,10 @@ def _run(arguments: list[str]) -> int:
     except (ValueError, OSError, ImportError) as error:
         _complain(str(error))
         return 1
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # as rich ends, which prints the help
+            raise Stopped("SIGPIPE", 141) from stop
+        raise
 
 
 def _complain(text: str) -> None:

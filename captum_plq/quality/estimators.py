@@ -1,7 +1,7 @@
 """Estimators of SER-FIQ's quality, one class each.
 
-To add one, write a class with the method ``assess`` of :class:`QualityEstimator` and give it a
-name in :data:`Estimator`.
+To add one, write a class like :class:`QualityEstimator`, name it in :data:`Estimator`, and make it
+in :func:`make_estimator`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from captum_plq._base.choices import require_choice
 from captum_plq._base.tracing import never_compiled, untraced
 from captum_plq.functional import (
     PairAverage,
@@ -20,7 +21,7 @@ from captum_plq.functional import (
     quality_from_embeddings,
     quality_with_standard_error,
 )
-from captum_plq.functional.masks import DropoutMasks
+from captum_plq.functional.masks import BalancedMasks, DropoutMasks
 from captum_plq.network.exploration import structure_of
 from captum_plq.network.state import outside_inference, weights_state
 from captum_plq.network.tail import NotAffineError
@@ -34,6 +35,7 @@ __all__ = [
     "QualityEstimator",
     "Request",
     "Sampling",
+    "make_estimator",
 ]
 
 Estimator = Literal["sampling", "balanced", "closed-form"]
@@ -79,7 +81,16 @@ class Request(NamedTuple):
 
 
 class QualityEstimator(Protocol):
-    """What an estimator has to offer."""
+    """What an estimator has to offer.
+
+    Args:
+
+        sampling (Sampling): Its masks and stochastic embeddings.
+    """
+
+    @property
+    def sampling(self) -> Sampling:
+        """The masks and options of sampling."""
 
     def assess(self, request: Request) -> Assessment:
         """Return embedding, quality and standard error of B images."""
@@ -101,6 +112,11 @@ class Sampling:
     average: PairAverage
     normalize: bool
     chunk_size: int | None
+
+    @property
+    def sampling(self) -> Sampling:
+        """Itself."""
+        return self
 
     def assess(self, request: Request) -> Assessment:
         """Assess a batch of images, see :class:`QualityEstimator`."""
@@ -195,3 +211,30 @@ class ClosedFormEstimator:
                 f"No closed form on this network, sampling instead: {error}", stacklevel=4
             )
         return self._form
+
+
+def make_estimator(
+    name: Estimator,
+    passes: int,
+    dropout: float,
+    seed: int,
+    average: PairAverage,
+    normalize: bool,
+    chunk_size: int | None,
+) -> QualityEstimator:
+    """Make an estimator by name, with the arguments of :class:`~captum_plq.SERFIQ`.
+
+    Raises:
+        ValueError: as :class:`~captum_plq.SERFIQ`.
+    """
+    require_choice("estimator", name, Estimator)
+    require_choice("average", average, PairAverage)
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, but got {chunk_size!r}.")
+    make_masks = BalancedMasks if name == "balanced" else DropoutMasks
+    sampling = Sampling(make_masks(passes, dropout, seed), average, normalize, chunk_size)
+    if name != "closed-form":
+        return sampling
+    if not normalize:
+        raise ValueError("The closed form is that of unit-length embeddings: normalize=True.")
+    return ClosedFormEstimator(sampling)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from captum_plq._base.choices import require_choice
 from captum_plq._base.tracing import never_compiled, untraced
 from captum_plq.errors import PixelScaleWarning
 from captum_plq.functional import PairAverage
-from captum_plq.functional.masks import BalancedMasks, DropoutMasks
+from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
@@ -22,9 +21,8 @@ from captum_plq.quality.estimators import (
     Assessment,
     ClosedFormEstimator,
     Estimator,
-    QualityEstimator,
     Request,
-    Sampling,
+    make_estimator,
 )
 
 __all__ = ["SERFIQ", "Assessment", "Estimator"]
@@ -118,20 +116,11 @@ class SERFIQ(nn.Module):
                 "model is a scripted or traced program, where hooks do not fire: pass the "
                 "nn.Module it was made from."
             )
-        require_choice("average", average, PairAverage)
-        require_choice("estimator", estimator, Estimator)
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, but got {chunk_size!r}.")
-        if estimator == "closed-form" and not normalize:
-            raise ValueError("The closed form is that of unit-length embeddings: normalize=True.")
         self.model = model
         self.estimator: Estimator = estimator
-        make_masks = BalancedMasks if estimator == "balanced" else DropoutMasks
-        masks = make_masks(passes, dropout, seed)
-        self._sampling = Sampling(masks, average, normalize, chunk_size)
-        self._estimator: QualityEstimator = self._sampling
-        if estimator == "closed-form":
-            self._estimator = ClosedFormEstimator(self._sampling)
+        self._estimator = make_estimator(
+            estimator, passes, dropout, seed, average, normalize, chunk_size
+        )
         self.tap = EmbeddingTap(embedding_layer, output)
 
     def forward(self, *inputs: object) -> Tensor:
@@ -208,27 +197,29 @@ class SERFIQ(nn.Module):
         Returns:
             *tuple[Tensor, Tensor]*: (B, ...) and (B, m, ...), not normalised by us.
         """
-        return self._sampling.embeddings(Request(self.tap, self.model, inputs, differentiable))
+        return self._estimator.sampling.embeddings(
+            Request(self.tap, self.model, inputs, differentiable)
+        )
 
     @property
     def masks(self) -> DropoutMasks:
         """The dropout masks."""
-        return self._sampling.masks
+        return self._estimator.sampling.masks
 
     @property
     def average(self) -> PairAverage:
         """How Eq. 1 averages over pairs."""
-        return self._sampling.average
+        return self._estimator.sampling.average
 
     @property
     def chunk_size(self) -> int | None:
         """Rows put through the embedding layer at a time."""
-        return self._sampling.chunk_size
+        return self._estimator.sampling.chunk_size
 
     @property
     def normalize(self) -> bool:
         """Whether the stochastic embeddings are scaled to unit length."""
-        return self._sampling.normalize
+        return self._estimator.sampling.normalize
 
     @never_compiled
     def _warn_of_pixels(self, inputs: tuple[object, ...]) -> None:

@@ -30,7 +30,7 @@ def method(**choices):
 
 
 def oracle(model, images, weights="l1", target="node"):
-    """α, r and the good faces' ĝ, without Q̂ and with it, one image at a time."""
+    """α, r and ĝ of the high-quality faces, without Q̂ and with it, one image at a time."""
     serfiq = SERFIQ(model, passes=20)
     q = [serfiq(x[None]).item() for x in images]
     ordered = sorted(q)
@@ -58,8 +58,7 @@ def oracle(model, images, weights="l1", target="node"):
 # --- against the loop ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["node", "serfiq"])
-@pytest.mark.parametrize("weights", ["l1", "signed"])
+@pytest.mark.parametrize(("weights", "target"), [("l1", "node"), ("signed", "serfiq")])
 def test_finds_what_a_loop_finds(weights, target):
     images = faces()
     scaling, good, scaled = oracle(small_face_net(), images, weights, target)
@@ -149,28 +148,19 @@ def test_batches_and_repetition_change_nothing():
     assert torch.equal(same.reference.mean, first.reference.mean)
 
 
-def test_the_scaling_of_the_method_is_not_used():
+def test_the_scaling_of_the_method_is_not_used_and_settings_are_stated():
     images = faces()
-    other = method(scaling=QualityScaling(3.0, 0.1))
-    assert calibrate(other, [images]).header() == calibrate(method(), [images]).header()
-
-
-def test_the_percentiles_are_spread_over_most_of_0_to_1():
-    found = calibrate(method(), [faces(60)])
+    other = method(weights="signed", scaling=QualityScaling(3.0, 0.1))
+    found = calibrate(other, [images], source="drawn")
+    assert found.header() == calibrate(method(weights="signed"), [images], source="drawn").header()
+    assert (found.network, found.input_size) == ("SmallFaceNet", (20, 20))
+    assert (found.conditions.passes, found.conditions.weights) == (20, "signed")
+    assert (found.source, found.estimator, found.note) == ("drawn", "sampling", "")
+    assert found.versions["torch"]
     ends = torch.tensor([found.low_quality, found.high_quality], dtype=torch.float64)
     low, high = torch.sigmoid(found.scaling.alpha * (ends - found.scaling.r)).tolist()
     assert 0.005 < low < 0.2
     assert 0.8 < high < 0.995
-
-
-def test_states_what_it_holds_for():
-    found = calibrate(method(weights="signed"), [faces()], source="drawn")
-    assert found.network == "SmallFaceNet"
-    assert found.input_size == (20, 20)
-    assert (found.conditions.passes, found.conditions.weights) == (20, "signed")
-    assert (found.source, found.estimator) == ("drawn", "sampling")
-    assert found.versions["torch"]
-    assert found.note == ""
 
 
 def test_a_face_model_is_tapped_where_its_spec_says():
@@ -207,38 +197,55 @@ def test_leaves_the_model_as_it_was():
 # --- refusals -----------------------------------------------------------------------------
 
 
-def test_too_few_faces():
-    with pytest.raises(ValueError, match="at least 10 faces, better some hundred, but got 9"):
-        calibrate(method(), [faces(9)])
-    with pytest.raises(ValueError, match="but got 0"):
-        calibrate(method(), [])
+@pytest.mark.parametrize(
+    ("error", "message", "batches", "options"),
+    [
+        (ValueError, "at least 10 faces, better some hundred, but got 9", [faces(9)], {}),
+        (ValueError, "but got 0", [], {}),
+        (
+            ValueError,
+            r"got \(2, 3, 18, 20\) where the first was \(B, 3, 20, 20\)",
+            [faces(2), faces(2)[:, :, 2:]],
+            {},
+        ),
+        (ValueError, r"got \(3, 20, 20\)", faces(2), {}),
+        (TypeError, "must be tensors", [np.zeros((2, 3, 20, 20))], {}),
+        (ValueError, "NaN", [faces(2) * math.nan], {}),
+        (ValueError, "no α fits", [faces(1).expand(12, -1, -1, -1)], {}),
+        *((ValueError, "keep must be", [faces()], {"keep": k}) for k in (0, 4, 2.5, True)),
+    ],
+)
+def test_what_is_refused(error, message, batches, options):
+    with pytest.raises(error, match=message):
+        calibrate(method(), batches, **options)
 
 
-def test_faces_of_different_sizes():
-    with pytest.raises(
-        ValueError, match=r"got \(2, 3, 18, 20\) where the first was \(B, 3, 20, 20\)"
-    ):
-        calibrate(method(), [faces(2), faces(2)[:, :, 2:]])
-    with pytest.raises(ValueError, match=r"got \(3, 20, 20\)"):
-        calibrate(method(), faces(2))
+def test_what_cannot_be_explained_is_left_out_if_asked():
+    class Blinded(nn.Module):
+        """White images have no embedding."""
 
+        def __init__(self):
+            super().__init__()
+            self.net = small_face_net()
 
-def test_things_that_are_no_images():
-    with pytest.raises(TypeError, match="must be tensors"):
-        calibrate(method(), [np.zeros((2, 3, 20, 20))])
+        def forward(self, x):
+            white = (x == 255).flatten(1).all(1)
+            return self.net(x.masked_fill(white[:, None, None, None], math.nan))
+
+    plq = PixelQualityAttribution(SERFIQ(Blinded(), passes=20))
+    images, left_out = faces(), {}
+    images[5] = 255
+    found = calibrate(plq, images.split(7), left_out=left_out)
+    assert (found.faces, found.left_out) == (23, 1)
+    assert list(left_out) == [5]
+    assert "NaN" in left_out[5]
+    kept = calibrate(plq, [images[torch.arange(24) != 5]])
+    assert found.scaling == pytest.approx(kept.scaling, rel=1e-9)
     with pytest.raises(ValueError, match="NaN"):
-        calibrate(method(), [faces(2) * math.nan])
-
-
-def test_qualities_that_are_all_equal():
-    with pytest.raises(ValueError, match="no α fits"):
-        calibrate(method(), [faces(1).expand(12, -1, -1, -1)])
-
-
-@pytest.mark.parametrize("keep", [0, 4, 2.5, True])
-def test_keep_must_be_some(keep):
-    with pytest.raises(ValueError, match="keep"):
-        calibrate(method(), [faces()], keep=keep)
+        calibrate(plq, images.split(7))
+    images[3:] = 255
+    with pytest.raises(ValueError, match=r"but got 3\. 21 were left out; the first: "):
+        calibrate(plq, images.split(7), left_out={})
 
 
 def test_a_middle_that_is_never_read():
@@ -253,5 +260,5 @@ def test_a_middle_that_is_never_read():
         def forward(self, x):
             return self.fc((x * hole).flatten(1))
 
-    with pytest.raises(ValueError, match="no gradient in the middle"):
+    with pytest.raises(ValueError, match="middle of the image has no gradient"):
         calibrate(PixelQualityAttribution(SERFIQ(Ring(), passes=20)), [faces().float()])

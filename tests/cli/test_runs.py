@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from captum_plq.cli import main
+from captum_plq.cli.app import app
 from captum_plq.explanation import Explainer
 from captum_plq.explanation.run_record import RunRecord, folder_lock
 
@@ -72,14 +73,18 @@ def test_a_reader_that_goes_away_ends_a_run_in_order(started, tmp_path):
     assert len(found["explained"]) + found["not_reached"] == 4
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_what_nobody_reads_is_no_error(run, small, tmp_path, monkeypatch, stream):
+@pytest.mark.parametrize(
+    ("stream", "arguments"),
+    [("stdout", ["models"]), ("stdout", ["--help"]), ("stderr", ["explain", "x.png", "-o", "out"])],
+)
+def test_what_nobody_reads_is_no_error(run, small, tmp_path, monkeypatch, stream, arguments):
     reading, writing = os.pipe()
     os.close(reading)
-    arguments = ["models"] if stream == "stdout" else ["explain", "x.png", *small, "-o", tmp_path]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "_fallback_console", None, raising=False)  # it stays quiet after this
     with os.fdopen(writing, "w", encoding="utf-8") as pipe:
         monkeypatch.setattr(sys, stream, pipe)
-        assert run(*arguments) == 141
+        assert run(*arguments, *(small if arguments[0] == "explain" else [])) == 141
 
 
 def test_a_signal_waits_for_what_belongs_together(run, crops, small, tmp_path, monkeypatch):

@@ -1,19 +1,34 @@
-"""Crops from files: aligned ones and detected ones, and files that cannot be used."""
+"""Crops from files and folders: aligned ones and detected ones, and files that cannot be used."""
+
+import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from captum_plq.faces import align_face, detect_faces, list_images, read_crop, read_crops
+from captum_plq.faces import (
+    align_face,
+    detect_faces,
+    draw_images,
+    landmarks_in_chip,
+    list_images,
+    read_crop,
+    read_crops,
+    sample_face,
+)
 
-Image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
+OPTIONS = {"template": "arcface", "size": (24, 20), "aligned": True}
+
+
+def pixels(i):
+    return np.random.default_rng(i).integers(0, 256, (24, 20, 3), np.uint8)
 
 
 @pytest.fixture
 def folder(tmp_path):
     for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 256, (24, 20, 3), np.uint8)
         (tmp_path / f"p{i}").mkdir()
-        Image.fromarray(pixels).save(tmp_path / f"p{i}" / "a.png")
+        Image.fromarray(pixels(i)).save(tmp_path / f"p{i}" / "a.png")
     (tmp_path / "p1" / "b.JPG").write_bytes(b"no image")
     (tmp_path / "notes.txt").write_text("neither")
     return tmp_path
@@ -29,41 +44,66 @@ def test_images_are_listed_in_order_by_their_endings(folder):
         list_images(folder / "nowhere")
 
 
+def test_images_are_drawn_of_all_people_before_second_ones(tmp_path):
+    for person, count in (("a", 3), ("b", 1), ("c", 2)):
+        (tmp_path / person).mkdir()
+        for i in range(count):
+            (tmp_path / person / f"{i}.jpg").touch()
+    orders = [[p.relative_to(tmp_path) for p in draw_images(tmp_path, seed)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    for order in orders:
+        assert {p.parent.name for p in order[:3]} == {"a", "b", "c"}
+        assert {p.parent.name for p in order[3:5]} == {"a", "c"}
+        assert len(set(order)) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX file system")
 def test_a_bad_file_is_noted_and_the_rest_goes_on(folder):
+    os.mkfifo(folder / "b.jpg")
+    (folder / "d.jpg").mkdir()
+    (folder / "e.heic").write_bytes(b"\0\0\0\x18ftypheic")
     left_out: dict[str, str] = {}
-    options = {"template": "arcface", "size": (24, 20), "aligned": True}
-    found = list(read_crops(list_images(folder), left_out, **options))
+    found = list(read_crops(list_images(folder), left_out, **OPTIONS))
     assert [path.parent.name for path, _ in found] == ["p0", "p1", "p2"]
     for i, (_, crop) in enumerate(found):
-        expected = np.random.default_rng(i).integers(0, 256, (24, 20, 3), np.uint8)
-        np.testing.assert_array_equal(crop, expected)
-    (name,) = left_out
-    assert name.endswith("b.JPG")
-    assert name not in left_out[name]
+        np.testing.assert_array_equal(crop, pixels(i))
+    words = {"p1/b.JPG": "not an image", "b.jpg": "pipe", "d.jpg": "directory", "e.heic": "HEIC"}
+    assert len(left_out) == len(words)
+    for name, word in words.items():
+        reason = left_out[str(folder / name)]
+        assert word in reason
+        assert name not in reason
 
 
-def test_a_missing_extra_is_not_blamed_on_the_files(folder, monkeypatch):
+def test_what_is_wrong_for_every_file_is_not_blamed_on_one(folder, monkeypatch):
+    with pytest.raises(ValueError, match="template"):
+        next(read_crops(list_images(folder), {}, template="mtcnn", size=(24, 20)))
+
     def missing(*_, **__):
         raise ImportError("install the extra")
 
     monkeypatch.setattr("captum_plq.faces.crops.load_image", missing)
     with pytest.raises(ImportError, match="extra"):
-        list(read_crops(list_images(folder), {}, template="arcface", size=(24, 20)))
+        list(read_crops(list_images(folder), {}, **OPTIONS))
 
 
-def test_a_wrong_template_is_not_blamed_on_the_files(folder):
-    with pytest.raises(ValueError, match="template"):
-        next(read_crops(list_images(folder), {}, template="mtcnn", size=(24, 20)))
-
-
-def test_the_surest_face_is_cut_out(tmp_path):
-    pytest.importorskip("dlib", reason="needs the extra [faces]")
-    data = pytest.importorskip("skimage.data", reason="needs scikit-image")
-    portrait = data.astronaut()
-    Image.fromarray(portrait).save(tmp_path / "a.png")
+def test_the_surest_face_is_cut_out(tmp_path, astronaut):
+    Image.fromarray(astronaut).save(tmp_path / "a.png")
     crop = read_crop(tmp_path / "a.png", template="dlib", size=(150, 150))
-    face = detect_faces(portrait)[0]
-    np.testing.assert_array_equal(crop, align_face(portrait, face, template="dlib", size=150))
-    Image.fromarray(portrait[:100, :100]).save(tmp_path / "b.png")
+    face = detect_faces(astronaut)[0]
+    np.testing.assert_array_equal(crop, align_face(astronaut, face, template="dlib", size=150))
+    Image.fromarray(astronaut[:100, :100]).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match="No face"):
         read_crop(tmp_path / "b.png", template="dlib", size=(150, 150))
+
+
+def test_the_sample_is_what_detection_and_alignment_find_in_the_portrait(astronaut):
+    face = detect_faces(astronaut)[0]
+    chip, landmarks = sample_face()
+    aligned = align_face(astronaut, face, template="arcface", size=112)
+    np.testing.assert_array_equal(chip, aligned)
+    found = landmarks_in_chip(face, template="arcface", size=112)
+    np.testing.assert_allclose(landmarks, found, atol=0.01)
+    chip[:] = landmarks[:] = 0  # each call gives its own
+    assert sample_face().chip.any()
+    assert sample_face().landmarks.all()

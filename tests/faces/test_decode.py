@@ -51,16 +51,6 @@ def png_header(path: Path, width: int, height: int) -> Path:
     return path
 
 
-def test_rgb_png_is_read_exactly(tmp_path, rgb):
-    path = saved(tmp_path / "a.png", Image.fromarray(rgb))
-    for argument in (path, str(path)):
-        image = load_image(argument)
-        assert image.dtype == np.uint8
-        assert image.flags.writeable
-        assert image.flags.c_contiguous
-        np.testing.assert_array_equal(image, rgb)
-
-
 SHOWN = {
     1: lambda stored: stored,
     2: np.fliplr,
@@ -73,24 +63,24 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", SHOWN)
-def test_exif_orientation_is_applied(tmp_path, rgb, orientation, suffix):
+def test_png_is_read_exactly_in_the_exif_orientation(tmp_path, rgb, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(rgb), exif=exif)
-    np.testing.assert_array_equal(load_image(path), SHOWN[orientation](rgb))
+    image = load_image(saved(tmp_path / "a.png", Image.fromarray(rgb), exif=exif))
+    assert image.flags.writeable
+    assert image.flags.c_contiguous
+    np.testing.assert_array_equal(image, SHOWN[orientation](rgb))
 
 
-def test_exif_orientation_of_a_jpeg_and_of_16_bit_grey(tmp_path):
+def test_exif_orientation_of_jpeg_tiff_and_16_bit_grey(tmp_path, rgb):
     exif = Image.Exif()
     exif[0x0112] = 6
+    path = saved(tmp_path / "a.tif", Image.fromarray(rgb), exif=exif)
+    np.testing.assert_array_equal(load_image(str(path)), np.rot90(rgb, -1))
     stored = data.astronaut()[:200, :300]
     path = saved(tmp_path / "a.jpg", Image.fromarray(stored), exif=exif, quality=95)
-    shown = load_image(path)
-    assert shown.shape == (300, 200, 3)
-    assert np.abs(shown.astype(int) - np.rot90(stored, -1)).mean() < 5
-
+    assert np.abs(load_image(path).astype(int) - np.rot90(stored, -1)).mean() < 5
     deep = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint16) * 257
     path = saved(tmp_path / "b.png", Image.fromarray(deep), exif=exif)
     np.testing.assert_array_equal(load_image(path)[:, :, 0], np.rot90(deep // 257, -1))
@@ -103,7 +93,7 @@ def test_damaged_exif_does_not_hide_the_photograph(tmp_path, rgb):
     whole = exif.tobytes()
     turned = 0
     generator = np.random.default_rng(0)
-    for _ in range(500):
+    for _ in range(200):
         damaged = bytearray(whole)
         for position in generator.integers(6, len(whole), 3):
             damaged[position] = generator.integers(256)
@@ -111,7 +101,7 @@ def test_damaged_exif_does_not_hide_the_photograph(tmp_path, rgb):
         image = load_image(path)
         turned += image.shape == (SIDE, 24, 3)
         assert sorted(image.shape) == [3, 24, SIDE]
-    assert 0 < turned < 500
+    assert 0 < turned < 200
 
 
 def test_transparency_is_laid_over_white(tmp_path):
@@ -131,36 +121,23 @@ def test_transparency_is_laid_over_white(tmp_path):
     np.testing.assert_array_equal(image[31, 0], (255, 255, 255))
 
 
-def palette_image() -> Image.Image:
-    image = Image.new("P", (SIDE, SIDE), 1)
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    image.paste(0, (0, 0, 16, 16))
-    return image
-
-
-@pytest.mark.parametrize("transparency", [0, b"\x00\xff"])
-def test_palette_with_transparency(tmp_path, transparency):
-    path = saved(tmp_path / "p.png", palette_image(), transparency=transparency)
-    image = load_image(path)
-    np.testing.assert_array_equal(image[0, 0], (255, 255, 255))
-    np.testing.assert_array_equal(image[20, 20], (40, 50, 60))
-
-
-def test_palette_without_transparency(tmp_path):
-    image = load_image(saved(tmp_path / "p.png", palette_image()))
-    np.testing.assert_array_equal(image[0, 0], (10, 20, 30))
+@pytest.mark.parametrize("transparency", [None, 0, b"\x00\xff"])
+def test_palette(tmp_path, transparency):
+    stored = Image.new("P", (SIDE, SIDE), 1)
+    stored.putpalette([10, 20, 30, 40, 50, 60])
+    stored.paste(0, (0, 0, 16, 16))
+    options = {} if transparency is None else {"transparency": transparency}
+    image = load_image(saved(tmp_path / "p.png", stored, **options))
+    assert image[0, 0].tolist() == ([10, 20, 30] if transparency is None else [255] * 3)
+    assert image[20, 20].tolist() == [40, 50, 60]
 
 
 def test_grey_and_black_and_white(tmp_path):
     grey = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE).astype(np.uint8)
     image = load_image(saved(tmp_path / "l.png", Image.fromarray(grey)))
     np.testing.assert_array_equal(image, np.repeat(grey[..., None], 3, axis=2))
-
-    bits = Image.new("1", (SIDE, SIDE))
-    bits.paste(1, (0, 0, 16, 16))
-    image = load_image(saved(tmp_path / "1.png", bits))
-    assert image[0, 0].tolist() == [255] * 3
-    assert image[20, 20].tolist() == [0] * 3
+    image = load_image(saved(tmp_path / "1.png", Image.fromarray(grey > 99)))
+    assert (image == 255 * (grey > 99)[..., None]).all()
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "big-endian tif", "32-bit tif"])
@@ -188,16 +165,17 @@ def test_16_bit_png_with_one_transparent_grey(tmp_path):
     assert image[20, 0].tolist() == [round(5000 / 257)] * 3
 
 
-@pytest.mark.parametrize("value", [70_000, -1])
-def test_integers_beyond_16_bits_are_refused(tmp_path, value):
-    path = saved(tmp_path / "a.tif", Image.fromarray(np.full((SIDE, SIDE), value, np.int32)))
-    with pytest.raises(ImageError, match=r"a\.tif.*beyond 16 bits"):
-        load_image(path)
-
-
-def test_floating_point_pixels_are_refused(tmp_path):
-    path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((SIDE, SIDE), dtype=np.float32)))
-    with pytest.raises(ImageError, match=r"a\.tif.*floating-point"):
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((SIDE, SIDE), 70_000, np.int32), r"a\.tif.*beyond 16 bits"),
+        (np.full((SIDE, SIDE), -1, np.int32), r"a\.tif.*beyond 16 bits"),
+        (np.ones((SIDE, SIDE), np.float32), r"a\.tif.*floating-point"),
+    ],
+)
+def test_pixels_of_unknown_range_are_refused(tmp_path, pixels, message):
+    path = saved(tmp_path / "a.tif", Image.fromarray(pixels))
+    with pytest.raises(ImageError, match=message):
         load_image(path)
 
 
@@ -227,22 +205,16 @@ def test_not_an_image(tmp_path, content):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tif", "bmp"])
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kept", [0.3, 0.9])
 def test_truncated_file(tmp_path, suffix, kept):
     buffer = io.BytesIO()
     kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
     Image.fromarray(data.astronaut()[:200, :200]).save(buffer, kind)
     path = tmp_path / f"half.{suffix}"
     path.write_bytes(buffer.getvalue()[: int(kept * buffer.tell())])
-    with pytest.raises(ImageError, match=rf"half\.{suffix}"):
+    certain = "is truncated or damaged" if suffix in ("jpg", "png") else ""
+    with pytest.raises(ImageError, match=rf"half\.{suffix} {certain}"):
         load_image(path)
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_truncated_jpeg_and_png_say_so(tmp_path, suffix):
-    test_truncated_file(tmp_path, suffix, 0.6)
-    with pytest.raises(ImageError, match="truncated or damaged"):
-        load_image(tmp_path / f"half.{suffix}")
 
 
 @pytest.mark.parametrize(
@@ -261,26 +233,18 @@ def test_pillows_own_limit_does_not_escape(tmp_path):
         load_image(path, max_pixels=10**10)
 
 
-def test_a_real_bomb_between_pillows_limits_is_refused(tmp_path):
-    path = saved(tmp_path / "bomb.png", Image.new("1", (10_000, 10_000)))
-    assert path.stat().st_size < 100_000
-    with pytest.raises(ImageError, match="10000×10000 pixels, more than the 50,000,000"):
-        load_image(path)
-
-
-def test_max_pixels_is_inclusive(tmp_path, rgb):
-    path = saved(tmp_path / "a.png", Image.fromarray(rgb))
-    assert load_image(path, max_pixels=24 * SIDE).shape == rgb.shape
+@pytest.mark.parametrize(("suffix", "factor"), [("png", 1), ("jp2", 2)])
+def test_max_pixels_is_inclusive_and_jpeg_2000_may_have_half(tmp_path, rgb, suffix, factor):
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(rgb))
+    most = factor * 24 * SIDE
+    assert load_image(path, max_pixels=most).shape == rgb.shape
     with pytest.raises(ImageError, match="32×24 pixels, more than the 767"):
-        load_image(path, max_pixels=24 * SIDE - 1)
+        load_image(path, max_pixels=most - 1)
 
 
 def test_too_small(tmp_path):
-    path = saved(tmp_path / "dot.png", Image.new("RGB", (1, 1)))
-    with pytest.raises(ImageError, match=r"dot\.png has only 1×1 pixels.*at least 16"):
-        load_image(path)
     path = saved(tmp_path / "bar.png", Image.new("RGB", (400, 15)))
-    with pytest.raises(ImageError, match="400×15"):
+    with pytest.raises(ImageError, match=r"bar\.png has only 400×15 pixels.*at least 16"):
         load_image(path)
     assert load_image(path, min_side=15).shape == (15, 400, 3)
 
@@ -328,18 +292,14 @@ def test_heic_is_called_by_its_name(tmp_path):
 
 
 def test_every_checksum_of_a_png_is_compared(tmp_path, rgb):
-    whole = saved(tmp_path / "a.png", Image.fromarray(rgb), pnginfo=text()).read_bytes()
+    info = PngInfo()
+    info.add_text("Title", "a face")
+    whole = saved(tmp_path / "a.png", Image.fromarray(rgb), pnginfo=info).read_bytes()
     path = tmp_path / "b.png"
     for position in range(8, len(whole) - 12, 11):  # to the chunk that ends it
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(ImageError, match=r"b\.png"):
             load_image(path)
-
-
-def text() -> PngInfo:
-    info = PngInfo()
-    info.add_text("Title", "a face")
-    return info
 
 
 def test_who_lets_pillow_load_truncated_images_is_not_followed(tmp_path, monkeypatch):
@@ -360,13 +320,6 @@ def test_jpeg_in_tiff_is_looked_at(tmp_path):
         load_image(path)
 
 
-def test_jpeg_2000_may_have_half_the_pixels(tmp_path, rgb):
-    path = saved(tmp_path / "a.jp2", Image.fromarray(rgb))
-    assert load_image(path, max_pixels=2 * 24 * SIDE).shape == rgb.shape
-    with pytest.raises(ImageError, match="32×24 pixels, more than the 767"):
-        load_image(path, max_pixels=2 * 24 * SIDE - 1)
-
-
 def test_threads_leave_filters_and_settings_alone(tmp_path, rgb):
     good = saved(tmp_path / "a.jpg", Image.fromarray(rgb))
     bad = png_header(tmp_path / "bomb.png", 10_000, 10_000)  # Pillow would warn
@@ -379,8 +332,8 @@ def test_threads_leave_filters_and_settings_alone(tmp_path, rgb):
             return False
 
     with ThreadPoolExecutor(8) as pool:
-        loaded = list(pool.map(load, range(400)))
-    assert loaded == [True, False] * 200
+        loaded = list(pool.map(load, range(200)))
+    assert loaded == [True, False] * 100
     assert list(warnings.filters) == before
 
 

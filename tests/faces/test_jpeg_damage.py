@@ -1,6 +1,7 @@
 """Damaged JPEG data are refused, whole ones of any make are not."""
 
 import io
+import itertools
 import struct
 
 import cv2
@@ -46,14 +47,13 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("image", [PHOTO, PAGE, BLACK], ids=["photo", "page", "black"])
-def test_whole_files_pass(image, kind):
-    for mode in ("RGB", "L", "CMYK"):
+def test_whole_files_pass(kind):
+    for image, mode in itertools.product((PHOTO, PAGE, BLACK), ("RGB", "L", "CMYK")):
         if mode == "RGB" or "keep_rgb" not in KINDS[kind]:
             assert jpeg_damage(jpeg(image.convert(mode), **KINDS[kind])) is None
 
 
-@pytest.mark.parametrize("image", [PHOTO, PAGE, BLACK], ids=["photo", "page", "black"])
+@pytest.mark.parametrize("image", [PHOTO, PAGE], ids=["photo", "page"])
 def test_whole_files_of_other_programs_pass(image):
     pixels = np.ascontiguousarray(image)
     for sampling in ("444", "422", "420", "440", "411", "Gray"):
@@ -86,8 +86,8 @@ def test_holes_are_refused(tmp_path, kind):
     whole = jpeg(**KINDS[kind])
     start = whole.index(b"\xff\xda") + 14
     generator = np.random.default_rng(0)
-    for length in (20, 100, 300):
-        for position in generator.integers(start, len(whole) - length - 2, 20):
+    for length in (20, 300):
+        for position in generator.integers(start, len(whole) - length - 2, 15):
             hole = whole[:position] + bytes(length) + whole[position + length :]
             assert refused(hole, tmp_path / "a.jpg"), (length, position)
 

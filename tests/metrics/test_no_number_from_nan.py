@@ -46,150 +46,95 @@ def along(function, **options):
 
 
 def similarity_curve(factor, **given):
-    return metrics.similarity_curve(
-        lambda x: x.mean((2, 3)) * factor,
-        way="deletion",
-        order="lowest-first",
-        impute=metrics.black,
-        steps=2,
-        **given,
-    ).values
+    options = {"way": "deletion", "order": "lowest-first", "impute": metrics.black, "steps": 2}
+    embed = lambda x: x.mean((2, 3)) * factor  # noqa: E731
+    return metrics.similarity_curve(embed, **options, **given).values
 
 
 def target(factor):
     return lambda x, *_: x.square().mean((1, 2, 3)) * factor
 
 
+def attribute(factor):
+    return lambda x, node: x.square() * factor * node.sum(1)[:, None, None, None]
+
+
+def infidelity(factor, **given):
+    f = lambda x, node: target(factor)(x) * node.sum(1)  # noqa: E731
+    return metrics.infidelity(f, samples=4, **given)
+
+
+def mprt(images, factor, **given):
+    scaled = lambda network, x: explain(network, x) * factor  # noqa: E731
+    if "noise" in given:
+        given |= {"samples": 2, "stages": 2}
+        return metrics.smooth_mprt(NET, images, scaled, **given).similarity
+    return metrics.efficient_mprt(NET, images, scaled, **given)
+
+
+def changed(kind):
+    return lambda images, share: kind(share)(images, torch.Generator().manual_seed(0))
+
+
 PAIRS = {"quality_first": draw(6), "quality_second": draw(6), "threshold": 0.5}
+M = metrics
 TABLE = {
-    "GaussianNoise": (
-        lambda images, share: GaussianNoise(share)(images, torch.Generator().manual_seed(0)),
-        {"images": IMAGES, "share": 0.1},
-    ),
-    "RemovedSquare": (
-        lambda images, share: RemovedSquare(share)(images, torch.Generator().manual_seed(0)),
-        {"images": IMAGES, "share": 0.2},
-    ),
-    "area_under_curve": (
-        metrics.area_under_curve,
-        {"curve": Curve(FRACTIONS, draw(2, 4))},
-    ),
-    "batch_invariance": (
-        lambda images, factor: metrics.batch_invariance(target(factor), images),
-        {"images": IMAGES, "factor": ONE},
-    ),
-    "black": (metrics.black, {"images": IMAGES, "removed": REMOVED}),
-    "blurred": (
-        lambda images, sigma: metrics.blurred(sigma)(images, REMOVED),
-        {"images": IMAGES, "sigma": 1.0},
-    ),
-    "centre_gaussian": (lambda sigma: metrics.centre_gaussian(3, 3, sigma), {"sigma": 1.0}),
-    "centre_similarity": (metrics.centre_similarity, {"maps": MAPS}),
-    "complexity": (metrics.complexity, {"attributions": MAPS}),
-    "constant": (
-        lambda images, value: metrics.constant(value)(images, REMOVED),
-        {"images": IMAGES, "value": [0.1, 0.2, 0.3]},
-    ),
-    "efficient_mprt": (
-        lambda images, calibration, factor: metrics.efficient_mprt(
-            NET, images, lambda net, x: explain(net, x) * factor, calibration=calibration
-        ),
-        {"images": IMAGES, "calibration": IMAGES, "factor": ONE},
-    ),
-    "error_versus_discard": (
-        metrics.error_versus_discard,
-        {"comparison_scores": draw(6), **PAIRS},
-    ),
-    "false_non_match_curve": (
-        metrics.false_non_match_curve,
-        {"similarities": Curve(FRACTIONS, draw(2, 4)), "threshold": 0.5},
-    ),
-    "fnmr": (metrics.fnmr, {"mated_scores": draw(5), "threshold": 0.5}),
-    "gini_index": (metrics.gini_index, {"attributions": MAPS}),
-    "histogram_entropy": (metrics.histogram_entropy, {"maps": MAPS}),
-    "infidelity": (
-        lambda images, attributions, factor, node: metrics.infidelity(
-            lambda x, weights: target(factor)(x) * weights.sum(1),
-            images,
-            attributions,
-            node=node,
-            samples=4,
-        ),
-        {"images": IMAGES, "attributions": IMAGES, "factor": ONE, "node": NODE},
-    ),
-    "insertion_curve": (along(metrics.insertion_curve, order="lowest-first"), ALONG),
-    "lowest_region": (
-        lambda score_map: metrics.lowest_region(score_map, 3), {"score_map": MAPS[0]}
-    ),
-    "mean_colour": (metrics.mean_colour, {"images": IMAGES, "removed": REMOVED}),
-    "partial_area": (
-        metrics.partial_area,
-        {"curve": DiscardCurve(torch.tensor([0.0, 0.25, 0.5]), draw(3)), "limit": 0.3},
-    ),
-    "perturbation_curve": (along(metrics.perturbation_curve, order="lowest-first"), ALONG),
-    "quality_outcome": (
-        metrics.quality_outcome, {"before": draw(1), "after": draw(1), "sd": 0.1}
-    ),
-    "quality_spread": (
-        lambda quality: metrics.quality_spread(lambda seed: quality + seed), {"quality": draw(1)}
-    ),
-    "randomised": (
-        lambda images: [net.fc.weight for _, net in metrics.randomised(NET, images=images)],
-        {"images": IMAGES},
-    ),
-    "repeatability": (
-        lambda maps, quality: metrics.repeatability(
-            lambda m, seed: (maps + seed * OTHERS, quality + seed * draw(2)), passes=[10]
-        ),
-        {"maps": MAPS, "quality": draw(2)},
-    ),
-    "road": (
-        lambda images, noise, value_range: metrics.road(noise, value_range=value_range)(
-            images, REMOVED
-        ),
-        {"images": IMAGES, "noise": 0.01, "value_range": 1.0},
-    ),
-    "sensitivity_max": (
-        lambda images, node, radius, factor: metrics.sensitivity_max(
-            lambda x, weights: x.square() * factor * weights.sum(1)[:, None, None, None],
-            images,
-            node=node,
-            radius=radius,
-            samples=2,
-        ),
-        {"images": IMAGES, "node": NODE, "radius": 0.1, "factor": ONE},
-    ),
-    "similarity_between_images": (metrics.similarity_between_images, {"maps": MAPS}),
-    "similarity_curve": (
-        similarity_curve,
-        {"probes": IMAGES, "gallery": draw(2, 3), "score_map": MAPS, "factor": ONE},
-    ),
-    "smooth_mprt": (
-        lambda images, calibration, noise, factor: metrics.smooth_mprt(
-            NET,
-            images,
-            lambda net, x: explain(net, x) * factor,
-            samples=2,
-            noise=noise,
-            stages=2,
-            calibration=calibration,
-        ).similarity,
-        {"images": IMAGES, "calibration": IMAGES, "noise": 0.1, "factor": ONE},
-    ),
-    "spearman": (metrics.spearman, {"maps": MAPS, "others": OTHERS}),
-    "srg": (along(metrics.srg), ALONG),
-    "structural_similarity": (metrics.structural_similarity, {"maps": MAPS, "others": OTHERS}),
-    "threshold_at_fmr": (
-        metrics.threshold_at_fmr, {"impostor_scores": draw(20), "fmr": 0.1}
-    ),
+    "GaussianNoise": (changed(GaussianNoise), {"images": IMAGES, "share": 0.1}),
+    "RemovedSquare": (changed(RemovedSquare), {"images": IMAGES, "share": 0.2}),
+    "area_under_curve": (M.area_under_curve, {"curve": Curve(FRACTIONS, draw(2, 4))}),
+    "batch_invariance": (lambda images, factor: M.batch_invariance(target(factor), images),
+                         {"images": IMAGES, "factor": ONE}),
+    "black": (M.black, {"images": IMAGES, "removed": REMOVED}),
+    "blurred": (lambda images, sigma: M.blurred(sigma)(images, REMOVED),
+                {"images": IMAGES, "sigma": 1.0}),
+    "centre_gaussian": (lambda sigma: M.centre_gaussian(3, 3, sigma), {"sigma": 1.0}),
+    "centre_similarity": (M.centre_similarity, {"maps": MAPS}),
+    "complexity": (M.complexity, {"attributions": MAPS}),
+    "constant": (lambda images, value: M.constant(value)(images, REMOVED),
+                 {"images": IMAGES, "value": [0.1, 0.2, 0.3]}),
+    "efficient_mprt": (mprt, {"images": IMAGES, "calibration": IMAGES, "factor": ONE}),
+    "error_versus_discard": (M.error_versus_discard, {"comparison_scores": draw(6), **PAIRS}),
+    "false_non_match_curve": (M.false_non_match_curve,
+                              {"similarities": Curve(FRACTIONS, draw(2, 4)), "threshold": 0.5}),
+    "fnmr": (M.fnmr, {"mated_scores": draw(5), "threshold": 0.5}),
+    "gini_index": (M.gini_index, {"attributions": MAPS}),
+    "histogram_entropy": (M.histogram_entropy, {"maps": MAPS}),
+    "infidelity": (infidelity,
+                   {"images": IMAGES, "attributions": IMAGES, "factor": ONE, "node": NODE}),
+    "insertion_curve": (along(M.insertion_curve, order="lowest-first"), ALONG),
+    "lowest_region": (lambda score_map: M.lowest_region(score_map, 3), {"score_map": MAPS[0]}),
+    "mean_colour": (M.mean_colour, {"images": IMAGES, "removed": REMOVED}),
+    "partial_area": (M.partial_area, {
+        "curve": DiscardCurve(torch.tensor([0.0, 0.25, 0.5]), draw(3)), "limit": 0.3}),
+    "perturbation_curve": (along(M.perturbation_curve, order="lowest-first"), ALONG),
+    "quality_outcome": (M.quality_outcome, {"before": draw(1), "after": draw(1), "sd": 0.1}),
+    "quality_spread": (lambda quality: M.quality_spread(lambda seed: quality + seed),
+                       {"quality": draw(1)}),
+    "randomised": (lambda images: [net.fc.weight for _, net in M.randomised(NET, images=images)],
+                   {"images": IMAGES}),
+    "repeatability": (lambda maps, quality: M.repeatability(
+        lambda m, seed: (maps + seed * OTHERS, quality + seed * draw(2)), passes=[10]),
+        {"maps": MAPS, "quality": draw(2)}),
+    "road": (lambda images, noise, value_range: M.road(noise, value_range=value_range)(
+        images, REMOVED), {"images": IMAGES, "noise": 0.01, "value_range": 1.0}),
+    "sensitivity_max": (lambda factor, **given: M.sensitivity_max(
+        attribute(factor), samples=2, **given),
+        {"images": IMAGES, "node": NODE, "radius": 0.1, "factor": ONE}),
+    "similarity_between_images": (M.similarity_between_images, {"maps": MAPS}),
+    "similarity_curve": (similarity_curve, {
+        "probes": IMAGES, "gallery": draw(2, 3), "score_map": MAPS, "factor": ONE}),
+    "smooth_mprt": (mprt, {"images": IMAGES, "calibration": IMAGES, "noise": 0.1, "factor": ONE}),
+    "spearman": (M.spearman, {"maps": MAPS, "others": OTHERS}),
+    "srg": (along(M.srg), ALONG),
+    "structural_similarity": (M.structural_similarity, {"maps": MAPS, "others": OTHERS}),
+    "threshold_at_fmr": (M.threshold_at_fmr, {"impostor_scores": draw(20), "fmr": 0.1}),
     "with_random_weights": (
-        lambda images: metrics.with_random_weights(NET, images=images).trunk[1].running_mean,
-        {"images": IMAGES},
-    ),
+        lambda images: M.with_random_weights(NET, images=images).trunk[1].running_mean,
+        {"images": IMAGES}),
 }  # fmt: skip
 NO_FLOATING_INPUT = {"Curve", "DiscardCurve", "Imputer", "random_map"}
 IMAGES_OUT = {"GaussianNoise", "RemovedSquare"}
-"""They return the image changed: what is not spoilt of it stays as it is."""
+"""They return the image changed: what is not poisoned of it stays as it is."""
 
 CLEAN, WORSE = draw(8) + 0.5, draw(8)
 SEPARATION = {

@@ -9,7 +9,6 @@ from captum_plq.metrics import (
     area_under_curve,
     black,
     blurred,
-    constant,
     insertion_curve,
     mean_colour,
     perturbation_curve,
@@ -45,65 +44,11 @@ def test_by_hand(curve, order, values):
     assert area_under_curve(found).tolist() == [area]
 
 
-def test_srg_by_hand():
-    """Areas (7.5 + 11 + 10 + 8)/4 and (7.5 + 7 + 5 + 4)/4."""
+def test_srg_and_areas_by_hand():
+    """Areas (7.5 + 11 + 10 + 8)/4 and (7.5 + 7 + 5 + 4)/4; then of unequal steps."""
     assert srg(total, TINY, TINY_MAP, impute=black, steps=4).tolist() == [(36.5 - 23.5) / 4]
-
-
-def test_the_area_knows_of_unequal_steps():
     curve = Curve(torch.tensor([0.0, 0.1, 1.0]), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))
     assert area_under_curve(curve).tolist() == pytest.approx([0.05, 0.95])
-
-
-def rise_game(score, image, score_map, mode, pixels_a_step, blank):
-    """Petsiuk et al.'s game as they describe it: one canvas that is changed bit by bit."""
-    ranked = sorted(
-        ((float(value), place) for place, value in np.ndenumerate(score_map)), reverse=True
-    )
-    canvas, goal = (image.copy(), blank) if mode == "deletion" else (blank.copy(), image)
-    values = [score(canvas)]
-    while ranked:
-        now, ranked = ranked[:pixels_a_step], ranked[pixels_a_step:]
-        for _, (row, column) in now:
-            canvas[:, row, column] = goal[:, row, column]
-        values.append(score(canvas))
-    return values, (values[0] + values[-1] + 2 * sum(values[1:-1])) / (2 * (len(values) - 1))
-
-
-@pytest.mark.parametrize(("mode", "curve"), [("deletion", 0), ("insertion", 1)])
-def test_highest_first_is_the_game_of_rise(images, mode, curve):
-    net = small_face_net()
-
-    def score(x):
-        return net(x / 255).square().sum(1)
-
-    generator = torch.Generator().manual_seed(3)
-    maps = torch.rand(7, 20, 20, generator=generator)
-    impute = blurred(2.0) if curve else black
-    along = (perturbation_curve, insertion_curve)[curve]
-    found = along(score, images, maps, order="highest-first", impute=impute, steps=10, rows=16)
-    areas = area_under_curve(found)
-    everything = torch.ones(7, 20, 20, dtype=torch.bool)
-    blanks = impute(images, everything).numpy()
-    for i in (0, 6):
-        values, area = rise_game(
-            lambda x: float(score(torch.from_numpy(x)[None]).detach()),
-            images[i].numpy(),
-            maps[i].numpy(),
-            mode,
-            40,
-            blanks[i],
-        )
-        np.testing.assert_allclose(found.values[i].numpy(), values, rtol=1e-9)
-        assert float(areas[i]) == pytest.approx(area)
-
-
-def test_insertion_is_deletion_from_its_end(images):
-    maps = torch.rand(7, 20, 20, generator=torch.Generator().manual_seed(1)).round(decimals=1)
-    options = {"impute": mean_colour, "steps": 8}
-    inserted = insertion_curve(total, images, maps, order="highest-first", **options)
-    removed = perturbation_curve(total, images, maps, order="lowest-first", **options)
-    torch.testing.assert_close(inserted.values, removed.values.flip(1), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("pixels", "steps"), [((3, 5), 4), ((20, 20), 20), ((7, 1), 7)])
@@ -135,39 +80,22 @@ def test_the_planted_map_is_best_inverted_worst_and_random_at_chance():
     score, images, where, chance = planted(batch=100)
     share = float(where.mean())
     true = where + 1e-3 * chance  # ties of the square broken at random
-    size = images[0, 0].numel()
-    options = {"impute": black, "steps": size}
+    options = {"impute": black, "steps": images[0, 0].numel()}
 
-    def areas(curve, maps, order="highest-first"):
-        return area_under_curve(curve(score, images, maps, order=order, **options))
+    def area(curve, maps):
+        found = area_under_curve(curve(score, images, maps, order="highest-first", **options))
+        return pytest.approx(float(found.mean()))
 
     # one pixel a step: the score falls in a line within the square's share, then is 0
-    torch.testing.assert_close(
-        areas(perturbation_curve, true), torch.full((100,), share / 2, dtype=torch.float64)
-    )
-    torch.testing.assert_close(
-        areas(perturbation_curve, -true), torch.full((100,), 1 - share / 2, dtype=torch.float64)
-    )
-    torch.testing.assert_close(areas(insertion_curve, true), 1 - areas(perturbation_curve, true))
-    torch.testing.assert_close(areas(insertion_curve, -true), 1 - areas(perturbation_curve, -true))
-    for curve in (perturbation_curve, insertion_curve):
-        assert float(areas(curve, chance).mean()) == pytest.approx(0.5, abs=0.02)
+    assert area(perturbation_curve, true) == share / 2
+    assert area(perturbation_curve, -true) == 1 - share / 2
+    assert area(insertion_curve, true) == 1 - share / 2
+    assert area(insertion_curve, -true) == share / 2
     gains = [srg(score, images, maps, **options) for maps in (true, -true, chance, -chance)]
     torch.testing.assert_close(gains[0], torch.full_like(gains[0], 1 - share))
     torch.testing.assert_close(gains[1], -gains[0])
     torch.testing.assert_close(gains[3], -gains[2])
     assert abs(float(gains[2].mean())) < 0.03
-    assert (gains[0] > gains[2]).all()
-    assert (gains[2] > gains[1]).all()
-
-
-def test_what_the_imputer_does_to_any_order_cancels_in_srg():
-    """Against black, an imputer that keeps a third of the brightness scales the gain by 2/3."""
-    score, images, where, chance = planted()
-    maps = where + chance
-    by_black = srg(score, images, maps, impute=black)
-    by_grey = srg(score, images, maps, impute=constant(85.0))
-    torch.testing.assert_close(by_grey, by_black * 2 / 3)
 
 
 def test_ties_come_at_random_but_alike_in_all_images():
@@ -194,23 +122,7 @@ def test_the_rank_follows_the_scores(order):
         assert in_order == sorted(scores.flatten().tolist(), reverse=order == "highest-first")
 
 
-def test_a_constant_map_has_the_curve_of_chance():
-    """By position instead, the upper half would go first, and with it all of this score."""
-
-    def upper_half(x):
-        return x[:, :, :10].mean((1, 2, 3))
-
-    ones, flat = torch.ones(1, 1, 20, 20), torch.ones(1, 20, 20)
-    options = {"order": "lowest-first", "impute": black}
-    by_chance = area_under_curve(perturbation_curve(upper_half, ones, flat, **options))
-    by_position = area_under_curve(
-        perturbation_curve(upper_half, ones, flat, tie_seed=None, **options)
-    )
-    assert float(by_chance) == pytest.approx(0.5, abs=0.04)
-    assert float(by_position) == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("rows", [1, 5, 1000])
+@pytest.mark.parametrize("rows", [1, 5])
 def test_results_do_not_depend_on_the_batches(images, rows):
     score = SERFIQ(small_face_net(), passes=10)
     maps = torch.rand(7, 20, 20, generator=torch.Generator().manual_seed(1))
@@ -222,24 +134,12 @@ def test_results_do_not_depend_on_the_batches(images, rows):
     torch.testing.assert_close(alone.values[0], expected.values[3], rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("estimator", ["sampling", "balanced"])
-def test_a_serfiq_does_not_move_along_a_curve_on_which_nothing_is_removed(images, estimator):
-    score = SERFIQ(small_face_net(), passes=10, estimator=estimator)
-    found = perturbation_curve(
-        score,
-        images / 255,
-        torch.rand(7, 20, 20),
-        order="lowest-first",
-        impute=lambda x, removed: x,
-        steps=5,
-        rows=4,
-    )
-    for k in range(6):
-        torch.testing.assert_close(found.values[:, k], found.values[:, 0], rtol=1e-13, atol=0)
-    torch.testing.assert_close(found.values[:, 0], score(images / 255), rtol=1e-13, atol=0)
-    assert found.values[:, 0].std() > 1e-5  # and yet it tells images apart
-    other = SERFIQ(small_face_net(), passes=10, estimator=estimator, seed=1)(images / 255)
-    assert (other - found.values[:, 0]).abs().min() > 1e-6
+def test_a_serfiq_does_not_move_along_a_curve_on_which_nothing_is_removed(images):
+    score, maps = SERFIQ(small_face_net(), passes=10), torch.rand(7, 20, 20)
+    options = {"order": "lowest-first", "impute": lambda x, removed: x, "steps": 5, "rows": 4}
+    found = perturbation_curve(score, images / 255, maps, **options).values
+    torch.testing.assert_close(found, found[:, :1].expand(7, 6), rtol=1e-13, atol=0)
+    torch.testing.assert_close(found[:, 0], score(images / 255), rtol=1e-13, atol=0)
 
 
 def test_nothing_is_left_behind(images):
@@ -251,7 +151,6 @@ def test_nothing_is_left_behind(images):
     assert images.grad is None
     assert torch.equal(images.detach(), before)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.is_grad_enabled()
 
 
 MAPS = torch.rand(2, 4, 4)
@@ -268,12 +167,10 @@ def curve_of(score=total, images=IMAGES, maps=MAPS, order="lowest-first", **opti
         (lambda: curve_of(order="best-first"), "'lowest-first' or 'highest-first'"),
         (lambda: curve_of(maps=MAPS[:, None]), r"channels merged.*\(2, 1, 4, 4\)"),
         (lambda: curve_of(maps=MAPS[:1]), r"\(2, 3, 4, 4\) and \(1, 4, 4\)"),
-        (lambda: curve_of(maps=MAPS * torch.nan), "NaN"),
         (lambda: curve_of(steps=0), "from 1 to the image's 16 pixels"),
-        (lambda: curve_of(steps=17), "from 1 to the image's 16 pixels"),
+        (lambda: curve_of(steps=17), "but got 17"),
         (lambda: curve_of(steps=4, rows=0), "rows must be at least 1"),
         (lambda: curve_of(score=lambda x: x.sum(), steps=4), r"\(10,\), one number each"),
-        (lambda: curve_of(score=lambda x: x.flatten(1), steps=4), r"shape is \(10, 48\)"),
         (lambda: curve_of(images=IMAGES.long(), steps=4), "floating point"),
     ],
 )

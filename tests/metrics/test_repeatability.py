@@ -1,33 +1,24 @@
-"""Repeatability: by hand, over every pair of seeds, and on SER-FIQ itself."""
+"""Repeatability, regions and the rule of Sec. V-A: by hand, by definition, on SER-FIQ itself."""
 
+import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.functional import merge_channels
-from captum_plq.metrics import batch_invariance, repeatability, spearman
+from captum_plq.metrics import (
+    batch_invariance,
+    lowest_region,
+    quality_outcome,
+    quality_spread,
+    repeatability,
+    spearman,
+)
 from tests.conftest import assert_untouched, snapshot
-
-
-def test_two_runs_by_hand():
-    def assess(passes, seed):
-        maps = torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]])
-        quality = torch.tensor([1.0, 2.0])
-        if seed:
-            # Differences: of the maps 5 of mean length 7.5, and √2 of 1; of qualities ⅔, ⅔.
-            maps = torch.tensor([[[6.0, 8.0]], [[1.0, 0.0]]])
-            quality = torch.tensor([2.0, 1.0])
-        return maps, quality
-
-    (found,) = repeatability(assess, passes=[7], seeds=[0, 1])
-    assert found.passes == 7
-    assert found.map_spearman == pytest.approx((1 - 1) / 2)
-    assert found.map_difference == pytest.approx((5 / 7.5 + math.sqrt(2)) / 2)
-    assert found.quality_spearman == pytest.approx(-1)
-    assert found.quality_difference == pytest.approx(2 / 3)
 
 
 def test_each_number_is_the_mean_over_all_pairs():
@@ -37,32 +28,18 @@ def test_each_number_is_the_mean_over_all_pairs():
         return maps, torch.rand(4, generator=generator, dtype=torch.float64)
 
     seeds = (3, 1, 8)
-    results = repeatability(assess, passes=(2, 5), seeds=seeds)
-    assert [found.passes for found in results] == [2, 5]
-    for found in results:
-        numbers = []
-        for one, other in itertools.combinations(seeds, 2):
-            (maps, q), (other_maps, other_q) = (assess(found.passes, s) for s in (one, other))
-            apart = [
-                float((m - n).norm() / ((m.norm() + n.norm()) / 2))
-                for m, n in zip(maps, other_maps, strict=True)
-            ]
-            ratio = [
-                abs(a - b) / ((a + b) / 2)
-                for a, b in zip(q.tolist(), other_q.tolist(), strict=True)
-            ]
-            numbers.append(
-                (
-                    float(spearman(maps, other_maps).mean()),
-                    sum(apart) / 4,
-                    float(spearman(q.view(1, 2, 2), other_q.view(1, 2, 2))),
-                    sum(ratio) / 4,
-                )
-            )
-        expected = [sum(column) / 3 for column in zip(*numbers, strict=True)]
-        got = (found.map_spearman, found.map_difference)
-        got += (found.quality_spearman, found.quality_difference)
-        assert got == pytest.approx(tuple(expected))
+    (found,) = repeatability(assess, passes=(5,), seeds=seeds)
+    numbers = []
+    for one, other in itertools.combinations(seeds, 2):
+        (maps, q), (other_maps, other_q) = (assess(5, seed) for seed in (one, other))
+        pairs = [*zip(maps, other_maps, strict=True)], [*zip(q, other_q, strict=True)]
+        apart, ratio = (
+            np.mean([float(2 * (a - b).norm() / (a.norm() + b.norm())) for a, b in pair])
+            for pair in pairs
+        )
+        alike = float(spearman(q.view(1, 2, 2), other_q.view(1, 2, 2)))
+        numbers.append((float(spearman(maps, other_maps).mean()), apart, alike, ratio))
+    assert dataclasses.astuple(found) == pytest.approx((5, *np.mean(numbers, axis=0)))
 
 
 def test_more_passes_repeat_better_and_the_papers_map_keeps_its_order(net, images):
@@ -76,30 +53,20 @@ def test_more_passes_repeat_better_and_the_papers_map_keeps_its_order(net, image
     few, many = repeatability(assess, passes=(4, 400))
     assert_untouched(before, net)
     assert few.map_spearman == pytest.approx(1)
-    assert many.map_spearman == pytest.approx(1)
     assert 0 < many.map_difference < few.map_difference / 3
     assert 0 < many.quality_difference < few.quality_difference / 3
     assert many.quality_spearman > few.quality_spearman
-
-
-def test_empty_maps_do_not_differ_and_one_image_has_no_order():
-    (found,) = repeatability(lambda m, s: (torch.zeros(1, 2, 2), torch.ones(1)), [1])
-    assert found.map_difference == found.quality_difference == 0
-    assert math.isnan(found.quality_spearman)
+    (same,) = repeatability(lambda m, s: (torch.zeros(1, 2, 2), torch.ones(1)), [1])
+    assert same.map_difference == same.quality_difference == 0
+    assert math.isnan(same.quality_spearman)  # one image has no order
 
 
 @pytest.mark.parametrize(
     ("message", "seeds", "result"),
     [
-        ("two different numbers", (1,), (torch.ones(2, 3, 3), torch.ones(2))),
         ("two different numbers", (1, 2, 1), (torch.ones(2, 3, 3), torch.ones(2))),
         (r"\(B, H, W\)", (1, 2), (torch.ones(2, 3, 3, 3), torch.ones(2))),
         ("one per map", (1, 2), (torch.ones(2, 3, 3), torch.ones(3))),
-        (
-            "qualities of assess must be finite",
-            (1, 2),
-            (torch.ones(2, 3, 3), torch.full((2,), torch.nan)),
-        ),
     ],
 )
 def test_bad_assessments_are_refused(message, seeds, result):
@@ -137,3 +104,101 @@ def test_what_is_no_batch_is_refused(images):
     for function in (lambda x: x.sum(), lambda x: x[:2]):
         with pytest.raises(ValueError, match="one result per image, but 7 images gave"):
             batch_invariance(function, images)
+
+
+def test_lowest_region_by_definition():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(9, 7, generator=generator)
+    pooled = []
+    for y in range(9):
+        for x in range(7):
+            box = scores.double()[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+            pooled.append((float(box.mean()), y, x))
+    for area in (1, 10, 62, 63):
+        expected = torch.zeros(9, 7, dtype=torch.bool)
+        for _, y, x in sorted(pooled)[:area]:
+            expected[y, x] = True
+        mask = lowest_region(scores, area)
+        assert mask.dtype == torch.bool
+        assert torch.equal(mask, expected)
+
+
+def test_a_patch_is_found_whole_and_speckles_are_not_and_ties_go_in_reading_order():
+    scores = torch.ones(30, 30)
+    scores[4:14, 10:20] = 0
+    scores[25, 2] = -1
+    mask = lowest_region(scores, 100)
+    assert mask[5:13, 11:19].all()
+    assert not mask[25, 2]
+    assert lowest_region(scores, 101, pool=1)[25, 2]
+    tied = lowest_region(torch.zeros(4, 5), 7)
+    assert tied.flatten().nonzero().flatten().tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "scores", "area", "pool"),
+    [
+        (ValueError, r"must be \(H, W\)", torch.ones(1, 4, 4), 1, 1),
+        (TypeError, "floating-point tensor", torch.ones(4, 4).long(), 1, 1),
+        (TypeError, "floating-point tensor, but got list", [[1.0, 2.0]], 1, 1),
+        (ValueError, "from 1 to 16 pixels, but got 0", torch.ones(4, 4), 0, 1),
+        (ValueError, "from 1 to 16 pixels, but got 17", torch.ones(4, 4), 17, 1),
+        (ValueError, "odd number", torch.ones(4, 4), 1, 2),
+    ],
+)
+def test_bad_regions_are_refused(error, message, scores, area, pool):
+    with pytest.raises(error, match=message):
+        lowest_region(scores, area, pool=pool)
+
+
+def test_spread_by_hand():
+    # Deviations −1, 0, 1: variance 2/(3 − 1); and −2, −2, 4: 24/2.
+    runs = {0: [1.0, 5.0], 1: [2.0, 5.0], 2: [3.0, 11.0]}
+    found = quality_spread(lambda seed: torch.tensor(runs[seed]), seeds=(0, 1, 2))
+    assert found.mean.tolist() == pytest.approx([2, 7])
+    assert found.sd.tolist() == pytest.approx([1, 12**0.5])
+
+
+def test_ten_runs_of_serfiq_spread_as_much_as_it_says(net, images):
+    before, seen = snapshot(net), []
+
+    def quality(seed):
+        seen.append(seed)
+        return SERFIQ(net, passes=40, seed=seed)(images)
+
+    found = quality_spread(quality)
+    assert seen == list(range(10))
+    assert_untouched(before, net)
+    assert found.mean.shape == found.sd.shape == (7,)
+    assert (found.sd > 0).all()
+    assert not found.mean.requires_grad
+
+
+def test_the_rule_by_hand():
+    before = torch.tensor([0.5, 0.5, 0.5, 0.5, 0.5])
+    after = torch.tensor([0.75, 0.25, 0.5, 0.625, 0.375])
+    words = ("improved", "decreased", "unchanged", "unchanged", "unchanged")
+    assert quality_outcome(before, after, 0.125) == words  # within includes the limit
+    sd = torch.tensor([0.25, 0.125, 0.0, 0.0625, 0.5])
+    words = ("unchanged", "decreased", "unchanged", "improved", "unchanged")
+    assert quality_outcome(before, after, sd) == words
+    assert quality_outcome(before[:0], after[:0], 0.1) == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "before", "after", "sd"),
+    [
+        (r"\(n,\) each", torch.ones(2), torch.ones(3), 0.1),
+        (r"\(n,\), but got", torch.ones(2), torch.ones(2), torch.ones(3)),
+        ("cannot be negative", torch.ones(1), torch.ones(1), -0.1),
+    ],
+)
+def test_bad_qualities_are_refused(message, before, after, sd):
+    with pytest.raises(ValueError, match=message):
+        quality_outcome(before, after, sd)
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 1)])
+def test_one_run_has_no_spread(seeds):
+    with pytest.raises(ValueError, match="two different numbers"):
+        quality_spread(lambda seed: torch.ones(2), seeds)

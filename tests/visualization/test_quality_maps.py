@@ -91,35 +91,28 @@ def test_draws_into_given_axes():
     figure, returned = plot_quality_map(IMAGE, DIM, axes=axes)
     assert figure is mine
     assert list(returned) == list(axes)
-    for count, relative, word in ((3, None, "two"), (2, DIM, "three")):
-        with pytest.raises(ValueError, match=word):
-            plot_quality_map(IMAGE, DIM, relative, axes=mine.subplots(1, count))
 
 
 @pytest.mark.parametrize(
-    ("image", "quality_map", "relative", "message"),
+    ("plot", "arguments", "message"),
     [
-        (IMAGE, DIM * 30, None, "The quality map must lie in"),
-        (IMAGE, DIM - 0.5, None, "must lie in"),
-        (IMAGE, DIM * np.inf, None, "NaN or infinite"),
-        (IMAGE, DIM, DIM * np.nan, "The relative map cannot be drawn: 24 of its 24"),
-        (IMAGE * np.nan, DIM, None, "image cannot be drawn"),
-        (IMAGE.transpose(2, 0, 1), DIM, None, r"\(3, 4, 6\)"),
+        (plot_quality_map, (IMAGE, DIM * 30), "The quality map must lie in"),
+        (plot_quality_map, (IMAGE, DIM - 0.5), "must lie in"),
+        (plot_quality_map, (IMAGE, DIM * np.inf), "NaN or infinite"),
+        (plot_quality_map, (IMAGE, DIM, DIM * np.nan), "The relative map cannot be drawn: 24 of"),
+        (plot_quality_map, (IMAGE * np.nan, DIM), "image cannot be drawn"),
+        (plot_quality_map, (IMAGE.transpose(2, 0, 1), DIM), r"\(3, 4, 6\)"),
+        (plot_quality_maps, ([IMAGE], [DIM, DIM], ["a"]), "as many"),
+        (plot_quality_maps, ([], [], []), "as many"),
+        (plot_quality_maps, ([IMAGE] * 2, [DIM] * 2, ["a", "b"], [DIM]), "1 relative maps"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(image, quality_map, relative, message):
+def test_what_cannot_be_drawn_is_refused(plot, arguments, message):
     with pytest.raises(ValueError, match=message):
-        plot_quality_map(image, quality_map, relative)
+        plot(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("images", "maps", "titles", "relative", "message"),
-    [
-        ([IMAGE], [DIM, DIM], ["a"], None, "as many"),
-        ([], [], [], None, "as many"),
-        ([IMAGE] * 2, [DIM] * 2, ["a", "b"], [DIM], "1 relative maps"),
-    ],
-)
-def test_numbers_that_differ_are_refused(images, maps, titles, relative, message):
-    with pytest.raises(ValueError, match=message):
-        plot_quality_maps(images, maps, titles, relative)
+@pytest.mark.parametrize(("count", "relative", "word"), [(3, None, "two"), (2, DIM, "three")])
+def test_axes_of_another_number_are_refused(count, relative, word):
+    with pytest.raises(ValueError, match=word):
+        plot_quality_map(IMAGE, DIM, relative, axes=Figure().subplots(1, count))

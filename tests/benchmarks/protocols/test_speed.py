@@ -14,7 +14,7 @@ from benchmarks.harness.protocol import write_record
 from benchmarks.protocols.method_costs import run_name
 from benchmarks.protocols.scaling import Scaling
 from benchmarks.protocols.speed import Speed
-from benchmarks.subjects.attributions import REFERENCE, REPEATED, select_methods
+from benchmarks.subjects.attributions import REFERENCE, REPEATED
 from benchmarks.subjects.models import available_models, load_benchmark_model
 
 NAMED = ["cpu", "float32", "m = 7", "seed 3", "1 threads"]
@@ -216,7 +216,3 @@ def test_growth_in_table_and_figure(scaling):
     assert labels == ["saliency", "plq", "proportional"]
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert list(lines["plq"].get_xdata()) == [1, 2]
-
-
-def test_selection_always_has_both_saliencies(record):
-    assert [m.name for m in select_methods(["plq"])] == ["plq", REFERENCE, REPEATED]

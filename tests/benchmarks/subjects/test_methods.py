@@ -84,6 +84,16 @@ def test_selection_keeps_the_order_and_adds_both_saliencies():
             select(["plq", "nonsense"])
 
 
+def test_an_attribution_is_a_map_too_where_its_entry_says_so():
+    relative = {name.removesuffix("-relative") for name in MAPS if name.endswith("-relative")}
+    relative -= {"plq", "plq-directions-4", "plq-directions-16", "saliency-sum"}
+    assert relative == {name for name, m in METHODS.items() if m.as_map == "relative"}
+    assert {f"{name}-relative-smooth" for name in relative} < set(MAPS)
+    plain = {name for name, m in METHODS.items() if m.as_map == "plain"}
+    assert plain == {"gradient-shap", "occlusion"} < set(MAPS)
+    assert all(MAPS[name].slow == METHODS[name].slow for name in relative | plain)
+
+
 def test_grid_of_cells():
     grid = grid_of_cells(torch.zeros(2, 3, 14, 28))
     assert grid.shape == (1, 3, 14, 28)

@@ -50,13 +50,8 @@ def test_a_stop_is_a_factor_of_two_of_the_light():
     assert change_exposure(white, -1)[0, 0, 0] == 188
     assert change_exposure(white, -2)[0, 0, 0] == 137
     assert change_exposure(np.full((2, 2, 3), 188, np.uint8), 2).min() == 255
-    np.testing.assert_array_equal(change_exposure(white, 0), white)
-
-
-def test_exposure_keeps_every_value_there_and_back():
     grey = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2)
     np.testing.assert_array_equal(change_exposure(grey, 0), grey)
-    assert (np.diff(change_exposure(grey, 1.5)[:, 0, 0].astype(int)) >= 0).all()
 
 
 def test_side_light_by_its_formula():
@@ -70,24 +65,16 @@ def test_side_light_by_its_formula():
     assert lit[40, [0, 50, 100], 0].tolist() == expected
     assert (lit == lit[:1]).all()  # the same in every row of an upright face
     np.testing.assert_array_equal(light_from_side(white, points, 0.0), white)
-
-
-def test_side_light_turns_with_the_face():
-    points = np.array([(85, 30), (75, 30), (15, 30), (25, 30), (50, 70)], float)
-    white = np.full((101, 101, 3), 255, np.uint8)
-    turned = np.stack([100 - points[:, 1], points[:, 0]], axis=1)
-    upright = light_from_side(white, points, 0.9)
-    np.testing.assert_array_equal(np.rot90(upright, -1), light_from_side(white, turned, 0.9))
+    turned = np.stack([99 - points[:, 1], points[:, 0]], axis=1)
+    across = light_from_side(np.rot90(white, -1).copy(), turned, 0.5)
+    np.testing.assert_array_equal(np.rot90(lit, -1), across)
 
 
 def test_rotation_by_a_quarter_is_exact(chip):
     np.testing.assert_array_equal(rotate_in_plane(chip, 90), np.rot90(chip))
     np.testing.assert_array_equal(rotate_in_plane(chip, 0), chip)
-
-
-def test_rotation_leaves_no_black_corners():
     grey = np.full((40, 30, 3), 200, np.uint8)
-    np.testing.assert_array_equal(rotate_in_plane(grey, 33), grey)
+    np.testing.assert_array_equal(rotate_in_plane(grey, 33), grey)  # no black corners
 
 
 def test_jpeg_gets_worse_with_lower_quality(chip):

@@ -4,11 +4,10 @@ import os
 import socket
 import time
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from captum_plq.faces import ImageError, list_images, load_image, read_crops
+from captum_plq.faces import ImageError, load_image
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX file system")
 
@@ -73,19 +72,3 @@ def test_max_bytes_is_inclusive(tmp_path):
     assert load_image(path, max_bytes=size).shape == (20, 20, 3)
     with pytest.raises(ImageError, match=rf"a\.png is longer than the {size - 1} bytes"):
         load_image(path, max_bytes=size - 1)
-
-
-@posix
-def test_a_folder_with_a_pipe_goes_on(tmp_path):
-    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    Image.new("RGB", (20, 20), "red").save(tmp_path / "c.png")
-    os.mkfifo(tmp_path / "b.jpg")
-    (tmp_path / "d.jpg").mkdir()
-    (tmp_path / "e.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    left_out: dict[str, str] = {}
-    options = {"template": "arcface", "size": (20, 20), "aligned": True}
-    crops = dict(read_crops(list_images(tmp_path), left_out, **options))
-    assert [path.name for path in crops] == ["a.png", "c.png"]
-    np.testing.assert_array_equal(crops[tmp_path / "c.png"][0, 0], (255, 0, 0))
-    reasons = [left_out[str(tmp_path / name)] for name in ("b.jpg", "d.jpg", "e.heic")]
-    assert ["pipe" in reasons[0], "directory" in reasons[1], "HEIC" in reasons[2]] == [True] * 3

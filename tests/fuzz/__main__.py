@@ -7,37 +7,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.runner import Tally, run
-from tests.fuzz.target import Case, Target
-from tests.fuzz.worker import Told, target_of, tell
+from tests.fuzz.runner import Tally, run, target_of, tell
 
 TARGETS = {
     name: f"tests.fuzz.{name}"
     for name in ("images", "weights", "calibration", "tensors", "networks")
 }
-FINDINGS = Path(".fuzz-findings")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the fuzzer; 1: there are findings."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
-    parser.add_argument("--cases", type=int, help="of each target, in place of minutes")
-    parser.add_argument("--seed", type=int, default=0, help="decides all cases (default: 0)")
-    parser.add_argument("--target", choices=TARGETS, action="append", help="only this one")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument("--findings", type=Path, default=FINDINGS, help="folder for their cases")
-    parser.add_argument(
-        "--replay",
-        metavar="TARGET:CASE",
-        help="try one case again: its number, or a file that a finding was saved in",
-    )
+    add = parser.add_argument
+    add("--minutes", type=float, default=10, help="how long (default: 10)")
+    add("--cases", type=int, help="of each target, in place of minutes")
+    add("--seed", type=int, default=0, help="decides all cases (default: 0)")
+    add("--target", choices=TARGETS, action="append", help="only this one")
+    add("--jobs", type=int, default=2, help="processes (default: 2)")
+    add("--findings", type=Path, default=Path(".fuzz-findings"), help="folder for their cases")
+    add("--replay", metavar="TARGET:CASE", help="one case again: its number, or a finding's file")
     options = parser.parse_args(arguments)
     if options.replay:
-        return _replay(options.replay, options.seed)
-    names = options.target or list(TARGETS)
+        return _replay(*options.replay.split(":", 1), options.seed)
     tallies = run(
-        {name: TARGETS[name] for name in names},
+        {name: TARGETS[name] for name in options.target or TARGETS},
         seed=options.seed,
         findings=options.findings,
         seconds=None if options.cases else 60 * options.minutes,
@@ -45,50 +38,35 @@ def main(arguments: list[str] | None = None) -> int:
         jobs=options.jobs,
         progress=lambda so_far: print(_line(so_far), flush=True),
     )
-    print(summary(tallies, options.seed))
-    return int(any(tally.findings for tally in tallies.values()))
-
-
-def summary(tallies: dict[str, Tally], seed: int) -> str:
-    """What came of it, target by target."""
-    lines = [f"seed {seed}: {_line(tallies)}"]
+    print(f"seed {options.seed}: {_line(tallies)}")
     for name, tally in tallies.items():
-        rate = tally.cases / tally.seconds if tally.seconds else 0.0
-        uncaught, slow = tally.count("uncaught"), tally.count("more than")
-        lines.append(
-            f"\n{name}: {tally.cases:,} cases, {rate:.0f}/s; {uncaught} uncaught, {slow} too slow "
-            f"(slowest {tally.slowest:.1f} s), {tally.count('over memory')} over memory, "
-            f"{tally.count('crash')} crashes"
+        print(
+            f"\n{name}: {tally.cases:,} cases in {tally.seconds:.0f} s, the slowest "
+            f"{tally.slowest:.1f} s; {tally.count('uncaught')} uncaught, {tally.count('more than')}"
+            f" too slow, {tally.count('over memory')} over memory, {tally.count('crash')} crashes"
         )
-        lines += [f"  {count:8,}  {what}" for what, count in tally.outcomes.most_common()]
+        for what, count in tally.outcomes.most_common():
+            print(f"  {count:8,}  {what}")
         for told in sorted(tally.findings.values(), key=len, reverse=True):
-            first = told[0]
-            lines.append(f"  FINDING ×{len(told)}: {first.finding} [{first.kind}]")
-            lines.append(f"    --seed {seed} --replay {name}:{first.index}  {first.saved}")
-    return "\n".join(lines)
+            print(f"  FINDING ×{len(told)}: {told[0].finding} [{told[0].kind}]")
+            replay = f"--seed {options.seed} --replay {name}:{told[0].index}"
+            print(f"    {replay}  {told[0].saved}")
+    return int(any(tally.findings for tally in tallies.values()))
 
 
 def _line(tallies: dict[str, Tally]) -> str:
     cases = sum(tally.cases for tally in tallies.values())
-    findings = sum(len(t) for tally in tallies.values() for t in tally.findings.values())
-    return f"{cases:,} cases, {findings:,} findings"
+    return f"{cases:,} cases, {sum(tally.count('') for tally in tallies.values()):,} findings"
 
 
-def _replay(what: str, seed: int) -> int:
-    name, _, case = what.partition(":")
+def _replay(name: str, case: str, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         target = target_of(TARGETS[name], Path(folder))
-        told: list[Told] = []
-
-        def do(index: int, case: Case, target: Target = target) -> None:
-            told.append(tell(target, index, case))
-            print(f"{name}:{index} [{case.kind}] {told[-1].outcome} {told[-1].finding}")
-
-        if case.isdigit():
-            target.cases(seed, int(case), 1, do)
-        else:
-            do(-1, target.read(Path(case)))
-    return int(bool(told[-1].finding))
+        numbered = case.isdigit()
+        tried = target.numbered(seed, int(case)) if numbered else target.read(Path(case))
+        told = tell(target, int(case) if numbered else -1, tried)
+    print(f"{name}:{case} [{tried.kind}] {told.outcome} {told.finding}")
+    return int(bool(told.finding))
 
 
 if __name__ == "__main__":

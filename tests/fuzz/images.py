@@ -1,13 +1,8 @@
-"""``load_image``, on files of every format that Pillow writes, spoilt."""
-
-from __future__ import annotations
+"""``load_image``, on files of every format that Pillow writes, damaged."""
 
 import io
 import struct
 import zlib
-from pathlib import Path
-from random import Random
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +12,6 @@ from tests.fuzz.mutations import flip, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
 
 _MAX_PIXELS, _MIN_SIDE = 50_000_000, 16  # load_image's own limits
-_DAMAGED = {"truncated"}  # what must never load with other pixels than the whole file has
 _NUMBERS = (0, 1, 2, 15, 16, 255, 4096, 7071, 12_000, 32_767, 65_500, 65_535)
 
 
@@ -26,10 +20,9 @@ class ImageFiles(FileTarget):
 
     documented = (ImageError,)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         super().__init__(folder)
-        self.whole = _every_format()
-        self.pixels: dict[str, Any] = {}
+        self.whole, self.pixels = _every_format(), {}
         for name, data in self.whole.items():
             path = folder / f"whole.{name.split()[0]}"
             path.write_bytes(data)
@@ -38,17 +31,17 @@ class ImageFiles(FileTarget):
             except ImageError:  # a format that is not read
                 self.pixels[name] = None
 
-    def case(self, rng: Random) -> Case:
+    def case(self, rng):
         name = rng.choice(tuple(self.whole))
         data, suffix = self.whole[name], f".{name.split()[0]}"
         inner = {".png": _png, ".jpg": _jpeg, ".tif": _tiff}.get(suffix)
         if inner is not None and rng.random() < 0.4:
-            way, spoilt = inner(rng, data)
+            way, damaged = inner(rng, data)
         else:
-            way, spoilt = spoil(rng, data, tuple(self.whole.values()))
-        return Case(f"{name}: {way}", spoilt, suffix)
+            way, damaged = spoil(rng, data, tuple(self.whole.values()))
+        return Case(f"{name}: {way}", damaged, suffix)
 
-    def load(self, path: Path, case: Case) -> str:
+    def load(self, path, case):
         image = load_image(path)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise Finding(f"not (H, W, 3) of uint8: {image.shape} {image.dtype}")
@@ -61,12 +54,12 @@ class ImageFiles(FileTarget):
             return "loaded, another size"
         if (image == whole).all():
             return "loaded, the same"
-        if way in _DAMAGED:
+        if way == "truncated":
             raise Finding(f"{way} {path.suffix}, loaded as good: other pixels, no word")
         return "loaded, other pixels"
 
 
-def _every_format() -> dict[str, bytes]:
+def _every_format():
     """One small picture as a file of each kind, by suffix and what is special."""
     y, x = np.mgrid[:48, :40]
     waves = [127 + 90 * np.sin(x / 5 + c) * np.cos(y / 7 - c) for c in range(3)]
@@ -76,9 +69,8 @@ def _every_format() -> dict[str, bytes]:
     real = Image.fromarray(np.asarray(grey).astype(np.float32))
     exif = Image.Exif()
     exif[0x112], exif[0x10F] = 6, "maker"
-    tags: dict[str, Any] = {"exif": exif.tobytes()}
-    frames = {"save_all": True}
-    written: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+    tags, frames = {"exif": exif.tobytes()}, {"save_all": True}
+    written = {
         "jpg": (rgb, "JPEG", tags),
         "jpg progressive": (rgb, "JPEG", {"progressive": True}),
         "jpg cmyk": (rgb.convert("CMYK"), "JPEG", {}),
@@ -92,122 +84,116 @@ def _every_format() -> dict[str, bytes]:
         "gif": (rgb, "GIF", frames),
         "webp": (rgb, "WEBP", tags),
         "webp lossless": (rgb.convert("RGBA"), "WEBP", {"lossless": True}),
-        "bmp": (rgb, "BMP", {}),
         "tif lzw": (rgb, "TIFF", {"compression": "tiff_lzw"}),
         "tif jpeg": (rgb, "TIFF", {"compression": "jpeg"}),
         "tif raw": (rgb, "TIFF", frames),
         "tif float": (real, "TIFF", {}),
         "tif deflate": (deep, "TIFF", {"compression": "tiff_adobe_deflate"}),
-        "jp2": (rgb, "JPEG2000", {}),
-        "avif": (rgb, "AVIF", {}),
         "ico": (rgb, "ICO", {"sizes": [(32, 32)]}),
         "icns": (rgb.resize((128, 128)), "ICNS", {}),
         "tga": (rgb, "TGA", {"compression": "tga_rle"}),
-        "ppm": (rgb, "PPM", {}),
-        "pcx": (rgb, "PCX", {}),
-        "sgi": (rgb, "SGI", {}),
-        "dds": (rgb, "DDS", {}),
-        "eps": (rgb, "EPS", {}),
-        "pdf": (rgb, "PDF", {}),
     }
+    for kind in ("BMP", "JPEG2000", "AVIF", "PPM", "PCX", "SGI", "DDS", "EPS", "PDF"):
+        written[{"JPEG2000": "jp2"}.get(kind, kind.lower())] = (rgb, kind, {})
     files = {}
     for name, (image, kind, options) in written.items():
-        file = io.BytesIO()
-        image = image.copy()  # saving leaves traces in an image
-        if "save_all" in options:
-            options = {**options, "append_images": [image.rotate(90)]}
+        file, image = io.BytesIO(), image.copy()  # saving leaves traces in an image
+        more = {"append_images": [image.rotate(90)]} if "save_all" in options else {}
         try:
-            image.save(file, kind, **options)
+            image.save(file, kind, **options, **more)
         except (KeyError, OSError):  # this build of Pillow lacks the codec
             continue
         files[name] = file.getvalue()
     return files
 
 
-def _png(rng: Random, data: bytes) -> tuple[str, bytes]:
-    """Spoils a chunk and mends its checksum, or puts chunks in, out, or in another order."""
+def _altered(rng, parts, frame, size, header, more):
+    """Parts of a file with one thing wrong; what is wrong, and the parts."""
+    i = rng.randrange(len(parts))
+    match rng.choice(("size", "header", "body", "order", "more")):
+        case "size":
+            parts[frame] = size(parts[frame])
+            return "size", parts
+        case "header":
+            parts[frame] = header(parts[frame])
+            return "header", parts
+        case "body":
+            parts[i] = parts[i][:4] + flip(rng, parts[i][4:])
+            return "body", parts
+        case "order":
+            rng.shuffle(parts)
+            return "order", parts[: i + 1]
+    parts.insert(i + 1, more())
+    return "more", parts
+
+
+def _png(rng, data):
+    """A chunk damaged, with its checksum mended, or chunks put in, out, or in another order."""
     chunks, place = [], 8
     while place < len(data):
         (length,) = struct.unpack(">I", data[place : place + 4])
-        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
+        chunks.append(data[place + 4 : place + 8 + length])
         place += 12 + length
-    way = rng.choice(("size", "header", "body", "order", "more"))
-    if way == "size":
-        size = struct.pack(">II", rng.choice(_NUMBERS), rng.choice(_NUMBERS))
-        chunks[0] = (b"IHDR", size + chunks[0][1][8:])
-    elif way == "header":
-        chunks[0] = (b"IHDR", chunks[0][1][:8] + bytes(rng.choice(_NUMBERS) % 17 for _ in range(5)))
-    elif way == "body":
-        i = rng.randrange(len(chunks))
-        chunks[i] = (chunks[i][0], flip(rng, chunks[i][1]))
-    elif way == "order":
-        rng.shuffle(chunks)
-        chunks = chunks[: rng.randrange(1, len(chunks) + 1)]
-    else:
+
+    def more():
         name = rng.choice((b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"tRNS", b"PLTE", b"acTL", b"fcTL"))
         packed = zlib.compress(bytes(rng.choice((10, 10_000, 5_000_000))))
-        body = rng.choice(
-            (rng.randbytes(rng.randrange(40)), b"x\0\0" + packed, b"x\0\1\0\0\0" + packed)
-        )
-        chunks.insert(rng.randrange(1, len(chunks) + 1), (name, body))
-    return f"chunk, {way}", data[:8] + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
+        noise = rng.randbytes(rng.randrange(40))
+        return name + rng.choice((noise, b"x\0\0" + packed, b"x\0\1\0\0\0" + packed))
+
+    way, chunks = _altered(
+        rng,
+        chunks,
+        0,
+        lambda x: x[:4] + struct.pack(">II", rng.choice(_NUMBERS), rng.choice(_NUMBERS)) + x[12:],
+        lambda x: x[:12] + bytes(rng.choice(_NUMBERS) % 17 for _ in range(5)),
+        more,
     )
+    whole = [struct.pack(">I", len(x) - 4) + x + struct.pack(">I", zlib.crc32(x)) for x in chunks]
+    return f"chunk, {way}", data[:8] + b"".join(whole)
 
 
-def _jpeg(rng: Random, data: bytes) -> tuple[str, bytes]:
-    """Spoils the segments before the first scan, one by one."""
+def _jpeg(rng, data):
+    """The same with the segments before the first scan, or zeros in the scan."""
     segments, place = [], 2
     while data[place + 1] != 0xDA:
         (length,) = struct.unpack(">H", data[place + 2 : place + 4])
         segments.append(data[place : place + 2 + length])
         place += 2 + length
     scan = data[place:]
-    frame = next(i for i, part in enumerate(segments) if 0xC0 <= part[1] <= 0xC2)
-    way = rng.choice(("size", "frame", "body", "order", "more", "hole in the scan"))
-    if way == "size":
-        size = struct.pack(">HH", rng.choice(_NUMBERS), rng.choice(_NUMBERS))
-        segments[frame] = segments[frame][:5] + size + segments[frame][9:]
-    elif way == "frame":
-        segments[frame] = flip(rng, segments[frame], 1)
-    elif way == "body":
-        i = rng.randrange(len(segments))
-        segments[i] = flip(rng, segments[i], 4)
-    elif way == "order":
-        rng.shuffle(segments)
-        segments = segments[: rng.randrange(len(segments) + 1)]
-    elif way == "more":
+    if rng.random() < 0.15:
+        first, length = (rng.randrange(1, len(scan) // 2) for _ in range(2))
+        scan = scan[:first] + bytes(length) + scan[first + length :]
+        return "hole in the scan", data[:place] + scan
+
+    def more():
         marker = rng.choice((0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDD, 0xDB, 0xC4))
         body = rng.choice((b"Exif\0\0", b"ICC_PROFILE\0\1\1", b"Adobe", b"Photoshop 3.0\0", b""))
         body += rng.randbytes(rng.randrange(200))
-        segments.insert(
-            rng.randrange(len(segments) + 1), struct.pack(">BBH", 255, marker, len(body) + 2) + body
-        )
-    else:
-        first = rng.randrange(len(scan) // 2)
-        length = rng.randrange(1, len(scan) // 2)
-        scan = scan[:first] + bytes(length) + scan[first + length :]
+        return struct.pack(">BBH", 255, marker, len(body) + 2) + body
+
+    way, segments = _altered(
+        rng,
+        segments,
+        next(i for i, part in enumerate(segments) if 0xC0 <= part[1] <= 0xC2),
+        lambda x: x[:5] + struct.pack(">HH", rng.choice(_NUMBERS), rng.choice(_NUMBERS)) + x[9:],
+        lambda x: flip(rng, x, 1),
+        more,
+    )
     return f"segment, {way}", data[:2] + b"".join(segments) + scan
 
 
-def _tiff(rng: Random, data: bytes) -> tuple[str, bytes]:
-    """Rewrites one of the entries of the first directory: tag, type, count or value."""
+def _tiff(rng, data):
+    """One of the entries of the first directory rewritten: tag, type, count or value."""
     (place,) = struct.unpack("<I", data[4:8])
     (count,) = struct.unpack("<H", data[place : place + 2])
     entry = place + 2 + 12 * rng.randrange(count)
-    tag, kind, number, value = struct.unpack("<HHII", data[entry : entry + 12])
-    way = rng.choice(("tag", "type", "count", "value"))
-    if way == "tag":
-        tag = rng.choice((256, 257, 258, 259, 262, 273, 277, 278, 279, 317, 320, 322, 338, 339))
-    elif way == "type":
-        kind = rng.randrange(20)
-    elif way == "count":
-        number = rng.choice((*_NUMBERS, 2**31, 2**32 - 1))
-    else:
-        value = rng.choice((*_NUMBERS, 2**31, 2**32 - 1, len(data)))
-    raw = struct.pack("<HHII", tag, kind, number, value)
-    return f"entry, {way}", data[:entry] + raw + data[entry + 12 :]
+    fields = list(struct.unpack("<HHII", data[entry : entry + 12]))
+    way, large = rng.randrange(4), (*_NUMBERS, 2**31, 2**32 - 1, len(data))
+    tags = (256, 257, 258, 259, 262, 273, 277, 278, 279, 317, 320, 322, 338, 339)
+    fields[way] = rng.choice((tags, range(20), large, large)[way])
+    way = ("tag", "type", "count", "value")[way]
+    return f"entry, {way}", data[:entry] + struct.pack("<HHII", *fields) + data[entry + 12 :]
 
 
 TARGET = ImageFiles

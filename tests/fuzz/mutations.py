@@ -1,120 +1,67 @@
-"""Ways to spoil bytes that know nothing of the format, and archives that lie."""
+"""Ways to damage bytes that know nothing of the format, and archives that lie."""
 
 from __future__ import annotations
 
 import functools
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-__all__ = ["Member", "archive", "deflated_zeros", "flip", "spoil"]
-
 _EDGES = (0, 1, 2, 15, 16, 127, 128, 255, 256, 32767, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+_WAYS = ("bits", "beginning", "claim", "truncated", "cut", "hole", "inserted", "repeated")
 
 
 def flip(rng: Random, data: bytes, first: int = 0, last: int | None = None) -> bytes:
     """Flips 1 to 64 bits."""
-    spoilt = bytearray(data)
+    damaged = bytearray(data)
     end = min(len(data), last or len(data))
-    if first >= end:
-        return data
-    for _ in range(rng.choice((1, 1, 1, 2, 8, 64))):
-        spoilt[rng.randrange(first, end)] ^= 1 << rng.randrange(8)
-    return bytes(spoilt)
-
-
-def _beginning(rng: Random, data: bytes) -> bytes:
-    """Bits of the first part only, where a format says what is to come."""
-    return flip(rng, data, 0, rng.choice((32, 128, 700)))
-
-
-def _claim(rng: Random, data: bytes) -> bytes:
-    """Puts a number that means trouble where a size or an offset may stand."""
-    width, order = rng.choice((1, 2, 4, 8)), rng.choice("<>")
-    number = rng.choice((*_EDGES, len(data), len(data) - 1)) % 2 ** (8 * width)
-    place = rng.randrange(min(len(data), 400))
-    raw = struct.pack(order + {1: "B", 2: "H", 4: "I", 8: "Q"}[width], number)
-    return data[:place] + raw + data[place + width :]
-
-
-def _truncate(rng: Random, data: bytes) -> bytes:
-    return data[: rng.randrange(len(data))]
-
-
-def _cut(rng: Random, data: bytes) -> bytes:
-    first, last = sorted((rng.randrange(len(data)), rng.randrange(len(data))))
-    return data[:first] + data[last:]
-
-
-def _hole(rng: Random, data: bytes) -> bytes:
-    """A run of zeros, as a download that failed leaves it."""
-    first = rng.randrange(len(data))
-    length = min(rng.randrange(1, 600), len(data) - first)
-    return data[:first] + bytes(length) + data[first + length :]
-
-
-def _insert(rng: Random, data: bytes) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + rng.randbytes(rng.choice((1, 2, 30, 300))) + data[place:]
-
-
-def _repeat(rng: Random, data: bytes) -> bytes:
-    first = rng.randrange(len(data))
-    part = data[first : first + rng.choice((4, 40, 400))]
-    return data[:first] + part * rng.choice((2, 3, 50)) + data[first:]
-
-
-_WAYS: dict[str, Callable[[Random, bytes], bytes]] = {
-    "bits": flip,
-    "bits of the beginning": _beginning,
-    "claim": _claim,
-    "truncated": _truncate,
-    "cut": _cut,
-    "hole": _hole,
-    "inserted": _insert,
-    "repeated": _repeat,
-}
+    for _ in range(rng.choice((1, 1, 1, 2, 8, 64)) if first < end else 0):
+        damaged[rng.randrange(first, end)] ^= 1 << rng.randrange(8)
+    return bytes(damaged)
 
 
 def spoil(rng: Random, data: bytes, others: Sequence[bytes] = ()) -> tuple[str, bytes]:
-    """Spoils a file in one of the ways that fit any format.
-
-    Args:
-
-        rng (Random): Decides all.
-        data (bytes): The file.
-        others (sequence of bytes): Files whose ends it may get.
-
-    Returns:
-        *tuple[str, bytes]*: the way, and the spoilt file.
-    """
-    way = rng.choice((*_WAYS, "spliced") if others else tuple(_WAYS))
-    if way == "spliced":
-        other = rng.choice(others)
-        return way, data[: rng.randrange(len(data))] + other[rng.randrange(len(other)) :]
-    return way, _WAYS[way](rng, data)
+    """Damages a file in one of the ways that fit any format: the way, and the damaged file."""
+    way = rng.choice((*_WAYS, "spliced") if others else _WAYS)
+    at, to = sorted((rng.randrange(len(data)), rng.randrange(len(data))))
+    match way:
+        case "bits":
+            return way, flip(rng, data)
+        case "beginning":  # where a format says what is to come
+            return way, flip(rng, data, 0, rng.choice((32, 128, 700)))
+        case "claim":  # a number that means trouble, where a size or an offset may stand
+            width, order = rng.choice((1, 2, 4, 8)), rng.choice("<>")
+            number = rng.choice((*_EDGES, len(data), len(data) - 1)) % 2 ** (8 * width)
+            at = rng.randrange(min(len(data), 400))
+            raw = struct.pack(order + {1: "B", 2: "H", 4: "I", 8: "Q"}[width], number)
+            return way, data[:at] + raw + data[at + width :]
+        case "truncated":
+            return way, data[:at]
+        case "cut":
+            return way, data[:at] + data[to:]
+        case "hole":  # zeros, as a download that failed leaves them
+            length = min(rng.randrange(1, 600), len(data) - at)
+            return way, data[:at] + bytes(length) + data[at + length :]
+        case "inserted":
+            return way, data[:at] + rng.randbytes(rng.choice((1, 2, 30, 300))) + data[at:]
+        case "repeated":
+            part = data[at : at + rng.choice((4, 40, 400))]
+            return way, data[:at] + part * rng.choice((2, 3, 50)) + data[at:]
+    other = rng.choice(others)
+    return way, data[:at] + other[rng.randrange(len(other)) :]
 
 
 @dataclass(frozen=True)
 class Member:
-    """A part of a zip archive, with what the archive says of it, true or not.
-
-    Args:
-
-        name (bytes): Its name.
-        stored (bytes): As it lies in the archive.
-        size (int): What it is said to unpack to.
-        checksum (int): Its CRC-32 as stated.
-        method (int): 0: stored; 8: deflated.
-    """
+    """A part of a zip archive, with what the archive says of it, true or not."""
 
     name: bytes
     stored: bytes
     size: int
     checksum: int
-    method: int = 0
+    method: int = 0  # 8: deflated
 
     @classmethod
     def of(cls, name: str, data: bytes, deflated: bool = False) -> Member:
@@ -125,16 +72,37 @@ class Member:
             stored = packer.compress(data) + packer.flush()
         return cls(name.encode(), stored, len(data), zlib.crc32(data), 8 if deflated else 0)
 
-    def lying(self, rng: Random) -> Member:
-        """The same with one wrong statement."""
-        said = rng.choice(("size", "checksum", "method", "name"))
-        if said == "size":
-            return replace(self, size=rng.choice((0, 1, self.size + 1, 2**30, 2**32 - 2)))
-        if said == "checksum":
-            return replace(self, checksum=rng.choice((0, self.checksum ^ 1)))
-        if said == "method":
-            return replace(self, method=rng.choice((0, 1, 8, 9, 12, 14, 93, 99)))
-        return replace(self, name=rng.choice((b"", b"\0", b"../x", b"\xff", self.name.upper())))
+    def damaged(self, rng: Random) -> list[Member]:
+        """What may stand in its place: one that lies, other contents, zeros without end, twice."""
+        other = functools.partial(Member.of, self.name.decode("latin1"))
+        match rng.choice(("size", "checksum", "method", "name", "contents", "gone", "twice")):
+            case "size":
+                return [replace(self, size=rng.choice((0, 1, self.size + 1, 2**30, 2**32 - 2)))]
+            case "checksum":
+                return [replace(self, checksum=rng.choice((0, self.checksum ^ 1)))]
+            case "method":
+                return [replace(self, method=rng.choice((0, 1, 8, 9, 12, 14, 93, 99)))]
+            case "name":
+                names = (b"", b"\0", b"../x", b"\xff", self.name.upper(), b"header", b"x.npy")
+                return [replace(self, name=rng.choice(names))]
+            case "contents" if rng.random() < 0.1:
+                packed, checksum = deflated_zeros(1200)
+                return [Member(self.name, packed, 1200 << 20, checksum, 8)]
+            case "contents":
+                starts = (b"", b"x", b"\x93NUMPY", b"\x93NUMPY\4\0\0\0", b"\x80\4.")
+                return [other(rng.choice((*starts, rng.randbytes(99), flip(rng, self.stored))))]
+            case "gone":
+                return []
+        return [self, self]
+
+
+def damaged_archive(rng: Random, members: list[Member]) -> bytes:
+    """An archive in which one or two members are not what they should be."""
+    for _ in range(rng.choice((1, 1, 2))):
+        if members:
+            i = rng.randrange(len(members))
+            members[i : i + 1] = members[i].damaged(rng)
+    return archive(members)
 
 
 def archive(members: Sequence[Member]) -> bytes:
@@ -154,12 +122,7 @@ def archive(members: Sequence[Member]) -> bytes:
 
 @functools.cache
 def deflated_zeros(megabytes: int) -> tuple[bytes, int]:
-    """Zeros that unpack to much, and their CRC-32: one packed block, many times over.
-
-    Args:
-
-        megabytes (int): What they unpack to; a thousandth of it is what they take.
-    """
+    """Packed zeros that unpack to a thousand times as much, and their CRC-32."""
     block = bytes(1 << 20)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)

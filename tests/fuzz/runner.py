@@ -1,24 +1,54 @@
-"""Gives cases to worker processes, and goes on after one that crashes or hangs."""
+"""Tries cases in processes of their own, within limits of time and memory, and counts."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import multiprocessing
+import os
+import resource
 import signal
+import tempfile
+import threading
 import time
+import traceback
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.fuzz.worker import Told, serve
+import torch
 
-__all__ = ["Tally", "run"]
+import captum_plq
+from tests.fuzz.target import Case, Finding, Target, reported
+
+GROWTH = 2**30
+"""Bytes by which the address space may grow over a case."""
+
+_START = 120
+"""Seconds that a process may take until its first case."""
+
+_PACKAGE = Path(captum_plq.__file__).parent
+_FULL = ("allocate memory", "out of memory", "Cannot allocate", "std::bad_alloc")
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a case went: in a word or two, or the error's type; what is wrong, or nothing."""
+
+    index: int
+    kind: str
+    outcome: str
+    seconds: float
+    finding: str = ""
+    saved: str = ""
 
 
 @dataclass
 class Tally:
-    """What came of the cases of one target."""
+    """What came of the cases of one target; findings by their group."""
 
     cases: int = 0
     seconds: float = 0.0
@@ -27,54 +57,21 @@ class Tally:
     findings: dict[str, list[Told]] = field(default_factory=dict)
 
     def add(self, told: Told) -> None:
-        """Counts a case."""
         self.cases += 1
         self.seconds += told.seconds
         self.slowest = max(self.slowest, told.seconds)
         self.outcomes["finding" if told.finding else told.outcome] += 1
         if told.finding:
-            group = told.finding.split(",")[0]
-            self.findings.setdefault(group, []).append(told)
+            self.findings.setdefault(told.finding.split(",")[0], []).append(told)
 
     def count(self, beginning: str) -> int:
         """How many findings there are of the groups that begin so."""
         return sum(len(v) for k, v in self.findings.items() if k.startswith(beginning))
 
 
-@dataclass
-class _Job:
-    target: str
-    next: int
-    end: int
-    again: int = -1  # the case that took too long once
-
-
-class _Worker:
-    """A process, its pipe, and what it is at."""
-
-    def __init__(self, findings: Path) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.fuzz.worker"])
-        self.pipe, theirs = context.Pipe()
-        self.at, self.since = context.Value("q", -1), context.Value("d", 0.0)
-        self.process = context.Process(
-            target=serve, args=(theirs, self.at, self.since, findings), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-        self.job: _Job | None = None
-        self.started = 0.0
-
-    def seconds_at_it(self) -> float:
-        """For how long it has been at one case."""
-        since: float = self.since.value
-        return time.monotonic() - since if since else 0.0
-
-    def end(self) -> None:
-        """Ends the process, at whatever it is."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+def target_of(module: str, folder: Path) -> Target:
+    """The target that a module is about, named in it as ``TARGET``."""
+    return importlib.import_module(module).TARGET(folder)
 
 
 def run(
@@ -86,134 +83,136 @@ def run(
     cases: int | None = None,
     limit: float = 5.0,
     jobs: int = 2,
-    block: int = 100,
-    progress: Callable[[dict[str, Tally]], None] | None = None,
+    block: int = 200,
+    progress: Callable[[dict[str, Tally]], None] = lambda _: None,
 ) -> dict[str, Tally]:
-    """Fuzzes targets side by side, each for about the same time.
+    """Fuzzes targets (modules by name), each for about the same time; progress twice a minute.
 
-    Args:
-
-        targets (mapping): Modules by the targets' names.
-        seed (int): Decides all cases.
-        findings (Path): Folder in which cases that are findings are saved.
-        seconds (float, optional): When to stop.
-        cases (int, optional): After how many cases of each target to stop.
-        limit (float): Seconds that a case may take. One that takes more is tried once again,
-            since a busy machine can be slow.
-        jobs (int): Processes.
-        block (int): Cases that are made at once.
-        progress (Callable, optional): Called every half minute.
-
-    Returns:
-        *dict[str, Tally]*: by the targets' names.
+    A case may take ``limit`` seconds. One that takes more is tried once again, since a busy machine
+    can be slow. Cases that are findings are saved in a folder.
     """
-    fuzz = _Run(targets, seed, findings, limit, seconds, cases, block)
-    fuzz.workers = [_Worker(findings) for _ in range(jobs)]
-    shown = time.monotonic()
-    try:
-        for worker in fuzz.workers:
-            fuzz.start(worker, fuzz.next_job())
-        while busy := [worker for worker in fuzz.workers if worker.job is not None]:
-            ready = wait([worker.pipe for worker in busy], timeout=0.2)
-            for worker in busy:
-                if worker.pipe in ready:
-                    fuzz.listen(worker)
-                elif worker.seconds_at_it() > limit:
-                    fuzz.hung(worker)
-            if progress is not None and time.monotonic() - shown > 30:
-                shown = time.monotonic()
-                progress(fuzz.tallies)
-    finally:
-        for worker in fuzz.workers:
-            worker.end()
-    return fuzz.tallies
+    findings.mkdir(parents=True, exist_ok=True)
+    tallies, given = {name: Tally() for name in targets}, dict.fromkeys(targets, 0)
+    end, lock = time.monotonic() + (seconds or float("inf")), threading.Lock()
+
+    def next_block() -> tuple[str, int, int] | None:
+        """Some cases of the target that has had least time."""
+        with lock:
+            left = [name for name in targets if cases is None or given[name] < cases]
+            if not left or time.monotonic() > end:
+                return None
+            name = min(left, key=lambda name: (tallies[name].seconds, given[name]))
+            first, given[name] = given[name], min(given[name] + block, cases or 2**62)
+            return name, first, given[name]
+
+    def work() -> None:
+        while (some := next_block()) is not None:
+            name, first, last = some
+            for told in _tried(targets[name], seed, first, last, findings, limit):
+                with lock:
+                    tallies[name].add(told)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        workers = [pool.submit(work) for _ in range(jobs)]
+        while wait(workers, timeout=30).not_done:
+            progress(tallies)
+    for worker in workers:
+        worker.result()
+    return tallies
 
 
-class _Run:
-    """Which cases are given out, and what has come back."""
-
-    def __init__(
-        self,
-        targets: Mapping[str, str],
-        seed: int,
-        findings: Path,
-        limit: float,
-        seconds: float | None,
-        cases: int | None,
-        block: int,
-    ) -> None:
-        findings.mkdir(parents=True, exist_ok=True)
-        self.targets, self.seed, self.findings, self.limit = targets, seed, findings, limit
-        self.end = None if seconds is None else time.monotonic() + seconds
-        self.cases, self.block = cases, block
-        self.tallies = {name: Tally() for name in targets}
-        self.given = dict.fromkeys(targets, 0)
-        self.spent = dict.fromkeys(targets, 0.0)
-        self.workers: list[_Worker] = []
-
-    def next_job(self) -> _Job | None:
-        """A block of the target that has had least time."""
-        if self.end is not None and time.monotonic() > self.end:
-            return None
-        left = [n for n in self.targets if self.cases is None or self.given[n] < self.cases]
-        if not left:
-            return None
-        name = min(left, key=lambda n: (self.spent[n], self.given[n]))
-        count = self.block
-        if self.cases is not None:
-            count = min(count, self.cases - self.given[name])
-        job = _Job(name, self.given[name], self.given[name] + count)
-        self.given[name] += count
-        return job
-
-    def start(self, worker: _Worker, job: _Job | None) -> None:
-        """Gives a worker a job, or what is left of one."""
-        worker.job, worker.started = job, time.monotonic()
-        if job is not None:
-            worker.pipe.send((self.targets[job.target], self.seed, job.next, job.end - job.next))
-
-    def listen(self, worker: _Worker) -> None:
-        """Takes what a worker has to say, or that it is gone."""
-        job = worker.job
-        assert job is not None
+def _tried(
+    module: str, seed: int, first: int, end: int, findings: Path, limit: float
+) -> Iterator[Told]:
+    """Tells of each case; after one that crashes or hangs it goes on in another process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    slow = -1
+    while first < end:
+        pipe, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_serve, args=(theirs, module, seed, first, end, findings))
+        process.start()
+        theirs.close()
+        at, patience, wrong = -1, float(_START), ""
         try:
-            told: Told | None = worker.pipe.recv()
+            while first < end and pipe.poll(patience):
+                match pipe.recv():
+                    case Told() as told:
+                        yield told
+                        first, at, patience = told.index + 1, -1, _START
+                    case index:
+                        at, patience = index, limit
+            if first < end and slow != at:
+                slow = at
+                continue
+            wrong = f"more than {limit:g} s"
         except (EOFError, ConnectionResetError):
-            worker.process.join()
-            code = worker.process.exitcode or 0
-            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            if not worker.since.value:
-                raise RuntimeError(f"No case of {job.target} can be made ({name}).") from None
-            self._lost(worker, f"crash ({name})")
-            return
-        if told is None:
-            self.spent[job.target] += time.monotonic() - worker.started
-            self.start(worker, self.next_job())
-            return
-        job.next = told.index + 1
-        self.tallies[job.target].add(told)
+            process.join()
+            code = process.exitcode or 0
+            wrong = f"crash ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+            if code > 0:
+                raise RuntimeError(f"{module}: case {max(first, at)} cannot be made") from None
+        finally:
+            process.kill()
+            process.join()
+            pipe.close()
+        if first < end:
+            yield Told(first, "", "", limit, wrong)
+            first += 1
 
-    def hung(self, worker: _Worker) -> None:
-        """Tries the case that takes too long once more, then takes it for a finding."""
-        job = worker.job
-        assert job is not None
-        if job.again == worker.at.value:
-            self._lost(worker, f"more than {self.limit:g} s")
-            return
-        job.again = job.next = worker.at.value
-        self.start(self._replaced(worker), job)
 
-    def _lost(self, worker: _Worker, what: str) -> None:
-        job, index = worker.job, worker.at.value
-        assert job is not None
-        finding = f"{what}, replay {job.target}:{index}"
-        self.tallies[job.target].add(Told(index, "", "", self.limit, finding))
-        self.spent[job.target] += time.monotonic() - worker.started
-        job.next = index + 1
-        self.start(self._replaced(worker), job if job.next < job.end else self.next_job())
+def _serve(pipe, module: str, seed: int, first: int, end: int, findings: Path) -> None:
+    """In a process of its own: the number of each case through a pipe, then how it went."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what C libraries write of damaged files
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        target = target_of(module, Path(folder))
+        for index in range(first, end):
+            pipe.send(index)
+            case = target.numbered(seed, index)
+            told = tell(target, index, case)
+            if told.finding:
+                path = findings / f"{module.rpartition('.')[2]}-{seed}-{index}{case.suffix}"
+                target.save(case, path)
+                told = replace(told, saved=str(path))
+            pipe.send(told)
 
-    def _replaced(self, worker: _Worker) -> _Worker:
-        worker.end()
-        new = _Worker(self.findings)
-        self.workers[self.workers.index(worker)] = new
-        return new
+
+def tell(target: Target, index: int, case: Case) -> Told:
+    """Tries a case within the limit of memory."""
+    started, finding = time.monotonic(), ""
+    try:
+        with _address_space(GROWTH):
+            outcome = target.attempt(case)
+    except Exception as error:  # whatever it is, it is what is looked for
+        outcome, finding = type(error).__name__, _wrong(error, target.documented)
+    return Told(index, case.kind, outcome, time.monotonic() - started, finding)
+
+
+@contextlib.contextmanager
+def _address_space(growth: int) -> Iterator[None]:
+    """Lets the process grow by so many bytes and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + growth, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _wrong(error: Exception, documented: tuple[type[Exception], ...]) -> str:
+    """What is wrong with an error; empty if it is one that the documentation promises."""
+    if isinstance(error, Finding):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    last = ([f for f in frames if Path(f.filename).is_relative_to(_PACKAGE)] or frames)[-1]
+    where = f"{os.path.relpath(last.filename, _PACKAGE.parent)}:{last.lineno}"
+    said = f"{where}, {(str(error).splitlines() or [''])[0][:160]}"
+    for e in reported(error):
+        full = isinstance(e, RuntimeError) and any(words in str(e) for words in _FULL)
+        if full or isinstance(e, MemoryError):
+            return f"over memory: {said}"
+    ours = type(error).__module__.startswith("captum_plq.") and isinstance(error, documented)
+    return "" if ours or type(error) in documented else f"uncaught {type(error).__name__}: {said}"

@@ -1,82 +1,69 @@
-"""What a target of the fuzzer is, and what is wrong with a case."""
+"""What the fuzzer tries: cases, each made from a seed and a number, and what must come of them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from random import Random
+from typing import Any
 
-__all__ = ["Case", "FileTarget", "Finding", "Target", "reported"]
+import torch
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to try.
-
-    Args:
-
-        kind (str): How it was made; cases are counted by it.
-        content (Any): What is tried: bytes of a file, or arguments.
-        suffix (str): Of the file it is saved in.
-    """
+    """How it was made, what is tried (bytes of a file, or arguments), and its file's suffix."""
 
     kind: str
     content: Any
-    suffix: str
+    suffix: str = ".pt"
 
 
 class Finding(Exception):
-    """A property that does not hold. The message begins with its group, and a colon."""
+    """A property that does not hold. The message begins with its group, and a comma or colon."""
 
 
-class Target(Protocol):
-    """A place where the package takes what others made."""
+class Target:
+    """A place where the package takes what others made; ``folder`` is for files of the moment."""
 
-    documented: tuple[type[Exception], ...]
-
-    def cases(self, seed: int, first: int, count: int, do: Callable[[int, Case], None]) -> None:
-        """Makes the cases from ``first`` on, always the same for a seed, and hands them over."""
-        ...
-
-    def attempt(self, case: Case) -> str:
-        """Runs a case; says in a word or two how it went, or raises."""
-        ...
-
-    def save(self, case: Case, path: Path) -> None:
-        """Writes a case down."""
-        ...
-
-    def read(self, path: Path) -> Case:
-        """Reads what :meth:`save` wrote."""
-        ...
-
-
-class FileTarget:
-    """A reader of files.
-
-    Args:
-
-        folder (Path): Where the file of the moment is written.
-    """
-
-    documented: tuple[type[Exception], ...] = (ValueError,)
+    documented: tuple[type[Exception], ...] = (ValueError, TypeError)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def case(self, rng: random.Random) -> Case:
-        """Makes one case."""
+    def numbered(self, seed: int, index: int) -> Case:
+        """The same case for the same seed and number."""
+        return self.case(Random(f"{type(self).__name__}:{seed}:{index}"))
+
+    def case(self, rng: Random) -> Case:
         raise NotImplementedError
+
+    def outcome(self, case: Case) -> str:
+        """Runs a case and checks what came of it; says in a word or two how it went."""
+        raise NotImplementedError
+
+    def attempt(self, case: Case) -> str:
+        try:
+            return self.outcome(case)
+        except Finding as finding:
+            raise Finding(f"{case.kind}: {finding}") from finding
+
+    def save(self, case: Case, path: Path) -> None:
+        torch.save({"kind": case.kind, "content": case.content}, path)
+
+    def read(self, path: Path) -> Case:
+        return Case(**torch.load(path, weights_only=True))
+
+
+class FileTarget(Target):
+    """A reader of files; its errors name the file."""
+
+    documented = (ValueError,)
 
     def load(self, path: Path, case: Case) -> str:
         """Reads the file and checks what came of it."""
         raise NotImplementedError
-
-    def cases(self, seed: int, first: int, count: int, do: Callable[[int, Case], None]) -> None:
-        for index in range(first, first + count):
-            do(index, self.case(random.Random(f"{type(self).__name__}:{seed}:{index}")))
 
     def attempt(self, case: Case) -> str:
         path = self.folder / f"case{case.suffix}"

@@ -1,21 +1,16 @@
-"""``read_weights``, on files of weights, spoilt or made to mislead."""
-
-from __future__ import annotations
+"""``read_weights``, on files of weights, damaged or made to mislead."""
 
 import io
 import json
 import struct
 import zipfile
-from pathlib import Path
-from random import Random
-from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from captum_plq.models.weight_files.read import read_weights
-from tests.fuzz.mutations import Member, archive, deflated_zeros, flip, spoil
+from tests.fuzz.mutations import Member, archive, damaged_archive, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
 
 _OPCODES = (
@@ -23,37 +18,15 @@ _OPCODES = (
     b"\x80\x81\x82\x85\x86\x87\x88\x8a\x8c\x8d\x8f\x93\x94\x95"
 )
 _VALUES = (
-    "F32",
-    "F16",
-    "BF16",
-    "I64",
-    "BOOL",
-    "F4",
-    "F8_E4M3",
-    "C64",
-    [],
-    [0],
-    [1],
-    [2**40],
-    [2**63],
-    [-1],
-    [0, 4],
-    [4, 0],
-    [0, 2**62],
-    None,
-    1.5,
-    {"a": 1},
-    "x",
-    True,
-)
+    "F32", "F16", "BF16", "I64", "BOOL", "F4", "F8_E4M3", "C64", [], [0], [1], [2**40], [2**63],
+    [-1], [0, 4], [4, 0], [0, 2**62], None, 1.5, {"a": 1}, "x", True,
+)  # fmt: skip
 
 
 class WeightFiles(FileTarget):
     """Any file: a ``ValueError`` that names it, or finite tensors on the CPU by name."""
 
-    documented = (ValueError,)
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         super().__init__(folder)
         generator = torch.Generator().manual_seed(0)
         self.state = {
@@ -70,34 +43,35 @@ class WeightFiles(FileTarget):
             "legacy": _saved(self.state, _use_new_zipfile_serialization=False),
         }
 
-    def case(self, rng: Random) -> Case:
-        way = rng.choice(("bytes", "bytes", "header", "members", "pickle", "content"))
-        if way == "bytes":
-            name = rng.choice(tuple(self.files))
-            way, data = spoil(rng, self.files[name], tuple(self.files.values()))
-            return Case(
-                f"{name}: {way}", data, rng.choice((".pth", ".safetensors", ".bin", ".pth"))
-            )
-        made = {
-            "header": self._header, "members": self._members, "pickle": self._pickle,
-            "content": self._content,
-        }[way](rng)  # fmt: skip
-        return Case(way, made, ".safetensors" if way == "header" else ".pth")
+    def case(self, rng):
+        match rng.choice(("bytes", "bytes", "header", "members", "pickle", "content")):
+            case "bytes":
+                name = rng.choice(tuple(self.files))
+                way, data = spoil(rng, self.files[name], tuple(self.files.values()))
+                suffix = rng.choice((".pth", ".safetensors", ".bin", ".pth"))
+                return Case(f"{name}: {way}", data, suffix)
+            case "header":
+                return Case("header", self._header(rng), ".safetensors")
+            case "members":
+                parts = self._parts(rng).items()
+                members = [Member.of(name, data, rng.random() < 0.1) for name, data in parts]
+                return Case("members", damaged_archive(rng, members), ".pth")
+            case "pickle":
+                return Case("pickle", self._pickle(rng), ".pth")
+        return Case("content", self._content(rng), ".pth")
 
-    def load(self, path: Path, case: Case) -> str:
+    def load(self, path, case):
         weights = read_weights(path)
         if not weights:
             raise Finding("no tensors, and no word")
-        for name, tensor in weights.items():
-            if not isinstance(name, str) or not isinstance(tensor, Tensor):
-                raise Finding(f"not tensors by name, {type(name)}: {type(tensor)}")
-            if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-                raise Finding(
-                    f"not plain tensors on the CPU, {name}: {tensor.layout} {tensor.device}"
-                )
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        for name, x in weights.items():
+            if not isinstance(name, str) or not isinstance(x, Tensor):
+                raise Finding(f"not tensors by name, {type(name)}: {type(x)}")
+            if x.layout != torch.strided or x.device.type != "cpu" or x.is_quantized:
+                raise Finding(f"not plain tensors on the CPU, {name}: {x.layout} {x.device}")
+            if x.is_floating_point() and not bool(x.isfinite().all()):
                 raise Finding(f"weights that are not finite, {name}")
-            tensor.clone()
+            x.clone()
         same = weights.keys() == self.state.keys() and all(
             torch.equal(weights[n], self.state[n]) for n in weights
         )
@@ -105,119 +79,90 @@ class WeightFiles(FileTarget):
             raise Finding(f"truncated, loaded as good, {case.kind}")
         return "loaded, the same" if same else "loaded, other weights"
 
-    def _header(self, rng: Random) -> bytes:
+    def _header(self, rng):
         """A safetensors file whose header says something else, or is of a telling length."""
         data = self.files["safetensors"]
         (length,) = struct.unpack("<Q", data[:8])
-        header: dict[str, Any] = json.loads(data[8 : 8 + length])
+        header = json.loads(data[8 : 8 + length])
         for _ in range(rng.choice((0, 1, 1, 2))):
             entry = header[rng.choice(tuple(header))]
-            if isinstance(entry, dict):
-                entry[rng.choice(("dtype", "shape", "data_offsets", "x"))] = rng.choice(_VALUES)
+            entry[rng.choice(("dtype", "shape", "data_offsets", "x"))] = rng.choice(_VALUES)
         if rng.random() < 0.1:
             header["__metadata__"] = rng.choice(({"a": "b"}, {"a": 1}, [], "x", {"\0": "\0"}))
         text = json.dumps(header).encode()
         if rng.random() < 0.1:
             text = b"[" * rng.choice((10, 100_000)) + text
         first = rng.choice((0, 0x20, 0x28, 0x3C, 0x50, 0x7B, 0x80))
-        wanted = rng.choice(
-            (0, first + 256 * (0x7B20 // 256), (0x3C << 8) + first, (0x7B << 8) + first)
-        )
-        text += b" " * max(0, wanted - len(text))
+        wanted = rng.choice((0, first + 0x7B00, first + 0x3C00))  # as another format begins
+        text = text.ljust(wanted)
         return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
-    def _parts(self, rng: Random) -> dict[str, bytes]:
+    def _parts(self, rng):
         whole = self.files[rng.choice(("zip", "zip, a checkpoint"))]
         with zipfile.ZipFile(io.BytesIO(whole)) as opened:
             return {name: opened.read(name) for name in opened.namelist()}
 
-    def _members(self, rng: Random) -> bytes:
-        """An archive with parts that are missing, changed, packed, or not what it says."""
-        members = [
-            Member.of(name, data, rng.random() < 0.1) for name, data in self._parts(rng).items()
-        ]
-        for _ in range(rng.choice((1, 1, 2))):
-            i = rng.randrange(len(members))
-            way = rng.choice(("lie", "drop", "change", "empty", "double", "zeros"))
-            if way == "lie":
-                members[i] = members[i].lying(rng)
-            elif way == "drop" and len(members) > 1:
-                members.pop(i)
-            elif way == "change":
-                members[i] = Member.of(
-                    members[i].name.decode("latin1"), flip(rng, members[i].stored)
-                )
-            elif way == "empty":
-                members[i] = Member.of(members[i].name.decode("latin1"), b"")
-            elif way == "double":
-                members.append(members[i])
-            elif rng.random() < 0.05:
-                packed, checksum = deflated_zeros(1200)
-                members[i] = Member(members[i].name, packed, 1200 << 20, checksum, 8)
-        return archive(members)
-
-    def _pickle(self, rng: Random) -> bytes:
+    def _pickle(self, rng):
         """An archive whose pickle has other opcodes, with the checksum right."""
         parts = self._parts(rng)
         name = next(name for name in parts if name.endswith("data.pkl"))
         pickled = bytearray(parts[name])
         for _ in range(rng.choice((1, 1, 2, 4, 8))):
             way, place = rng.randrange(3), rng.randrange(len(pickled))
+            code = rng.choice(_OPCODES)
             if way == 0:
-                pickled[place] = rng.choice(_OPCODES)
+                pickled[place] = code
             elif way == 1:
-                pickled[place:place] = bytes([rng.choice(_OPCODES)]) * rng.choice((1, 2, 900))
+                pickled[place:place] = bytes([code]) * rng.choice((1, 2, 900))
             else:
                 del pickled[place : place + rng.choice((1, 2, 9))]
-        parts[name] = bytes(pickled)
-        return archive([Member.of(n, data) for n, data in parts.items()])
+        return archive([Member.of(n, part) for n, part in {**parts, name: bytes(pickled)}.items()])
 
-    def _content(self, rng: Random) -> bytes:
+    def _content(self, rng):
         """A file that torch.save wrote, of something that is no good as weights."""
-        state: dict[Any, Any] = dict(self.state)
-        odd = _odd_tensor(rng)
-        where = rng.choice(("in", "instead", "under", "deep", "self", "names"))
-        if where == "in":
-            state[rng.choice(("extra", "fc.weight"))] = odd
-        elif where == "instead":
-            return _saved(odd)
-        elif where == "under":
-            state = {
-                rng.choice(("state_dict", "model", "net", 3, "")): rng.choice((state, odd, []))
-            }
-        elif where == "deep":
-            for _ in range(rng.choice((1, 3, 50, 900))):
-                state = {rng.choice(("model", "state_dict")): state}
-        elif where == "self":
-            state[rng.choice(("model", "state_dict", "x"))] = state
-        else:
-            state[rng.choice((3, None, ("a", 1), b"a", "", "\0", "a" * 5000))] = odd
+        state, odd = dict(self.state), _odd_tensor(rng)
+        match rng.choice(("in", "instead", "under", "deep", "self", "names")):
+            case "in":
+                state[rng.choice(("extra", "fc.weight"))] = odd
+            case "instead":
+                return _saved(odd)
+            case "under":
+                key = rng.choice(("state_dict", "model", "net", 3, ""))
+                state = {key: rng.choice((state, odd, []))}
+            case "deep":
+                for _ in range(rng.choice((1, 3, 50, 900))):
+                    state = {rng.choice(("model", "state_dict")): state}
+            case "self":
+                state[rng.choice(("model", "state_dict", "x"))] = state
+            case "names":
+                state[rng.choice((3, None, ("a", 1), b"a", "", "\0", "a" * 5000))] = odd
         try:
             return _saved(state, _use_new_zipfile_serialization=rng.random() < 0.7)
         except RecursionError:
             return _saved({})
 
 
-def _odd_tensor(rng: Random) -> Any:
+def _odd_tensor(rng):
     eye = torch.eye(4)
-    return rng.choice(
-        (
-            lambda: eye.to_sparse(),
-            lambda: eye.to_sparse_csr(),
-            lambda: torch.empty(3, 3, device="meta"),
-            lambda: torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8),
-            lambda: torch.zeros(1).expand(2 ** rng.choice((4, 28, 40))),
-            lambda: eye * rng.choice((float("nan"), float("inf"), 1e38, 1e-45)),
-            lambda: eye.to(rng.choice((torch.complex64, torch.bool, torch.bfloat16, torch.int8))),
-            lambda: torch.empty(rng.choice(((0,), (0, 3), (2, 0, 5)))),
-            lambda: eye.t()[1:, ::2],
-            lambda: torch.nn.Parameter(eye),
-            lambda: rng.choice((3, None, "x", [eye], (eye, eye), {"a": eye}, b"", 1.5)),
-        )
-    )()
+    plain = rng.choice((3, None, "x", [eye], (eye, eye), {"a": eye}, b"", 1.5))
+    size, number = 2 ** rng.choice((4, 28, 40)), rng.choice((float("nan"), float("inf"), 1e-45))
+    made = (
+        lambda: eye.to_sparse(),
+        lambda: eye.to_sparse_csr(),
+        lambda: torch.empty(3, 3, device="meta"),
+        lambda: torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8),
+        lambda: torch.zeros(1).expand(size),
+        lambda: eye * number,
+        lambda: eye.to(rng.choice((torch.complex64, torch.bool, torch.bfloat16, torch.int8))),
+        lambda: torch.empty(rng.choice(((0,), (0, 3), (2, 0, 5)))),
+        lambda: eye.t()[1:, ::2],
+        lambda: torch.nn.Parameter(eye),
+        lambda: plain,
+    )
+    return rng.choice(made)()
 
 
-def _saved(thing: object, **options: Any) -> bytes:
+def _saved(thing, **options):
     file = io.BytesIO()
     torch.save(thing, file, **options)
     return file.getvalue()

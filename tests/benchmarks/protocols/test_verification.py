@@ -38,6 +38,7 @@ def accuracy(scores, mated, threshold):
 def test_threshold_by_hand():
     assert best_threshold(np.array([0.1, 0.2, 0.8]), np.array([False, False, True])) == 0.5
     assert best_threshold(np.array([0.4, 0.2]), np.array([True, True])) < 0.2
+    assert best_threshold(np.arange(6.0), np.array([False, True] * 3)) == 2.5
     assert best_threshold(np.array([0.4, 0.2]), np.array([False, False])) > 0.4
 
 

@@ -11,6 +11,7 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import nn
 
+from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.quality_gradient import (
     Inputs,
     QualityCall,
@@ -90,6 +91,7 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
         )
         LayerAttribution.__init__(self, self.quality_model, layer, device_ids)
 
+    @never_compiled
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
         self,

@@ -11,6 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
+from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.quality_gradient import (
     Inputs,
     QualityCall,
@@ -121,6 +122,7 @@ class PixelQualityAttribution(QualityGradient):
             directions=directions,
         )
 
+    @never_compiled
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
         self,

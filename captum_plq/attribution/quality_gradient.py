@@ -11,7 +11,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
-from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq._base.tracing import untraced
 from captum_plq.errors import UninformativeWarning, places
 from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
 from captum_plq.functional.directions import root_mean_square, sign_directions
@@ -197,7 +197,6 @@ def _refuse_unit_length(embedding: Tensor, normalized: bool) -> None:
         )
 
 
-@never_compiled
 def _warn_of_gradients(gradients: Sequence[Tensor], images: int) -> None:
     """Warn of images whose gradients, over all that is attributed to, mean nothing."""
     with torch.no_grad(), untraced():

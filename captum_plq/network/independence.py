@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq._base.tracing import untraced
 from captum_plq.errors import UninformativeWarning, places, refuse_images
 from captum_plq.network.embedding_layer import EmbeddingLayerError, close_rows
 from captum_plq.network.output import OutputSelector, embed
@@ -83,7 +83,6 @@ def refuse_not_finite(embedding: Tensor) -> None:
     refuse_images(~finite, "The network gives a NaN or infinite embedding", _LOOK)
 
 
-@never_compiled
 def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> None:
     """Raise where embeddings carry no information, so that a quality would mean nothing.
 

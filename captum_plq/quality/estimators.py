@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
-from captum_plq._base.tracing import never_compiled, untraced
+from captum_plq._base.tracing import untraced
 from captum_plq.functional import (
     PairAverage,
     quality_from_distance,
@@ -190,7 +190,6 @@ class ClosedFormEstimator:
         error = torch.zeros_like(quality) if request.standard_error else None
         return Assessment(clean, quality, error)
 
-    @never_compiled
     def prepare(self, request: Request) -> ClosedForm | None:
         """Return the closed form of the network as it is now; ``None``: sampling is to be used."""
         tap, model, inputs, *_ = request

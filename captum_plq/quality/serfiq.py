@@ -135,6 +135,7 @@ class SERFIQ(nn.Module):
         """
         return self.assess(*inputs, differentiable=True).quality
 
+    @never_compiled
     def assess(
         self, *inputs: object, differentiable: bool = False, standard_error: bool = False
     ) -> Assessment:
@@ -221,7 +222,6 @@ class SERFIQ(nn.Module):
         """Whether the stochastic embeddings are scaled to unit length."""
         return self._estimator.sampling.normalize
 
-    @never_compiled
     def _warn_of_pixels(self, inputs: tuple[object, ...]) -> None:
         """Warn where a network that takes 0–255 pixels is given 0–1."""
         model, images = getattr(self.model, "module", self.model), inputs[0]

@@ -1,13 +1,10 @@
-"""LayerPixelQuality against Captum's own layer gradient, by hand, and its contract."""
+"""LayerPixelQuality against Captum's own layer gradient, and by hand."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import (
-    GradientAttribution,
-    LayerAttribution,
     LayerGradientXActivation,
-    NoiseTunnel,
 )
 from torch import nn
 
@@ -19,8 +16,9 @@ from captum_plq import (
     QualityScaling,
 )
 from captum_plq.network.leaves import LayerError
-from tests.conftest import assert_untouched, living_tensors, small_face_net, snapshot
+from tests.conftest import small_face_net
 from tests.support import architectures as zoo
+from tests.support.packings import Packed
 
 LAYERS = ["trunk.0", "trunk.2", "trunk", "dropout", "fc", "bn"]
 
@@ -35,19 +33,19 @@ def captums(net, name, images, of_input, **kwargs):
     return method.attribute(images, additional_forward_args=node, attribute_to_layer_input=of_input)
 
 
-@pytest.mark.parametrize("of_input", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("weights", ["l1", "signed"])
-def test_it_is_captums_gradient_of_the_node(net, images, name, of_input, weights):
+def test_it_is_captums_gradient_of_the_node(net, images, name, weights):
     ours = LayerPixelQuality(net, net.get_submodule(name), weights=weights)
-    actual = ours.attribute(images, attribute_to_layer_input=of_input)
-    expected = captums(net, name, images, of_input, weights=weights)
-    assert actual.is_contiguous()
-    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-16)
+    for of_input in (False, True):
+        actual = ours.attribute(images, attribute_to_layer_input=of_input)
+        expected = captums(net, name, images, of_input, weights=weights)
+        assert actual.is_contiguous()
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-16)
 
 
 @pytest.mark.parametrize("estimator", ["sampling", "balanced", "closed-form"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", ["trunk.0", "fc"])
 def test_every_estimator_serves(net, images, estimator, name):
     serfiq = SERFIQ(net, estimator=estimator, passes=8)
     found = LayerPixelQuality(serfiq, net.get_submodule(name)).attribute(
@@ -101,113 +99,11 @@ def test_the_score_has_no_gradient_behind_its_dropout(net, images, name):
         method.attribute(images)
 
 
-def test_a_target_picks_a_feature(net, images):
-    method = LayerPixelQuality(net, net.trunk)
-    by_feature = [method.attribute(images, target=k) for k in range(16)]
-    torch.testing.assert_close(sum(by_feature), method.attribute(images), rtol=1e-8, atol=1e-16)
-    mixed = method.attribute(images, target=torch.tensor([3, 0, 1, 3, 5, 6, 15]))
-    torch.testing.assert_close(mixed[2], by_feature[1][2])
-    for target in (99, (0, 0, 0), [0, 1]):
-        with pytest.raises((AssertionError, IndexError)):
-            method.attribute(images, target=target)
-
-
-def test_an_images_values_do_not_depend_on_its_batch(net, images):
-    for name in ("trunk.0", "bn"):
-        method = LayerPixelQuality(net, net.get_submodule(name))
-        together = method.attribute(images)
-        for i in range(7):
-            alone = method.attribute(images[i : i + 1])
-            torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-16)
-
-
-def test_nothing_is_left_behind(net, images):
-    net.dropout.train()
-    before, flags = snapshot(net), images.requires_grad
-    method = LayerPixelQuality(net, net.trunk[2])
-    for arguments in ({}, {"attribute_to_layer_input": True}, {"target": 3}):
-        method.attribute(images, **arguments)
-    with pytest.raises(IndexError):
-        method.attribute(images, target=99)
-    stranger = LayerPixelQuality(net, nn.ReLU())
-    with pytest.raises(LayerError):
-        stranger.attribute(images)
-    assert_untouched(before, net)
-    assert images.requires_grad is flags
-    assert images.grad is None
-    tensors = living_tensors()
-    for _ in range(3):
-        method.attribute(images)
-    assert living_tensors() <= tensors
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_under_no_grad_and_inference_mode(net, images, mode):
-    expected = LayerPixelQuality(net, net.trunk[3]).attribute(images)
-    with mode():
-        actual = LayerPixelQuality(net, net.trunk[3]).attribute(images + 0)
-    torch.testing.assert_close(actual, expected)
-
-
-def test_captums_contract(net, images):
-    method = LayerPixelQuality(net, net.trunk[3])
-    assert isinstance(method, LayerAttribution)
-    assert isinstance(method, GradientAttribution)
-    assert method.layer is net.trunk[3]
-    assert method.multiplies_by_inputs is False
-    assert method.has_convergence_delta() is False
-    assert LayerPixelQuality.get_name() == "Layer Pixel Quality"
-    with pytest.raises(NotImplementedError):
-        method.attribute_future()
-    torch.testing.assert_close(method.attribute((images,)), method.attribute(images))
-
-
-def test_noise_tunnel(net, images):
-    method = LayerPixelQuality(net, net.trunk[3])
-    still = NoiseTunnel(method).attribute(images, nt_samples=3, stdevs=0.0)
-    torch.testing.assert_close(still, method.attribute(images))
-    noisy = NoiseTunnel(method).attribute(images, nt_samples=3, stdevs=9.0)
-    assert not torch.allclose(noisy, still)
-
-
 def test_interpolated_to_the_size_of_the_image(net, images):
     attributions = LayerPixelQuality(net, net.trunk[3]).attribute(images)
     maps = LayerPixelQuality.interpolate(attributions, (20, 20), "bilinear")
     assert maps.shape == (7, 12, 20, 20)
     torch.testing.assert_close(maps, F.interpolate(attributions, (20, 20), mode="bilinear"))
-
-
-def test_data_parallel_on_one_device(net, images):
-    expected = LayerPixelQuality(net, net.trunk[3]).attribute(images)
-    actual = LayerPixelQuality(nn.DataParallel(net), net.trunk[3]).attribute(images)
-    torch.testing.assert_close(actual, expected)
-
-
-def test_quality_error_and_clipping_come_as_for_pixels(net, images):
-    method, pixels = LayerPixelQuality(net, net.trunk[3]), PixelQualityAttribution(net)
-    options = {"return_quality": True, "return_standard_error": True}
-    a, quality, error = method.attribute(images, max_gradient_norm=1e-6, **options)
-    _, expected_quality, expected_error = pixels.attribute(images, **options)
-    torch.testing.assert_close(quality, expected_quality)
-    torch.testing.assert_close(error, expected_error)
-    torch.testing.assert_close(a.flatten(1).norm(dim=1), torch.full((7,), 1e-6).double())
-
-
-def test_additional_forward_args():
-    class Gained(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = nn.Linear(6, 6).double()
-            self.fc = nn.Linear(6, 4).double()
-
-        def forward(self, x, gain):
-            return self.fc(self.first(x * gain).tanh())
-
-    torch.manual_seed(0)
-    net, x = Gained(), torch.randn(3, 6, dtype=torch.float64)
-    method = LayerPixelQuality(net, net.first)
-    doubled = method.attribute(x, additional_forward_args=2.0)
-    torch.testing.assert_close(doubled, method.attribute(2 * x, additional_forward_args=(1.0,)))
 
 
 def test_an_in_place_step_behind_the_layer_is_behind_it(images):
@@ -256,27 +152,22 @@ def test_layers_that_cannot_be_had():
     shared.insert(3, shared[2])
     with pytest.raises(LayerError, match="ran 2 times"):
         LayerPixelQuality(shared, shared[2]).attribute(faces)
+    unused = zoo.build(zoo.Head)
+    unused.other = nn.Linear(128, 8).double()
+    with pytest.raises(LayerError, match="was not run"):
+        LayerPixelQuality(unused, unused.other).attribute(faces)
     with pytest.raises(LayerError, match="not found among"):
         LayerPixelQuality(shared, nn.ReLU()).attribute(faces)
     head = zoo.build(zoo.QualityHead)
     with pytest.raises(LayerError, match="no part in the quality"):
         LayerPixelQuality(SERFIQ(head, output=0), head.qs).attribute(faces)
-    net = nn.Sequential(zoo.build(zoo.Packed, lambda x: {"feature": x}))
+    net = nn.Sequential(zoo.build(Packed, lambda x: {"feature": x}))
     with pytest.raises(LayerError, match="returns dict, not"):
         LayerPixelQuality(SERFIQ(net, output="feature"), net[0]).attribute(faces)
     with pytest.raises(TypeError, match="get_submodule"):
         LayerPixelQuality(shared, "2")
     with pytest.raises(ValueError, match="target_scalar"):
         LayerPixelQuality(shared, shared[2], target_scalar="score")
-
-
-def test_bad_images_are_refused(net, images):
-    method = LayerPixelQuality(net, net.trunk)
-    with pytest.raises(TypeError, match="floating point"):
-        method.attribute(images.long())
-    images[0, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match="NaN"):
-        method.attribute(images)
 
 
 def test_the_backward_ends_at_the_layer(images):

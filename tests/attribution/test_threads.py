@@ -35,13 +35,12 @@ def state_of(net):
     return modules + [(x.requires_grad, x.grad, x.double().sum().item()) for x in tensors]
 
 
-def mixed_work(training, calls):
-    """Wrong results by kind, and what was changed, after ``calls`` calls in each of 8 threads."""
-    net, other = Net().train(training), Net(1).train()
-    plain = Net().eval()
+@pytest.mark.parametrize("calls", [24, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("training", [False, True])
+def test_eight_threads(training, calls):
+    net, other, plain = Net().train(training), Net(1).train(), Net().eval()
     images = [torch.rand(1 + i % 3, 3, 20, 20) for i in range(6)]
-    shared = PixelQualityAttribution(net)
-    closed = SERFIQ(net, estimator="closed-form")
+    shared, closed = PixelQualityAttribution(net), SERFIQ(net, estimator="closed-form")
     kinds = {
         "attribute": lambda x: shared.attribute(x, return_quality=True),
         "own attribute": lambda x: PixelQualityAttribution(net).attribute(x, return_quality=True),
@@ -52,42 +51,24 @@ def mixed_work(training, calls):
         "plain forward": lambda x: ((net if not training else plain)(x),),
         "training forward": lambda x: (other(x).new_zeros(1),),
     }
-    want = {k: [f(x) for x in images] for k, f in kinds.items() if k != "training forward"}
+    want = {k: [f(x) for x in images] for k, f in kinds.items()}
     before, wrong = state_of(net), []
-    means = other.bn.num_batches_tracked.item()
+    trained = other.bn.num_batches_tracked.item()
 
     def work(thread):
         for call in range(calls):
-            kind = list(kinds)[(thread + call) % len(kinds)]
-            i = (3 * thread + call) % len(images)
+            kind, i = list(kinds)[(thread + call) % len(kinds)], (3 * thread + call) % len(images)
             try:
-                got = kinds[kind](images[i])
-                if kind in want and not same(got, want[kind][i]):
+                if not same(kinds[kind](images[i]), want[kind][i]):
                     wrong.append(kind)
             except Exception as error:
                 wrong.append(f"{kind}: {type(error).__name__} {error}")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
+    assert wrong == []
     assert state_of(net) == before
-    assert other.bn.num_batches_tracked > means  # it did train beside us
-    return wrong
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_eight_threads(training):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert mixed_work(training, 24) == []
-    finally:
-        torch.set_num_threads(threads)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("training", [False, True])
-def test_eight_threads_of_two_hundred_calls(training):
-    assert mixed_work(training, 200) == []
+    assert other.bn.num_batches_tracked > trained  # it did train beside us
 
 
 @pytest.mark.parametrize("site", ["conv", "fc"])

@@ -121,9 +121,8 @@ def test_pixels_from_0_to_1_are_told_to_a_network_that_takes_255(images):
     SERFIQ(Net().eval())(images)  # who knows what it takes
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_bad_pixels_are_refused_by_name(images, bad):
-    images[3, 0, 0, 0] = bad
+def test_bad_pixels_are_refused_by_name(images):
+    images[3, 0, 0, 0] = float("-inf")
     net = nn.Sequential(nn.Hardtanh(), Net()).eval()  # whose embedding is finite all the same
     for method in (PixelQualityAttribution(net).attribute, SERFIQ(net), SERFIQ(net).assess):
         with pytest.raises(UnusableImagesError) as raised:
@@ -140,9 +139,6 @@ def test_an_error_survives_pickling():
     assert str(error) == "A problem (images 1, 2 of a batch of 5, counted from 0). Advice."
 
 
-# --- batches -------------------------------------------------------------------------------
-
-
 def test_batch_statistics_in_the_trunk_are_refused(images):
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, 4),
@@ -156,51 +152,39 @@ def test_batch_statistics_in_the_trunk_are_refused(images):
             PixelQualityAttribution(net).attribute(batch)
 
 
-# --- weights and modules that change -------------------------------------------------------
+def drawn(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
 
 
-def changes():
-    def replaced(net, serfiq):
-        torch.manual_seed(5)
+def change(net, serfiq, kind):
+    weight = net.fc.weight.data
+    if kind == "replaced":
         net.fc = nn.Linear(512, 16)
-
-    def another_shape(net, serfiq):
-        torch.manual_seed(5)
+    elif kind == "another shape":
         net.fc = nn.Sequential(nn.Linear(512, 32), nn.BatchNorm1d(32), nn.Linear(32, 16)).eval()
-
-    def renamed(net, serfiq):
+    elif kind == "renamed":
         serfiq.model = nn.Sequential(Net(bias=False)).eval()
-
-    def data_normal(net, serfiq):
-        torch.manual_seed(5)
-        net.fc.weight.data.normal_()
-
-    def data_copy(net, serfiq):
-        net.fc.weight.data.copy_(torch.randn(16, 512, generator=torch.Generator().manual_seed(3)))
-
-    def one_weight(net, serfiq):
-        column = net.fc.weight.data[3]
-        column[int(net.act(net.conv(net.first(IMAGES)))[0].argmax())] += 0.5
-
-    def loaded(net, serfiq):
+    elif kind == "data":
+        weight.copy_(drawn(16, 512))
+    elif kind == "one weight":
+        weight[3, int(net.act(net.conv(net.first(IMAGES)))[0].argmax())] += 0.5
+    elif kind == "loaded":
         net.load_state_dict({k: 2 * v.flip(0) for k, v in net.state_dict().items()})
-
-    def bias(net, serfiq):
+    else:
         net.fc.bias.data += 1
 
-    return (
-        replaced, another_shape, renamed, data_normal, data_copy, one_weight, loaded, bias,
-    )  # fmt: skip
+
+CHANGES = ["replaced", "another shape", "renamed", "data", "one weight", "loaded", "bias"]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
-def test_nothing_outlives_the_weights_it_was_made_of(images, change, estimator):
+@pytest.mark.parametrize("kind", CHANGES)
+def test_nothing_outlives_the_weights_it_was_made_of(images, kind, estimator):
     net = Net().eval()
     plq = PixelQualityAttribution(SERFIQ(net, estimator=estimator))
     serfiq = plq.quality_model.serfiq
     before = plq.attribute(images, return_quality=True)
-    change(net, serfiq)
+    change(net, serfiq, kind)
     after = plq.attribute(images, return_quality=True)
     fresh = SERFIQ(serfiq.model, estimator=estimator)
     expected = PixelQualityAttribution(fresh).attribute(images, return_quality=True)

@@ -1,4 +1,4 @@
-"""Networks as people write them, where Captum's Saliency works: so must ours."""
+"""Networks as people write them, and that embed other things than faces: where Saliency works."""
 
 import pytest
 import timm
@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_plq import SERFIQ, LayerPixelQuality, PixelQualityAttribution, QualityModel
+from tests.conftest import assert_untouched, in_mixed_state, snapshot
 
 
 class Parts(nn.Module):
@@ -44,6 +45,13 @@ class Squeezed(Parts):
         return super().forward(x).squeeze()
 
 
+class Shifted(Parts):
+    """Takes something for each image behind its embedding layer."""
+
+    def forward(self, x, shift=None):
+        return super().forward(x) + (torch.zeros(3, 16) if shift is None else shift)
+
+
 @pytest.fixture
 def images():
     return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -52,37 +60,28 @@ def images():
 @pytest.mark.filterwarnings("ignore:What follows the layer")
 @pytest.mark.parametrize("estimator", ["sampling", "balanced", "closed-form"])
 @pytest.mark.parametrize("target", ["node", "serfiq"])
-@pytest.mark.parametrize("kind", [Checkpointed, ByBatchSize, FixedBatch, Squeezed])
+@pytest.mark.parametrize("kind", [Checkpointed, ByBatchSize, FixedBatch, Squeezed, Shifted])
 def test_it_is_what_the_same_network_gives_written_plainly(images, kind, target, estimator):
     results = []
-    for net in (kind().eval(), Parts().eval()):
+    for net in (in_mixed_state(kind()), Parts().eval()):
+        before = snapshot(net)
         plq = PixelQualityAttribution(SERFIQ(net, estimator=estimator), target_scalar=target)
         results.append(plq.attribute(images, return_quality=True))
+        assert_untouched(before, net)
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-8)
 
 
-def test_a_batch_of_one_that_is_squeezed(images):
-    net = Squeezed().eval()
+@pytest.mark.filterwarnings("ignore:What follows the layer")
+def test_batches_of_one(images):
+    net, shifted, shift = Squeezed().eval(), Shifted().eval(), torch.randn(3, 16)
     serfiq = SERFIQ(net)
     alone = [serfiq(x[None]) for x in images]  # located on one image
     torch.testing.assert_close(torch.cat(alone), SERFIQ(net)(images))
-    torch.testing.assert_close(
-        QualityModel(net).node(images[:1]), QualityModel(net).node(images)[:1]
-    )
-
-
-@pytest.mark.filterwarnings("ignore:What follows the layer")
-def test_an_extra_argument_behind_the_layer(images):
-    class Shifted(Parts):
-        def forward(self, x, shift):
-            return self.fc(self.features(x)) + shift
-
-    shift = torch.randn(3, 16)
-    net = Shifted().eval()
-    quality = SERFIQ(net)(images, shift)
-    one_by_one = [SERFIQ(net)(images[i : i + 1], shift[i : i + 1]) for i in range(3)]
-    torch.testing.assert_close(quality, torch.cat(one_by_one))
+    node = QualityModel(net).node(images)
+    torch.testing.assert_close(QualityModel(net).node(images[:1]), node[:1])
+    alone = [SERFIQ(shifted)(images[i : i + 1], shift[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), SERFIQ(shifted)(images, shift))
 
 
 def test_layers_inside_a_checkpointed_block():
@@ -97,12 +96,16 @@ def test_layers_inside_a_checkpointed_block():
             method = LayerPixelQuality(vit, vit.blocks[0].norm1, target_scalar=target)
             results.append(method.attribute(x))
         torch.testing.assert_close(*results)
+        assert results[0].shape == (2, 5, 192)  # a value for each token
 
 
-def test_lazy_modules(images):
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(16)).eval()
+def test_lazy_modules_are_made_as_a_plain_forward_would(images):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.Flatten(), nn.LazyLinear(16))
+    modes = in_mixed_state(net)[1].running_mean.clone(), [m.training for m in net.modules()]
     map_, quality = PixelQualityAttribution(net).attribute(images, return_quality=True)
     assert type(net[3]) is nn.Linear
+    assert torch.equal(net[1].running_mean, modes[0])
+    assert [m.training for m in net.modules()] == modes[1]
     again = PixelQualityAttribution(net).attribute(images, return_quality=True)
     assert torch.equal(map_, again[0])
     assert torch.equal(quality, again[1])
@@ -125,7 +128,40 @@ def test_an_error_of_the_network_is_about_the_images_that_were_given(images):
     assert all("(3, 32, 32)" in note for note in getattr(raised.value, "__notes__", []))
 
 
-def test_an_exported_program_is_refused_for_what_it_is(images):
-    program = torch.export.export(Parts().eval(), (images,)).module()
-    with pytest.raises(ValueError, match="exported"):
-        PixelQualityAttribution(program).attribute(images)
+# --- of other things than faces ------------------------------------------------------------
+
+
+def network(name, **options):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return timm.create_model(name, pretrained=False, **options).double().eval()
+
+
+def test_dropping_before_a_block_is_running_it_on_features_dropped_by_hand(images):
+    net, images = network("resnet18", num_classes=0), images.double()
+    serfiq = SERFIQ(net, embedding_layer="layer4.1", passes=3)
+    _, rows = serfiq.embeddings(images)
+    with torch.no_grad():
+        stem = net.maxpool(net.act1(net.bn1(net.conv1(images))))
+        features = net.layer4[0](net.layer3(net.layer2(net.layer1(stem))))
+        kept = serfiq.masks.for_features(features.shape[1:], features.device)
+        for i, mask in enumerate(kept):
+            expected = net.global_pool(net.layer4[1](features * mask * 2.0))
+            torch.testing.assert_close(rows[:, i], expected)
+    attributions, quality = PixelQualityAttribution(serfiq).attribute(images, return_quality=True)
+    assert attributions.abs().amax(dim=(1, 2, 3)).min() > 1e-9
+    assert ((quality > 0) & (quality < 1)).all()
+    assert len(quality.unique()) == 3
+
+
+@pytest.mark.filterwarnings("ignore::captum_plq.errors.UninformativeWarning")
+def test_a_layer_norm_at_the_end_leaves_a_plain_sum_nothing_to_say(images):
+    """The paper's node is the embedding's sum, and an untrained LayerNorm makes that 0."""
+    net = network("vit_small_patch14_dinov2", img_size=56, depth=2, embed_dim=48, num_heads=3)
+    serfiq = SERFIQ(net, embedding_layer="blocks.1", passes=20)
+    images = F.interpolate(images.double(), (56, 56))
+    l1, signed = (
+        PixelQualityAttribution(serfiq, weights=weights).attribute(images).abs().max()
+        for weights in ("l1", "signed")
+    )
+    assert l1 < 1e-10 * signed

@@ -1,0 +1,200 @@
+"""The contract over all methods, that it bites, and Captum's own configurations and metrics."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import NoiseTunnel, Saliency, visualization
+from captum.metrics import infidelity, sensitivity_max
+from captum.testing.attr.helpers.test_config import config
+from torch import nn
+
+from captum_plq import SERFIQ, LayerPixelQuality, PixelQualityAttribution, QualityModel
+from tests.attribution.contract import CHECKS, METHODS, Method, check_attribution
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(name, check):
+    check(METHODS[name])
+
+
+class Broken(PixelQualityAttribution):
+    """Breaks one promise."""
+
+    def __init__(self, model, *, promise, **options):
+        super().__init__(model, **options)
+        self.promise = promise
+
+    def attribute(self, inputs, *args, **options):
+        found = super().attribute(inputs, *args, **options)
+        if self.promise == "random state":
+            torch.rand(1)
+        if self.promise == "hooks":
+            self.quality_model.serfiq.model.register_forward_hook(lambda *_: None)
+        if self.promise == "modes":
+            self.quality_model.eval()
+        if self.promise == "cost":
+            super().attribute(inputs, *args, **options)
+        if isinstance(found, torch.Tensor):
+            if self.promise == "batch":
+                found = found / found.abs().max()
+            if self.promise == "gradients":
+                inputs.grad = found
+            if self.promise == "type":
+                found = found.float()
+        return found
+
+
+PROMISES = ["random state", "hooks", "modes", "cost", "batch", "gradients", "type"]
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_the_contract_bites(promise):
+    with pytest.raises((AssertionError, AttributeError)):
+        check_attribution(Method(partial(Broken, promise=promise)))
+
+
+# --- wherever Captum's Saliency works ------------------------------------------------------
+
+# Captum's own schema: a method is put on trial by adding it to a configuration's list.
+for case in config:
+    if Saliency in case["algorithms"]:
+        case["algorithms"].append(PixelQualityAttribution)
+CASES = [case for case in config if PixelQualityAttribution in case["algorithms"]]
+
+
+def as_tuple(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+def attribute(case, model, **changes):
+    method = PixelQualityAttribution(model)
+    if case.get("noise_tunnel"):
+        method = NoiseTunnel(method)
+    return method.attribute(**{**case["attribute_args"], **changes})
+
+
+def example(arguments, i, count):
+    """One row of a configuration, with its own target."""
+    target, extra = arguments["target"], arguments.get("additional_forward_args")
+    if isinstance(target, list) or (isinstance(target, torch.Tensor) and target.numel() == count):
+        target = target[i]
+    one = {
+        "inputs": tuple(x[i : i + 1] for x in as_tuple(arguments["inputs"])),
+        "target": target.reshape(1) if isinstance(target, torch.Tensor) else target,
+    }
+    if extra is not None:
+        one["additional_forward_args"] = tuple(
+            x[i : i + 1] if isinstance(x, torch.Tensor) else x for x in as_tuple(extra)
+        )
+    return one
+
+
+# Captum's toy networks have features that are all zero for some images: said, but no error.
+@pytest.mark.filterwarnings("ignore::captum_plq.errors.UninformativeWarning")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_captums_configuration(case):
+    """As Captum's test_targets and test_data_parallel: each example alone gives its row."""
+    inputs = case["attribute_args"]["inputs"]
+    attributions = attribute(case, copy.deepcopy(case["model"]))
+    assert type(attributions) is type(inputs)
+    together = as_tuple(attributions)
+    for a, x in zip(together, as_tuple(inputs), strict=True):
+        assert a.shape == x.shape
+        assert a.isfinite().all()
+    parallel = as_tuple(attribute(case, nn.DataParallel(case["model"])))
+    for a, b in zip(together, parallel, strict=True):
+        torch.testing.assert_close(a, b)
+    for i in range(len(together[0])):
+        alone = as_tuple(
+            attribute(case, case["model"], **example(case["attribute_args"], i, len(together[0])))
+        )
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a, b[i : i + 1], rtol=1e-3, atol=1e-4)
+
+
+def test_captum_still_has_its_saliency_configurations():
+    assert len(CASES) >= 13
+
+
+# --- Captum's tools around it --------------------------------------------------------------
+
+
+def test_names_read_well(net):
+    assert PixelQualityAttribution.get_name() == "Pixel Quality Attribution"
+    assert LayerPixelQuality.get_name() == "Layer Pixel Quality"
+
+
+def test_noise_tunnel_averages_the_signed_gradients(net, images):
+    """S(I) is what is averaged; P of Eqs. 5 and 6 comes after."""
+    plq, seen = PixelQualityAttribution(net), []
+    plq.attribute(images[:1])  # finds the embedding layer
+    with net.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach())):
+        smoothed = NoiseTunnel(plq).attribute(images[:1], nt_samples=6, stdevs=3.0)
+    (noisy,) = seen
+    assert 2.0 < (noisy - images[:1]).std() < 4.0
+    torch.testing.assert_close(smoothed, plq.attribute(noisy).mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("target_scalar", ["node", "serfiq"])
+def test_infidelity(net, images, target_scalar):
+    plq = PixelQualityAttribution(SERFIQ(net, passes=10), target_scalar=target_scalar)
+    model = plq.quality_model if target_scalar == "node" else plq.quality_model.serfiq
+    extra = {"additional_forward_args": model.node(images)} if target_scalar == "node" else {}
+
+    def perturb(x):
+        noise = 1e-4 * torch.randn_like(x)
+        return noise, x - noise
+
+    ours, random = (
+        infidelity(model, perturb, images, a, n_perturb_samples=5, normalize=True, **extra)
+        for a in (plq.attribute(images), torch.randn_like(images))
+    )
+    assert ours.shape == (7,)
+    assert (ours < 1e-3 * random).all()  # the gradient explains small noise all but exactly
+
+
+def test_sensitivity_max(net, images):
+    plq = PixelQualityAttribution(SERFIQ(net, passes=10))
+    torch.manual_seed(0)
+    near, far = (
+        sensitivity_max(
+            plq.attribute, images, perturb_radius=radius, n_perturb_samples=3,
+            max_examples_per_batch=14,
+        )
+        for radius in (0.01, 30.0)
+    )  # fmt: skip
+    assert near.shape == (7,)
+    assert (near < far).all()
+
+
+def test_saliency_of_a_quality_model_is_plq_traced_too(net, images):
+    expected = PixelQualityAttribution(net).attribute(images)
+    x = images.clone().requires_grad_()
+    torch.testing.assert_close(Saliency(QualityModel(net)).attribute(x, abs=False), expected)
+    with pytest.warns():
+        traced = torch.jit.trace(QualityModel(net), images)
+    torch.testing.assert_close(Saliency(traced).attribute(x, abs=False), expected)
+
+
+def test_captum_draws_it(net, images):
+    layer = LayerPixelQuality(net, net.trunk[3]).attribute(images)
+    picture = (images[0] / 255).permute(1, 2, 0).numpy()
+    for maps in (
+        PixelQualityAttribution(net).attribute(images),
+        LayerPixelQuality.interpolate(layer, (20, 20), "bilinear"),
+    ):
+        for way, sign in [
+            ("heat_map", "all"),
+            ("heat_map", "positive"),
+            ("blended_heat_map", "negative"),
+            ("masked_image", "absolute_value"),
+            ("alpha_scaling", "absolute_value"),
+        ]:
+            _, axes = visualization.visualize_image_attr(
+                maps[0].permute(1, 2, 0).numpy(), picture, method=way, sign=sign, use_pyplot=False
+            )
+            assert np.std(axes.images[-1].get_array()) > 0

@@ -1,4 +1,4 @@
-"""What is measured, one file a protocol; :data:`PROTOCOLS` registers them."""
+"""What is measured, one file a protocol; :data:`PROTOCOLS` registers them, ``parts`` helps."""
 
 from __future__ import annotations
 

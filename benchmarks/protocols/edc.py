@@ -18,7 +18,7 @@ from benchmarks.harness.environment import Environment
 from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Protocol, Record
-from benchmarks.protocols.discard_areas import FLOOR, LIMITS, discarded
+from benchmarks.protocols.parts.discard_areas import FLOOR, LIMITS, discarded
 from benchmarks.subjects.faces import as_chip, as_image, face_batches, unit_embeddings
 from benchmarks.subjects.pairs import Pair, read_pairs
 from captum_plq import SERFIQ
@@ -73,7 +73,7 @@ class EDC(Protocol):
         Yields:
             *tuple[str, dict]*: ``"sets"`` holds, for the images as they are and with the second of
             a pair degraded (three in four, one way of five), what
-            :func:`~benchmarks.protocols.discard_areas.discarded` returns.
+            :func:`~benchmarks.protocols.parts.discard_areas.discarded` returns.
 
         Raises:
             FileNotFoundError: if there is no such folder or list.

@@ -26,8 +26,8 @@ from benchmarks.harness.pages import Shown, by_method, comparisons, estimate, me
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.statistics import ALL
 from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
-from benchmarks.protocols.quality_runs import quality_runs
-from benchmarks.protocols.region_controls import CONTROLS, TRUE_MASK, control_regions
+from benchmarks.protocols.parts.quality_runs import quality_runs
+from benchmarks.protocols.parts.region_controls import CONTROLS, TRUE_MASK, control_regions
 from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
 from benchmarks.subjects.network import ExplainedNetwork
 from benchmarks.subjects.occluders import OCCLUDERS, occlude

@@ -20,8 +20,8 @@ from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import estimate, table
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.study import Column, MapStudy, Row, StudyContext
-from benchmarks.protocols.mask_scores import auroc
-from benchmarks.protocols.random_squares import occlude_squares
+from benchmarks.protocols.parts.mask_scores import auroc
+from benchmarks.protocols.parts.random_squares import occlude_squares
 
 __all__ = ["FACES", "REFERENCES", "OutOfDomain", "moved"]
 

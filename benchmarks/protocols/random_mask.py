@@ -22,14 +22,14 @@ from benchmarks.harness.pages import Shown, by_method, comparisons, number, tabl
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.statistics import ALL, rounded
 from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
-from benchmarks.protocols.mask_scores import (
+from benchmarks.protocols.parts.mask_scores import (
     auroc,
     log_contrast,
     mass_accuracy,
     pointing_game,
     rank_accuracy,
 )
-from benchmarks.protocols.random_squares import FILLS, occlude_squares
+from benchmarks.protocols.parts.random_squares import FILLS, occlude_squares
 from benchmarks.subjects.faces import sample_image
 from captum_plq.functional import pixel_quality_change, quality_change
 

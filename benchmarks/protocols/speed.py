@@ -19,7 +19,7 @@ from benchmarks.harness.environment import Environment
 from benchmarks.harness.options import Counts, PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Record, read_records
-from benchmarks.protocols.method_costs import MEASURED, MethodCosts, run_name
+from benchmarks.protocols.parts.method_costs import MEASURED, MethodCosts, run_name
 from benchmarks.subjects.models import load_benchmark_model
 
 __all__ = ["Speed"]

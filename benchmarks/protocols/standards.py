@@ -16,7 +16,7 @@ from benchmarks.harness.pages import Shown, by_method, methods_of, table
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import ALL
 from benchmarks.harness.study import Column, MapStudy, Row, StudyContext
-from benchmarks.protocols.mask_scores import auroc
+from benchmarks.protocols.parts.mask_scores import auroc
 from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec

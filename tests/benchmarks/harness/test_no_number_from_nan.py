@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.harness import statistics
 from benchmarks.harness.pages import about
-from benchmarks.protocols import mask_scores
-from benchmarks.protocols.discard_areas import discarded
+from benchmarks.protocols.parts import mask_scores
+from benchmarks.protocols.parts.discard_areas import discarded
 from benchmarks.protocols.verification import best_threshold
 from benchmarks.subjects.faces import unit_embeddings
 from tests.support.poisoned import POISONS, cases, check, numbers

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.protocols.discard_areas import FLOOR, discarded
 from benchmarks.protocols.edc import MEASURES, sharpness
+from benchmarks.protocols.parts.discard_areas import FLOOR, discarded
 from tests.support.face_network import NETWORK
 
 

@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from benchmarks.protocols.inpainting import Inpainting
-from benchmarks.protocols.quality_runs import quality_runs
-from benchmarks.protocols.region_controls import RANDOM_SQUARE, SHIFTED, TRUE_MASK, control_regions
+from benchmarks.protocols.parts.quality_runs import quality_runs
+from benchmarks.protocols.parts.region_controls import (
+    RANDOM_SQUARE,
+    SHIFTED,
+    TRUE_MASK,
+    control_regions,
+)
 from benchmarks.subjects.faces import sample_image, spec_landmarks
 from benchmarks.subjects.network import ExplainedNetwork
 from benchmarks.subjects.occluders import OCCLUDERS, occlude

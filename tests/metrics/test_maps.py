@@ -9,17 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
+from captum_plq import metrics as M
 from captum_plq.errors import MissingExtraError
-from captum_plq.metrics import (
-    centre_gaussian,
-    centre_similarity,
-    complexity,
-    gini_index,
-    random_map,
-    similarity_between_images,
-    spearman,
-    structural_similarity,
-)
 
 
 def random_maps(batch=3, height=9, width=8, seed=0, levels=None):
@@ -34,24 +25,26 @@ def test_spearman_is_scipys(levels):
     others = random_maps(seed=1, levels=levels) + maps
     pairs = zip(maps.flatten(1).numpy(), others.flatten(1).numpy(), strict=True)
     expected = [stats.spearmanr(one, other).statistic for one, other in pairs]
-    assert spearman(maps, others).tolist() == pytest.approx(expected, abs=1e-12)
-    with_one = spearman(maps, others[:1])
-    assert with_one.tolist() == pytest.approx([float(spearman(m[None], others[:1])) for m in maps])
+    assert M.spearman(maps, others).tolist() == pytest.approx(expected, abs=1e-12)
+    with_one = M.spearman(maps, others[:1])
+    assert with_one.tolist() == pytest.approx(
+        [float(M.spearman(m[None], others[:1])) for m in maps]
+    )
 
 
 def test_spearman_knows_order_alone_in_any_precision():
     maps = random_maps().requires_grad_()
     ones = torch.ones(3, dtype=torch.float64)
-    torch.testing.assert_close(spearman(maps, maps.exp()), ones)
-    torch.testing.assert_close(spearman(maps, -(maps**3)), -ones)
-    assert spearman(maps, torch.ones_like(maps)).isnan().all()
-    assert spearman(maps.bfloat16(), maps.bfloat16()).dtype == torch.float64
+    torch.testing.assert_close(M.spearman(maps, maps.exp()), ones)
+    torch.testing.assert_close(M.spearman(maps, -(maps**3)), -ones)
+    assert M.spearman(maps, torch.ones_like(maps)).isnan().all()
+    assert M.spearman(maps.bfloat16(), maps.bfloat16()).dtype == torch.float64
 
 
 def test_structural_similarity_by_definition():
     maps = random_maps()
     others = maps + random_maps(seed=1)
-    for found, one, other in zip(structural_similarity(maps, others), maps, others, strict=True):
+    for found, one, other in zip(M.structural_similarity(maps, others), maps, others, strict=True):
         x, y = (m.numpy() / np.sqrt(np.mean(m.numpy() ** 2)) for m in (one, other))
         extent = max(x.max(), y.max()) - min(x.min(), y.min())
         c1, c2 = (0.01 * extent) ** 2, (0.03 * extent) ** 2
@@ -69,45 +62,45 @@ def test_structural_similarity_by_definition():
 def test_structural_similarity_is_blind_to_scale_and_sees_structure(monkeypatch):
     maps, ones = random_maps(), torch.ones(3, dtype=torch.float64)
     flat = torch.zeros_like(maps)
-    torch.testing.assert_close(structural_similarity(maps, 1000 * maps), ones)
-    assert (structural_similarity(3 + maps, 3 - maps) < 0).all()
-    torch.testing.assert_close(structural_similarity(flat, flat), ones)
-    assert (structural_similarity(maps, flat) < 0.5).all()
+    torch.testing.assert_close(M.structural_similarity(maps, 1000 * maps), ones)
+    assert (M.structural_similarity(3 + maps, 3 - maps) < 0).all()
+    torch.testing.assert_close(M.structural_similarity(flat, flat), ones)
+    assert (M.structural_similarity(maps, flat) < 0.5).all()
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'captum-plq\[metrics\]'"):
-        structural_similarity(maps, maps)
+        M.structural_similarity(maps, maps)
 
 
 def test_similarity_between_images_is_the_mean_over_pairs():
     maps = random_maps(5) + torch.arange(8.0)
-    expected = [float(spearman(a, b)) for a, b in itertools.combinations(maps.split(1), 2)]
-    assert similarity_between_images(maps) == pytest.approx(np.mean(expected), abs=1e-12)
+    expected = [float(M.spearman(a, b)) for a, b in itertools.combinations(maps.split(1), 2)]
+    assert M.similarity_between_images(maps) == pytest.approx(np.mean(expected), abs=1e-12)
     same = random_maps(1).expand(4, -1, -1) * torch.tensor([1.0, 2.0, 5.0, 0.1]).view(-1, 1, 1)
-    assert similarity_between_images(same) == pytest.approx(1)
-    chance = torch.stack([random_map(40, 40, seed) for seed in range(10)])
-    assert abs(similarity_between_images(chance)) < 0.02
+    assert M.similarity_between_images(same) == pytest.approx(1)
+    chance = torch.stack([M.random_map(40, 40, seed) for seed in range(10)])
+    assert abs(M.similarity_between_images(chance)) < 0.02
 
 
 def test_centre_gaussian_and_similarity_to_it():
-    row = centre_gaussian(1, 4, 2.0)[0].tolist()  # centre at 1.5
+    row = M.centre_gaussian(1, 4, 2.0)[0].tolist()  # centre at 1.5
     assert row[:2] == pytest.approx([math.exp(-2.25 / 8), math.exp(-0.25 / 8)])
-    tall = centre_gaussian(3, 5, 1.5)
+    tall = M.centre_gaussian(3, 5, 1.5)
     assert tall.dtype == torch.float32
     for y, x in itertools.product(range(3), range(5)):
         expected = math.exp(-((y - 1) ** 2 + (x - 2) ** 2) / (2 * 1.5**2))
         assert float(tall[y, x]) == pytest.approx(expected)
-    maps = random_maps() + 3 * centre_gaussian(9, 8, 2.0)
+    maps = random_maps() + 3 * M.centre_gaussian(9, 8, 2.0)
     for sigma in (1.5, 9.0):
-        gaussian = centre_gaussian(9, 8, sigma)[None]
-        torch.testing.assert_close(centre_similarity(maps), spearman(maps, gaussian))
+        gaussian = M.centre_gaussian(9, 8, sigma)[None]
+        torch.testing.assert_close(M.centre_similarity(maps), M.spearman(maps, gaussian))
     # Ranks 1.5, 3, 1.5 against 2, 3, 1: covariance 1.5, variances 1.5 and 2.
-    found = float(centre_similarity(torch.tensor([[[2.0, 3.0, 1.0]]])))
+    found = float(M.centre_similarity(torch.tensor([[[2.0, 3.0, 1.0]]])))
     assert found == pytest.approx(1.5 / math.sqrt(1.5 * 2))
 
 
 def test_random_maps_follow_the_seed_and_leave_the_global_state():
     state = torch.get_rng_state()
-    one, again, other = random_map(50, 40, 3), random_map(50, 40, 3), random_map(50, 40, 4)
+    one, again, other = M.random_map(50, 40, 3), M.random_map(50, 40, 3), M.random_map(50, 40, 4)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one, again)
     assert one.shape == (50, 40)
@@ -127,17 +120,17 @@ def concentration(values):
 
 def test_gini_and_complexity_against_plain_loops():
     by_hand = torch.tensor([[1.0, -1.0, 1.0, -1.0], [0.0, 0.0, -5.0, 0.0]])
-    assert gini_index(by_hand).tolist() == [0, 0.75]
-    assert complexity(by_hand).tolist() == pytest.approx([math.log(4), 0])
+    assert M.gini_index(by_hand).tolist() == [0, 0.75]
+    assert M.complexity(by_hand).tolist() == pytest.approx([math.log(4), 0])
     attributions = random_maps(4, 5, 12) ** 3
     attributions[1, 0] = 0
-    found = zip(gini_index(attributions), complexity(attributions), strict=True)
+    found = zip(M.gini_index(attributions), M.complexity(attributions), strict=True)
     for values, numbers in zip(attributions, found, strict=True):
         expected = concentration(values.flatten().tolist())
         assert [float(x) for x in numbers] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("measure", [gini_index, complexity])
+@pytest.mark.parametrize("measure", [M.gini_index, M.complexity])
 def test_concentration_depends_on_neither_scale_sign_nor_place(measure):
     attributions = random_maps().float()
     mixed = attributions.flatten(1)[:, torch.randperm(72)]
@@ -154,20 +147,24 @@ FLAT = torch.ones(1, 9, 9)
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
-        (TypeError, "floating-point tensor, but got list", lambda: spearman([1.0], FLAT)),
-        (TypeError, "others must be a floating-point", lambda: spearman(FLAT, FLAT.long())),
-        (ValueError, r"score maps \(B, H, W\)", lambda: spearman(FLAT[None], FLAT)),
-        (ValueError, "channels merged", lambda: structural_similarity(FLAT[:0], FLAT[:0])),
-        (ValueError, "the same shape", lambda: spearman(FLAT, FLAT[..., 1:])),
-        (ValueError, "the same shape", lambda: spearman(FLAT, FLAT.expand(2, 9, 9))),
-        (ValueError, "7×7 or more", lambda: structural_similarity(FLAT[:, :6], FLAT[:, :6])),
-        (ValueError, "at least two images", lambda: similarity_between_images(FLAT)),
-        (ValueError, "sigma must be above 0", lambda: centre_gaussian(4, 4, 0.0)),
-        (ValueError, "at least 1, but got 4 and 0", lambda: random_map(4, 0, 1)),
-        (ValueError, "at least 1, but got 0 and 4", lambda: centre_gaussian(0, 4, 1.0)),
-        (ValueError, r"zero everywhere, but nos\. \[0\]", lambda: gini_index(torch.eye(2)[1:] * 0)),
-        (ValueError, r"\(B, \.\.\.\), not empty", lambda: complexity(torch.ones(2))),
-        (ValueError, "not empty", lambda: gini_index(torch.ones(3, 0))),
+        (TypeError, "floating-point tensor, but got list", lambda: M.spearman([1.0], FLAT)),
+        (TypeError, "others must be a floating-point", lambda: M.spearman(FLAT, FLAT.long())),
+        (ValueError, r"score maps \(B, H, W\)", lambda: M.spearman(FLAT[None], FLAT)),
+        (ValueError, "channels merged", lambda: M.structural_similarity(FLAT[:0], FLAT[:0])),
+        (ValueError, "the same shape", lambda: M.spearman(FLAT, FLAT[..., 1:])),
+        (ValueError, "the same shape", lambda: M.spearman(FLAT, FLAT.expand(2, 9, 9))),
+        (ValueError, "7×7 or more", lambda: M.structural_similarity(FLAT[:, :6], FLAT[:, :6])),
+        (ValueError, "at least two images", lambda: M.similarity_between_images(FLAT)),
+        (ValueError, "sigma must be above 0", lambda: M.centre_gaussian(4, 4, 0.0)),
+        (ValueError, "at least 1, but got 4 and 0", lambda: M.random_map(4, 0, 1)),
+        (ValueError, "at least 1, but got 0 and 4", lambda: M.centre_gaussian(0, 4, 1.0)),
+        (
+            ValueError,
+            r"zero everywhere, but nos\. \[0\]",
+            lambda: M.gini_index(FLAT * 0),
+        ),
+        (ValueError, r"\(B, \.\.\.\), not empty", lambda: M.complexity(torch.ones(2))),
+        (ValueError, "not empty", lambda: M.gini_index(torch.ones(3, 0))),
     ],
 )
 def test_bad_input_is_refused(error, message, call):

@@ -6,20 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from captum_plq.metrics import (
-    area_under_curve,
-    black,
-    blurred,
-    error_versus_discard,
-    false_non_match_curve,
-    fnmr,
-    partial_area,
-    similarity_curve,
-    threshold_at_fmr,
-)
+from captum_plq import metrics as M
 from tests.conftest import assert_untouched, small_face_net, snapshot
 
 
@@ -40,7 +29,7 @@ def accepted(scores, threshold):
 )
 def test_threshold_by_hand(scores, fmr, matching, refused):
     scores = torch.tensor(scores)
-    found = threshold_at_fmr(scores, fmr)
+    found = M.threshold_at_fmr(scores, fmr)
     assert torch.equal(scores[scores >= found].sort().values, torch.tensor(matching).sort().values)
     highest_refused = scores[scores < found].max()
     assert highest_refused == torch.tensor(refused)
@@ -54,7 +43,7 @@ def test_the_rate_is_kept_and_no_lower_threshold_keeps_it(fmr, count):
     for digits in (2, 8):
         generator = torch.Generator().manual_seed(count + digits)
         scores = torch.randn(count, generator=generator, dtype=torch.float64).round(decimals=digits)
-        found = threshold_at_fmr(scores, fmr)
+        found = M.threshold_at_fmr(scores, fmr)
         assert accepted(scores, found) / count <= fmr
         below = math.nextafter(found, -math.inf)
         assert accepted(scores, below) / count > fmr
@@ -64,9 +53,9 @@ def test_the_rate_is_kept_and_no_lower_threshold_keeps_it(fmr, count):
 
 def test_fnmr_by_hand():
     """A score at the threshold is a match."""
-    assert float(fnmr(torch.tensor([0.2, 0.5, 0.7]), 0.5)) == pytest.approx(1 / 3)
+    assert float(M.fnmr(torch.tensor([0.2, 0.5, 0.7]), 0.5)) == pytest.approx(1 / 3)
     scores = torch.tensor([[0.9, 0.5, 0.1], [0.8, 0.2, 0.1]])
-    assert fnmr(scores, 0.4).tolist() == [0.0, 0.5, 1.0]
+    assert M.fnmr(scores, 0.4).tolist() == [0.0, 0.5, 1.0]
 
 
 class Brightness(nn.Module):
@@ -76,31 +65,14 @@ class Brightness(nn.Module):
         return images.mean(1).flatten(1)
 
 
-def test_cosines_by_hand():
-    probe = torch.tensor([[[[3.0, 4.0]]]])
-    options = {"impute": black, "steps": 2}
-    gallery, score_map = torch.tensor([[6.0, 8.0]]), torch.tensor([[[0.1, 0.2]]])
-    for way, order, middle in (
-        ("deletion", "highest-first", 0.6),  # what is left: 3, 0
-        ("deletion", "lowest-first", 0.8),
-        ("insertion", "highest-first", 0.8),
-        ("insertion", "lowest-first", 0.6),
-    ):
-        curve = similarity_curve(
-            Brightness(), probe, gallery, score_map, way=way, order=order, **options
-        )
-        values = [1.0, middle, 0.0] if way == "deletion" else [0.0, middle, 1.0]
-        assert curve.values[0].tolist() == pytest.approx(values, abs=1e-7)
-
-
 @pytest.mark.parametrize("way", ["deletion", "insertion"])
 def test_curves_and_rates_are_those_of_plain_loops(images, way):
     net = small_face_net()
     probes, gallery = images / 255, net(images.flip(3) / 255).detach()
     maps = torch.rand(7, 20, 20, generator=torch.Generator().manual_seed(5))
-    impute = blurred(2.0) if way == "insertion" else black
+    impute = M.blurred(2.0) if way == "insertion" else M.black
     before = snapshot(net)
-    curve = similarity_curve(
+    curve = M.similarity_curve(
         net, probes, gallery, maps, way=way, order="lowest-first", impute=impute, steps=5, rows=9
     )
     assert_untouched(before, net)
@@ -117,38 +89,12 @@ def test_curves_and_rates_are_those_of_plain_loops(images, way):
             expected[i, k] = a @ b / np.sqrt((a @ a) * (b @ b))
     np.testing.assert_allclose(curve.values.numpy(), expected, rtol=1e-9)
     threshold = float(np.median(expected))
-    rates = false_non_match_curve(curve, threshold)
+    rates = M.false_non_match_curve(curve, threshold)
     shares = [sum(row[k] < threshold for row in expected) / 7 for k in range(6)]
     assert rates.values.tolist() == pytest.approx(shares)
     assert torch.equal(rates.fractions, curve.fractions)
     areas = sum((a + b) / 2 / 5 for a, b in itertools.pairwise(shares))
-    assert float(area_under_curve(rates)) == pytest.approx(areas)
-
-
-def test_a_map_of_where_the_identity_is_serves_best_its_inverse_worst():
-    """Who someone is stands in a square of pixels; the rest is noise of its own in each image."""
-    generator = torch.Generator().manual_seed(0)
-    identities = torch.randn(200, 16, generator=generator)
-
-    def pictures():
-        images = 0.2 * torch.randn(200, 1, 12, 12, generator=generator)
-        images[:, 0, 4:8, 4:8] += identities.view(-1, 4, 4)
-        return images
-
-    probes, gallery = pictures(), Brightness()(pictures())
-    cosines = F.normalize(gallery) @ F.normalize(Brightness()(probes)).T
-    threshold = threshold_at_fmr(cosines[~torch.eye(200, dtype=torch.bool)], 1e-3)
-    assert fnmr(cosines.diagonal(), threshold) < 0.05
-    chance = torch.rand(200, 12, 12, generator=generator)
-    useful = torch.zeros(12, 12)
-    useful[4:8, 4:8] = 1.0
-    for way, sign in (("deletion", 1), ("insertion", -1)):
-        areas = []
-        for maps in (useful + 1e-3 * chance, chance, -useful + 1e-3 * chance):
-            options = {"way": way, "order": "highest-first", "impute": black, "steps": 36}
-            curve = similarity_curve(Brightness(), probes, gallery, maps, **options)
-            areas.append(sign * float(area_under_curve(false_non_match_curve(curve, threshold))))
-        assert areas[0] > areas[1] + 0.2 > areas[2] + 0.4
+    assert float(M.area_under_curve(rates)) == pytest.approx(areas)
 
 
 def t(*values):
@@ -160,44 +106,36 @@ def test_discarding_by_hand():
     first = t(1, 9, 2, 3, 7, 3, 4, 8, 5, 6)
     second = t(6, 2, 2, 8, 3, 3, 9, 4, 9, 5)
     scores = t(0.1, 0.2, 0.9, 0.3, 0.3, 0.5, 0.8, 0.9, 0.9, 0.0)
-    curve = error_versus_discard(scores, first, second, 0.5)
+    curve = M.error_versus_discard(scores, first, second, 0.5)
     assert curve.discarded.tolist() == pytest.approx([0, 0.1, 0.3, 0.6, 0.8])
     assert curve.errors.tolist() == pytest.approx([5 / 10, 4 / 9, 3 / 7, 1 / 4, 1 / 2])
-    assert curve.starting_error == 0.5 == float(fnmr(scores, 0.5))
-    assert partial_area(curve, 0.1) == pytest.approx(0.1 * 0.5)
-    assert partial_area(curve, 0.2) == pytest.approx(0.1 * 0.5 + 0.1 * 4 / 9)
-    assert partial_area(curve, 0.3) == pytest.approx(0.1 * 0.5 + 0.2 * 4 / 9)
-    assert partial_area(curve, 0.05) == pytest.approx(0.05 * 0.5)
-    assert partial_area(curve, 1.0) == pytest.approx(
+    assert curve.starting_error == 0.5 == float(M.fnmr(scores, 0.5))
+    assert M.partial_area(curve, 0.1) == pytest.approx(0.1 * 0.5)
+    assert M.partial_area(curve, 0.2) == pytest.approx(0.1 * 0.5 + 0.1 * 4 / 9)
+    assert M.partial_area(curve, 0.3) == pytest.approx(0.1 * 0.5 + 0.2 * 4 / 9)
+    assert M.partial_area(curve, 0.05) == pytest.approx(0.05 * 0.5)
+    assert M.partial_area(curve, 1.0) == pytest.approx(
         0.1 * 0.5 + 0.2 * 4 / 9 + 0.3 * 3 / 7 + 0.2 / 4 + 0.2 / 2
     )
 
 
-def test_the_scores_as_quality_are_best_inverted_worst_random_and_constant_at_the_start():
+def test_the_scores_as_quality_are_best_inverted_worst_and_constant_at_the_start():
     scores = torch.linspace(0, 1, 400, dtype=torch.float64)  # 10 % are below 0.1
-    threshold, limit, start = float(scores[40]), 0.3, 0.1
-    good = torch.full_like(scores, 2.0)
-
-    def area(quality):
-        return partial_area(error_versus_discard(scores, quality, good, threshold), limit)
-
-    discarded = np.arange(120) / 400
+    discarded, start, good = np.arange(120) / 400, 0.1, torch.full_like(scores, 2.0)
     best = np.maximum(0, (start - discarded) / (1 - discarded)).sum() / 400
-    assert area(scores) == pytest.approx(best)
-    assert area(-scores) == pytest.approx((start / (1 - discarded)).sum() / 400)
-    assert area(torch.ones_like(scores)) == pytest.approx(limit * start)
-    generator = torch.Generator().manual_seed(0)
-    chances = [area(torch.rand(400, generator=generator)) for _ in range(200)]
-    assert np.mean(chances) == pytest.approx(limit * start, rel=0.02)
+    worst = (start / (1 - discarded)).sum() / 400
+    for quality, area in ((scores, best), (-scores, worst), (good, 0.3 * start)):
+        curve = M.error_versus_discard(scores, quality, good, float(scores[40]))
+        assert M.partial_area(curve, 0.3) == pytest.approx(area)
 
 
-CURVE = error_versus_discard(t(0.1, 0.9), t(1, 2), t(1, 2), 0.5)
+CURVE = M.error_versus_discard(t(0.1, 0.9), t(1, 2), t(1, 2), 0.5)
 PROBES, GALLERY, MAPS = torch.rand(2, 3, 4, 4), torch.rand(2, 16), torch.rand(2, 4, 4)
 
 
 def curve_of(embed=Brightness(), gallery=GALLERY, way="deletion", maps=MAPS):  # noqa: B008
-    return similarity_curve(
-        embed, PROBES, gallery, maps, way=way, order="lowest-first", impute=black, steps=4
+    return M.similarity_curve(
+        embed, PROBES, gallery, maps, way=way, order="lowest-first", impute=M.black, steps=4
     )
 
 
@@ -209,14 +147,14 @@ def curve_of(embed=Brightness(), gallery=GALLERY, way="deletion", maps=MAPS):  #
         (lambda: curve_of(gallery=GALLERY[:1]), r"one embedding per probe.*\(1, 16\) for 2"),
         (lambda: curve_of(gallery=GALLERY[0]), r"\(B, d\)"),
         (lambda: curve_of(gallery=GALLERY[:, :8]), r"\(10, 8\).*as the gallery has.*\(10, 16\)"),
-        (lambda: threshold_at_fmr(torch.rand(999)), "at least 1000 impostor scores, but got 999"),
-        (lambda: threshold_at_fmr(torch.rand(9), 1.0), "strictly between 0 and 1"),
-        (lambda: threshold_at_fmr(torch.rand(3, 3), 0.5), r"\(n,\), but got \(3, 3\)"),
-        (lambda: fnmr(torch.rand(0), 0.5), "n ≥ 1"),
-        (lambda: error_versus_discard(t(1, 2), t(1), t(1, 2), 0.5), r"\(2,\), \(1,\), \(2,\)"),
-        (lambda: error_versus_discard(t(), t(), t(), 0.5), "n ≥ 1"),
-        (lambda: error_versus_discard(torch.ones(2, 2), t(1), t(1), 0.5), r"\(2, 2\)"),
-        (lambda: partial_area(CURVE, 0.0), "above 0 and at most 1"),
+        (lambda: M.threshold_at_fmr(torch.rand(999)), "at least 1000 impostor scores, but got 999"),
+        (lambda: M.threshold_at_fmr(torch.rand(9), 1.0), "strictly between 0 and 1"),
+        (lambda: M.threshold_at_fmr(torch.rand(3, 3), 0.5), r"\(n,\), but got \(3, 3\)"),
+        (lambda: M.fnmr(torch.rand(0), 0.5), "n ≥ 1"),
+        (lambda: M.error_versus_discard(t(1, 2), t(1), t(1, 2), 0.5), r"\(2,\), \(1,\), \(2,\)"),
+        (lambda: M.error_versus_discard(t(), t(), t(), 0.5), "n ≥ 1"),
+        (lambda: M.error_versus_discard(torch.ones(2, 2), t(1), t(1), 0.5), r"\(2, 2\)"),
+        (lambda: M.partial_area(CURVE, 0.0), "above 0 and at most 1"),
     ],
 )
 def test_bad_input_is_refused(call, message):

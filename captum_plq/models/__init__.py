@@ -1,6 +1,6 @@
 """Face networks: what has to be known about one, and loading one by name or file."""
 
-from captum_plq.models.architecture import Architecture
+from captum_plq.models.architecture import Architecture, load_weights
 from captum_plq.models.architectures.adaface import ADAFACE_SPEC, AdaFaceIR
 from captum_plq.models.architectures.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
 from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
@@ -21,12 +21,11 @@ from captum_plq.models.architectures.mobilefacenet import (
     MobileFaceNet,
     mobilefacenet,
 )
-from captum_plq.models.onnx.models import ONNX_SPEC, OnnxNetwork, load_onnx
+from captum_plq.models.onnx.load import ONNX_SPEC, OnnxNetwork, load_onnx
 from captum_plq.models.registry import DEFAULT_MODEL, ModelInfo, available_models, load_model
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
 from captum_plq.models.user_file import load_user_file
-from captum_plq.models.weight_files.fit import load_weights
 from captum_plq.models.weight_files.read import read_weights
 
 __all__ = [

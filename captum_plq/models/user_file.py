@@ -20,7 +20,7 @@ __all__ = ["load_user_file"]
 
 
 def load_user_file(path: str | PathLike[str]) -> FaceModel:
-    """Runs a Python file and calls the ``load_model()`` that it defines.
+    """Run a Python file and call the ``load_model()`` that it defines.
 
     The file is code and may do anything: only load files you trust. While it runs, its own
     folder is first on the module search path, as with ``python file.py``, so it may import
@@ -38,8 +38,8 @@ def load_user_file(path: str | PathLike[str]) -> FaceModel:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it raises or exits, lacks ``load_model``, or returns something else (the
-            cause is chained), or a network with NaN in its parameters.
+        ValueError: if it raises or exits (the cause is chained), lacks ``load_model``, or
+            returns something else, or a network with NaN in its parameters.
 
     Examples::
 
@@ -79,7 +79,7 @@ def load_user_file(path: str | PathLike[str]) -> FaceModel:
 
 
 def _run(path: Path, name: str) -> object:
-    """What the file's ``load_model()`` returns."""
+    """Return what the file's ``load_model()`` returns."""
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and pickle look the module up
@@ -118,14 +118,12 @@ def _face_model(path: Path, result: object) -> FaceModel:
             f"load_model() of {path} returned a TorchScript module, whose layers do not call "
             "the hooks that find the embedding: return the nn.Module it was scripted from."
         )
-    refuse_unsound(f"The network of {path}", dict(model.named_parameters()))
-    refuse_unsound(f"The network of {path}", _statistics(model))
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):  # others may hold what they like
+            weights[name] = buffer
+    refuse_unsound(f"The network of {path}", weights)
     return model
-
-
-def _statistics(model: nn.Module) -> dict[str, Tensor]:
-    """Of its normalisations; other buffers may hold what they like."""
-    return {k: v for k, v in model.named_buffers() if k.endswith(("running_mean", "running_var"))}
 
 
 def _describe(error: BaseException) -> str:

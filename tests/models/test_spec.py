@@ -22,16 +22,15 @@ def images():
     return torch.randint(0, 256, (2, 3, 6, 5), generator=generator).float()
 
 
-def test_normalises_each_channel(images):
+def test_each_channel_is_normalised_in_the_order_of_the_network(images):
+    before = images.clone()
     output = face_model()(images)
     for channel in range(3):
         expected = (images[:, channel] - MEAN[channel]) / STD[channel]
         torch.testing.assert_close(output[:, channel], expected)
-
-
-def test_bgr_is_flipped_before_it_is_normalised(images):
     bgr = face_model(channel_order="BGR")(images)
     torch.testing.assert_close(bgr, face_model()(images.flip(1)))
+    assert torch.equal(images, before)
 
 
 def test_the_gradient_is_with_respect_to_rgb_pixels_of_0_to_255(images):
@@ -42,15 +41,7 @@ def test_the_gradient_is_with_respect_to_rgb_pixels_of_0_to_255(images):
     torch.testing.assert_close(gradient, expected)
 
 
-def test_images_are_not_changed(images):
-    before = images.clone()
-    face_model(channel_order="BGR")(images)
-    assert torch.equal(images, before)
-
-
-@pytest.mark.parametrize(
-    "shape", [(3, 6, 5), (1, 1, 3, 6, 5), (2, 1, 6, 5), (2, 4, 6, 5), (2, 3, 5, 6), (2, 6, 5, 3)]
-)
+@pytest.mark.parametrize("shape", [(3, 6, 5), (2, 4, 6, 5), (2, 3, 5, 6)])
 def test_wrong_shape(shape):
     with pytest.raises(ValueError, match=r"mine takes images of shape \(B, 3, 6, 5\)") as raised:
         face_model()(torch.zeros(shape))

@@ -7,30 +7,12 @@ import socket
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.models import FaceModel
 from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
-from tests.models.architectures.test_iresnet import random_images
-
-VIT = "vit_tiny_patch8_112.made_up"
-CONVNEXT = "convnext_atto.made_up"
-
-# In the form of the hub's config.json: a plain architecture, and what it is changed to.
-CONFIGS = {
-    VIT: {
-        "architecture": "vit_tiny_patch16_224",
-        "num_classes": 512,
-        "model_args": {"img_size": 112, "patch_size": 8, "depth": 2},
-    },
-    CONVNEXT: {
-        "architecture": "convnext_atto",
-        "num_classes": 512,
-        "model_args": {"depths": [1, 1, 1, 1]},
-    },
-}
-NORMALISED = {"input_size": [3, 112, 112], "mean": [0.5, 0.4, 0.3], "std": [0.5, 0.25, 0.2]}
+from tests.support.checkpoints import on_meta, pixels, size_of
+from tests.support.hub_folders import CONFIGS, NORMALISED, VIT, fill, fill_cache
 
 
 @pytest.fixture(autouse=True)
@@ -42,32 +24,6 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def network_of(config):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = timm.create_model(
-            config["architecture"], num_classes=config["num_classes"], **config["model_args"]
-        )
-        for parameter in network.parameters():
-            parameter.data.add_(0.05 * torch.randn_like(parameter))
-    return network.eval()
-
-
-def fill(folder, name, **changes):
-    """A folder in the hub's layout, and the network whose weights are in it."""
-    config = {**CONFIGS[name], "pretrained_cfg": {**NORMALISED, "first_conv": "stem.0"}, **changes}
-    config["pretrained_cfg"]["classifier"] = "head" if name == VIT else "head.fc"
-    network = network_of(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(network.state_dict(), folder / "model.safetensors")
-    return network
-
-
-def pixels(count, size=112):
-    return 127.5 + 127.5 * random_images(count, size, torch.float32)
 
 
 def assert_is(model, network):
@@ -106,10 +62,7 @@ def test_a_folder_in_the_layout_of_the_hub(tmp_path, name):
 
 def test_the_cache_of_the_hub_is_enough(tmp_path, monkeypatch):
     constants = pytest.importorskip("huggingface_hub.constants")
-    cached = tmp_path / f"models--someone--{VIT}"
-    network = fill(cached / "snapshots" / "0123abc", VIT)
-    (cached / "refs").mkdir()
-    (cached / "refs" / "main").write_text("0123abc")
+    network = fill_cache(tmp_path, f"someone/{VIT}", VIT)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert_is(timm_model(f"hf_hub:someone/{VIT}"), network)
@@ -137,23 +90,13 @@ def test_serfiq_finds_the_embedding_layer_and_plq_runs(name, layer):
     assert isinstance(model, FaceModel)
     assert model.spec.embedding_layer == layer
     assert "untrained" in model.spec.note
-    images = 127.5 + 127.5 * random_images(2, 48, torch.float32)[..., :32, :]
+    images = pixels(2, 48)[..., :32, :]
     serfiq = SERFIQ(model, passes=4)
     attributions, quality = PixelQualityAttribution(serfiq).attribute(images, return_quality=True)
     assert serfiq.tap.layer_name == f"backbone.{layer}"
     assert ((quality > 0) & (quality < 1)).all()
     assert attributions.isfinite().all()
     assert (attributions != 0).float().mean() > 0.5
-
-
-def test_width_and_size_can_be_chosen(tmp_path):
-    assert timm_model("resnet18", embedding_size=64)(pixels(1, 224)).shape == (1, 64)
-    fill(tmp_path, VIT)
-    pooled = timm_model(f"local-dir:{tmp_path}", embedding_size=0)
-    assert pooled(pixels(1)).shape == (1, 192)
-    assert pooled.spec.embedding_layer is None
-    with pytest.raises(ValueError, match="input_size is for untrained networks"):
-        timm_model(f"local-dir:{tmp_path}", input_size=(64, 64))
 
 
 # Sizes stated in the README of gau-nernst/timm-face.
@@ -165,17 +108,18 @@ def test_width_and_size_can_be_chosen(tmp_path):
     ],
 )
 def test_the_face_networks_of_the_hub_are_these(name, options, parameters):
-    with torch.device("meta"):
-        network = timm.create_model(name, num_classes=512, img_size=112, patch_size=8, **options)
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    options |= {"num_classes": 512, "img_size": 112, "patch_size": 8}
+    assert size_of(on_meta(lambda: timm.create_model(name, **options))) == parameters
 
 
 @pytest.mark.parametrize("classes", [1000, 21_841])
-def test_a_classifier_is_refused(tmp_path, classes):
+def test_a_classifier_is_refused_unless_its_features_are_wanted(tmp_path, classes):
     fill(tmp_path, VIT, num_classes=classes)
     with pytest.raises(ValueError, match=f"is a classifier of {classes} classes, not an embedder"):
         timm_model(f"local-dir:{tmp_path}")
-    assert timm_model(f"local-dir:{tmp_path}", embedding_size=0)(pixels(1)).shape == (1, 192)
+    pooled = timm_model(f"local-dir:{tmp_path}", embedding_size=0)
+    assert pooled(pixels(1)).shape == (1, 192)
+    assert pooled.spec.embedding_layer is None
 
 
 class Code:
@@ -183,23 +127,18 @@ class Code:
         return (print, ("a pickle ran code",))
 
 
-def pointer(folder):
-    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
-    (folder / "model.safetensors").write_text(text)
-
-
-def truncated(folder):
+def truncate(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
+
+
+def point(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
 
 
 def only_a_pickle(folder):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code()))
-
-
-def pickle_by_another_name(folder):
-    (folder / "model.safetensors").write_bytes(pickle.dumps(Code()))
 
 
 def another_network(folder):
@@ -210,10 +149,14 @@ def another_network(folder):
 @pytest.mark.parametrize(
     ("damage", "error", "problem"),
     [
-        (pointer, ValueError, "is a Git LFS pointer, not the file itself"),
-        (truncated, ValueError, "does not hold a network of timm in the hub's layout"),
+        (point, ValueError, "is a Git LFS pointer, not the file itself"),
+        (truncate, ValueError, "does not hold a network of timm in the hub's layout"),
         (only_a_pickle, FileNotFoundError, "pickled weights, which can run code, are not taken"),
-        (pickle_by_another_name, ValueError, "does not hold a network of timm"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(Code())),
+            ValueError,
+            "does not hold a network of timm",
+        ),
         (another_network, ValueError, "does not hold a network of timm"),
         (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, "no file .*config"),
         (lambda folder: (folder / "config.json").write_text("{"), ValueError, "does not hold"),
@@ -227,6 +170,19 @@ def test_damaged_folders(tmp_path, capsys, damage, error, problem):
     assert "a pickle ran code" not in capsys.readouterr().out
 
 
+def test_a_new_head_may_begin_with_zeros_and_nothing_else(tmp_path):
+    network = timm.create_model("convnext_atto", num_classes=32)
+    torch.nn.init.zeros_(network.head.fc.weight)
+    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
+    with pytest.raises(ValueError, match=r"zero throughout \(1: 'head\.fc\.weight'"):
+        timm_model(f"local-dir:{tmp_path}")
+    assert timm_model(f"local-dir:{tmp_path}", embedding_size=16)(pixels(1, 224)).shape == (1, 16)
+    torch.nn.init.constant_(network.stages[0].blocks[0].conv_dw.weight, float("nan"))
+    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
+    with pytest.raises(ValueError, match=r"NaN or infinite \(1: 'stages\.0\.blocks\.0\.conv_dw\.w"):
+        timm_model(f"local-dir:{tmp_path}", embedding_size=16)
+
+
 def test_wrong_names(tmp_path):
     with pytest.raises(ValueError, match=r"Unknown model .* Did you mean convnext_atto,"):
         timm_model("convnext_attoo")
@@ -234,15 +190,8 @@ def test_wrong_names(tmp_path):
         timm_model("resnet18.nonsense")
     with pytest.raises(ValueError, match=r"weights= is for hub names, but got 'resnet18'"):
         timm_model("resnet18", weights=tmp_path)
+    with pytest.raises(ValueError, match="input_size is for untrained networks"):
+        timm_model(f"local-dir:{tmp_path}", input_size=(64, 64))
     (tmp_path / "other.safetensors").touch()
     with pytest.raises(ValueError, match=r"other\.safetensors is not called model\.safetensors"):
         timm_model("hf_hub:someone/something", weights=tmp_path / "other.safetensors")
-
-
-def test_unsound_weights_of_a_folder_are_refused_by_name(tmp_path):
-    network = timm.create_model("convnext_atto", num_classes=32)
-    with torch.no_grad():
-        network.stages[0].blocks[0].conv_dw.weight[0, 0, 0, 0] = float("nan")
-    timm.models.save_for_hf(network, tmp_path, safe_serialization=True)
-    with pytest.raises(ValueError, match=r"NaN or infinite \(1: 'stages\.0\.blocks\.0\.conv_dw\.w"):
-        timm_model(f"local-dir:{tmp_path}")

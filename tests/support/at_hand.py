@@ -16,9 +16,8 @@ from captum_plq.calibration import shipped_calibration
 from captum_plq.faces import sample_face
 from captum_plq.functional import merge_channels, quality_map
 from captum_plq.models.architectures.inception_resnet import FACENET
-from tests.models.architectures.test_inception_resnet import CLASSIFIER, published_shapes
-from tests.models.test_timm_models import VIT, fill
 from tests.support import published
+from tests.support.hub_folders import VIT, fill_cache
 
 # --- names ----------------------------------------------------------------------------------
 
@@ -146,15 +145,15 @@ SPECIAL = {
     },
     "metrics.sanity": {"explain": lambda my: explain},
     "metrics.sanity.efficient_mprt": {"images": lambda my: pixels(4)},
-    "models.architecture": {"MyNetwork": lambda my: own_network},
+    "models.architecture": {
+        "MyNetwork": lambda my: own_network,
+        "network": lambda my: models.InceptionResnetV1(),
+        "architecture": lambda my: FACENET,
+    },
     "models.architectures.dlib_resnet": {"chips": lambda my: pixels(2, 150)},
     "models.architectures.dropout_mobilefacenet": {"chips": lambda my: pixels(2)},
     "models.architectures.inception_resnet": {"images": lambda my: pixels(2, 160)},
     "models.spec": {"my_network": lambda my: own_network()},
-    "models.weight_files.fit": {
-        "network": lambda my: models.InceptionResnetV1(),
-        "architecture": lambda my: FACENET,
-    },
     "suitability.separation": {
         "clean": lambda my: torch.linspace(0.8, 0.9, 50),
         "degraded": lambda my: torch.linspace(0.7, 0.85, 50),
@@ -193,17 +192,14 @@ def write_own_network(path):
 
 
 def write_onnx(path):
-    from tests.models.onnx.test_models import Graph
+    from tests.support.onnx_graphs import Graph
 
     with torch.no_grad():
         Graph().module(own_network()).save(path, shape=("batch", 3, 112, 112))
 
 
 def write_hub_cache(path):
-    cached = path / "models--gaunernst--vit_tiny_patch8_112.arcface_ms1mv3"
-    fill(cached / "snapshots" / "0123abc", VIT)
-    (cached / "refs").mkdir()
-    (cached / "refs" / "main").write_text("0123abc")
+    fill_cache(path, "gaunernst/vit_tiny_patch8_112.arcface_ms1mv3", VIT)
 
 
 def checkpoint(shapes, prefix=""):
@@ -234,6 +230,7 @@ def state_of(make):
     return lambda path: torch.save(make().state_dict(), path)
 
 
+FACENET_SHAPES = {**published.facenet_shapes(), **published.CLASSIFIER}
 FILES = {
     "portrait.jpg": write_photo,
     "photo.jpg": write_photo,
@@ -249,6 +246,8 @@ FILES = {
     "32572backbone.pth": checkpoint(published.crfiqa_shapes(50)),
     "adaface_ir50_ms1mv2.ckpt": checkpoint(published.adaface_shapes(50), "model."),
     "magface_epoch_00025.pth": checkpoint(published.iresnet_shapes(100), "features.module."),
-    "20180402-114759-vggface2.pt": checkpoint({**published_shapes(), **CLASSIFIER}),
-    "vggface2.pt": checkpoint({**published_shapes(), **CLASSIFIER}),
+    "20180402-114759-vggface2.pt": checkpoint(
+        {**published.facenet_shapes(), **published.CLASSIFIER}
+    ),
+    "vggface2.pt": checkpoint(FACENET_SHAPES),
 }

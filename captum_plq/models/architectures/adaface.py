@@ -9,22 +9,18 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from captum_plq.models.architecture import STAGES, Architecture
-from captum_plq.models.spec import ModelSpec
+from captum_plq.models.architecture import Architecture
+from captum_plq.models.architectures.iresnet import IRESNET_SPEC, STAGES, require_layers
 
 __all__ = ["ADAFACES", "ADAFACE_SPEC", "AdaFaceIR"]
 
-ADAFACE_SPEC = ModelSpec(
+ADAFACE_SPEC = replace(
+    IRESNET_SPEC,
     name="adaface",
-    input_size=(112, 112),
-    mean=(127.5, 127.5, 127.5),
-    std=(127.5, 127.5, 127.5),
     channel_order="BGR",
-    alignment="arcface",
     embedding_layer="output_layer.3",
     output=0,
     trained_with_dropout=True,
-    licence_code="BSD-3-Clause (this package)",
     licence_weights=(
         "published with MIT code; trained on CASIA-WebFace, VGGFace2, MS1M or WebFace, whose "
         "terms may restrict their use: see source"
@@ -66,8 +62,7 @@ class AdaFaceIR(nn.Module):
 
     def __init__(self, layers: Sequence[int]) -> None:
         super().__init__()
-        if len(layers) != 4 or min(layers) < 1:
-            raise ValueError(f"layers must be four positive numbers, but got {tuple(layers)}.")
+        require_layers(layers)
         # The names are those of the published weights.
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
@@ -85,7 +80,7 @@ class AdaFaceIR(nn.Module):
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeds a batch of normalised images.
+        """Embed a batch of normalised images.
 
         Args:
 
@@ -132,4 +127,4 @@ ADAFACES = tuple(
     )
     for name, depth in {"ir18": 18, "ir50": 50, "ir101": 100}.items()
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``adaface-ir18`` and so on."""
+"""What :func:`~captum_plq.models.load_model` loads as ``adaface-ir18`` and so on."""

@@ -8,23 +8,16 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from captum_plq.models.architecture import STAGES, Architecture
-from captum_plq.models.architectures.iresnet import IResNet
-from captum_plq.models.spec import ModelSpec
+from captum_plq.models.architecture import Architecture
+from captum_plq.models.architectures.iresnet import IRESNET_SPEC, STAGES, IResNet
 
 __all__ = ["CRFIQAS", "CRFIQA_SPEC", "CRFIQAIResNet"]
 
-CRFIQA_SPEC = ModelSpec(
+CRFIQA_SPEC = replace(
+    IRESNET_SPEC,
     name="crfiqa",
-    input_size=(112, 112),
-    mean=(127.5, 127.5, 127.5),
-    std=(127.5, 127.5, 127.5),
-    channel_order="RGB",
-    alignment="arcface",
-    embedding_layer="fc",
     output=0,
     trained_with_dropout=True,
-    licence_code="BSD-3-Clause (this package)",
     licence_weights="CC BY-NC 4.0",
     source=(
         "Boutros et al., CR-FIQA (CVPR 2023), Fraunhofer IGD; weights: github.com/fdbtrs/CR-FIQA"
@@ -62,7 +55,7 @@ class CRFIQAIResNet(IResNet):
         self.qs = nn.Linear(512, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Embeds a batch of normalised images and estimates their quality.
+        """Embed a batch of normalised images and estimate their quality.
 
         Args:
 
@@ -83,4 +76,4 @@ CRFIQAS = tuple(
     )
     for depth, size, file in ((50, "S", "32572backbone.pth"), (100, "L", "181952backbone.pth"))
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``crfiqa-iresnet50`` and ``100``."""
+"""What :func:`~captum_plq.models.load_model` loads as ``crfiqa-iresnet50`` and ``100``."""

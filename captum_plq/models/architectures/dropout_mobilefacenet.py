@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from importlib.resources import files
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from captum_plq.functional import QualityScaling
-from captum_plq.models.architecture import Architecture
+from captum_plq.models.architecture import Architecture, InstalledWeights
 from captum_plq.models.architectures.mobilefacenet_layouts import foamliu
 from captum_plq.models.spec import FaceModel, ModelSpec
-from captum_plq.models.weight_files.fit import load_weights
-from captum_plq.models.weight_files.read import read_weights
-from captum_plq.models.weight_files.regular_file import refuse_changed
 
 __all__ = [
+    "DROPOUT_MOBILEFACENET",
     "DROPOUT_MOBILEFACENET_SPEC",
     "DROPOUT_RATE",
     "NECK_CHANNELS",
@@ -30,9 +27,6 @@ __all__ = [
 ]
 
 _NAME = "mobilefacenet-dropout"
-
-# Of the file in weights/: who makes it anew writes the new one here.
-_SHA256 = "929013d45f2317afb8f29a08a704f61b672db82310534f000d33c5edef223cd9"
 
 DROPOUT_MOBILEFACENET_SPEC = ModelSpec(
     name=_NAME,
@@ -79,7 +73,7 @@ class DropoutMobileFaceNet(nn.Sequential):
 
 
 def new_dropout_mobilefacenet(neck: int = NECK_CHANNELS) -> DropoutMobileFaceNet:
-    """The network, untrained, in training mode.
+    """Build the network, untrained, in training mode.
 
     Args:
 
@@ -104,14 +98,14 @@ def new_dropout_mobilefacenet(neck: int = NECK_CHANNELS) -> DropoutMobileFaceNet
 
 
 def find_shipped_weights() -> Path | None:
-    """The weights that came with this package; ``None`` if it was unpacked without them."""
+    """Return the weights that came with this package; ``None`` if it was unpacked without them."""
     folder = files("captum_plq.models")
     path = Path(str(folder.joinpath("weights").joinpath(f"{_NAME}.safetensors")))
     return path if path.is_file() else None
 
 
 def dropout_mobilefacenet(weights: str | PathLike[str] | None = None) -> FaceModel:
-    """Loads the face network that this package ships.
+    """Load the face network that this package ships.
 
     What it was trained on, what it is for and what not: ``weights/mobilefacenet-dropout.md``
     beside the weights.
@@ -136,17 +130,19 @@ def dropout_mobilefacenet(weights: str | PathLike[str] | None = None) -> FaceMod
         >>> model = dropout_mobilefacenet()
         >>> embedding = model(chips)  # chips: (B, 3, 112, 112), RGB, 0–255
     """
-    path = find_shipped_weights() if weights is None else Path(weights)
-    if path is None:
-        raise ImportError(f"The weights of {_NAME} are missing: install captum-plq again.")
-    if weights is None:
-        refuse_changed(path, _SHA256, "pip install --force-reinstall captum-plq")
-    with torch.random.fork_rng(devices=[]):
-        network = new_dropout_mobilefacenet()
-    load_weights(network, read_weights(path), _ARCHITECTURE, (_ARCHITECTURE,), fspath(path))
-    return FaceModel(network, DROPOUT_MOBILEFACENET_SPEC).eval()
+    return DROPOUT_MOBILEFACENET.load(weights)
 
 
-_ARCHITECTURE = Architecture(
-    DROPOUT_MOBILEFACENET_SPEC, new_dropout_mobilefacenet, f"{_NAME}.safetensors"
+DROPOUT_MOBILEFACENET = Architecture(
+    spec=DROPOUT_MOBILEFACENET_SPEC,
+    build=new_dropout_mobilefacenet,
+    weights=f"{_NAME}.safetensors",
+    installed=InstalledWeights(
+        find=find_shipped_weights,
+        # Of the file in weights/: who makes it anew writes the new one here.
+        sha256="929013d45f2317afb8f29a08a704f61b672db82310534f000d33c5edef223cd9",
+        command="pip install --force-reinstall captum-plq",
+        package="captum-plq",
+    ),
 )
+"""What :func:`~captum_plq.models.load_model` loads as ``mobilefacenet-dropout``."""

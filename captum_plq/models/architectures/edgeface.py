@@ -114,7 +114,7 @@ class EdgeFace(nn.Module):
             _lower_ranks(self.model, rank_ratio)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds a batch of normalised images.
+        """Embed a batch of normalised images.
 
         Args:
 
@@ -128,7 +128,7 @@ class EdgeFace(nn.Module):
 
 
 def edgeface(variant: EdgeFaceVariant) -> EdgeFace:
-    """A published :class:`EdgeFace`, untrained.
+    """Build a published :class:`EdgeFace`, untrained.
 
     Args:
 
@@ -166,7 +166,7 @@ class _LowRankLinear(nn.Module):
 
 
 def _lower_ranks(module: nn.Module, rank_ratio: float) -> None:
-    """Puts a :class:`_LowRankLinear` in the place of each linear layer."""
+    """Put a :class:`_LowRankLinear` in the place of each linear layer."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, _LowRankLinear(child, rank_ratio))
@@ -178,4 +178,4 @@ EDGEFACES = tuple(
     Architecture(spec=spec, build=partial(edgeface, variant), weights=f"{variant}.pt")
     for variant, spec in EDGEFACE_SPECS.items()
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``edgeface_xs`` and so on."""
+"""What :func:`~captum_plq.models.load_model` loads as ``edgeface_xs`` and so on."""

@@ -45,6 +45,18 @@ and nobody has measured them on these weights.
 """
 
 _Kernel = int | tuple[int, int]
+_Branch = tuple[tuple[int, _Kernel], ...]
+
+# Channels and kernels of the convolutions of each branch, Fig. 10 to 15.
+_BLOCK_35: tuple[_Branch, ...] = (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (32, 3), (32, 3)))
+_BLOCK_17: tuple[_Branch, ...] = (((128, 1),), ((128, 1), (128, (1, 7)), (128, (7, 1))))
+_BLOCK_8: tuple[_Branch, ...] = (((192, 1),), ((192, 1), (192, (1, 3)), (192, (3, 1))))
+_REDUCTION_A: tuple[_Branch, ...] = (((384, 3),), ((192, 1), (192, 3), (256, 3)))
+_REDUCTION_B: tuple[_Branch, ...] = (
+    ((256, 1), (384, 3)),
+    ((256, 1), (256, 3)),
+    ((256, 1), (256, 3), (256, 3)),
+)
 
 
 class InceptionResnetV1(nn.Module):
@@ -86,12 +98,12 @@ class InceptionResnetV1(nn.Module):
         self.conv2d_3b = _Conv(64, 80, 1)
         self.conv2d_4a = _Conv(80, 192, 3)
         self.conv2d_4b = _Conv(192, 256, 3, stride=2)
-        self.repeat_1 = nn.Sequential(*(_block35() for _ in range(5)))
-        self.mixed_6a = _reduction_a()
-        self.repeat_2 = nn.Sequential(*(_block17() for _ in range(10)))
-        self.mixed_7a = _reduction_b()
-        self.repeat_3 = nn.Sequential(*(_block8(scale=0.20, end=nn.ReLU()) for _ in range(5)))
-        self.block8 = _block8(scale=1.0, end=nn.Identity())
+        self.repeat_1 = nn.Sequential(*(_Residual(256, _BLOCK_35, 0.17) for _ in range(5)))
+        self.mixed_6a = _Branches(256, _REDUCTION_A, reduce=True)
+        self.repeat_2 = nn.Sequential(*(_Residual(896, _BLOCK_17, 0.10) for _ in range(10)))
+        self.mixed_7a = _Branches(896, _REDUCTION_B, reduce=True)
+        self.repeat_3 = nn.Sequential(*(_Residual(1792, _BLOCK_8, 0.20) for _ in range(5)))
+        self.block8 = _Residual(1792, _BLOCK_8, 1.0, end=nn.Identity())
         self.avgpool_1a = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.last_linear = nn.Linear(1792, embedding_size, bias=False)
@@ -99,7 +111,7 @@ class InceptionResnetV1(nn.Module):
         nn.Module.register_load_state_dict_pre_hook(self, _drop_classifier)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds a batch of normalised images.
+        """Embed a batch of normalised images.
 
         Args:
 
@@ -123,7 +135,7 @@ FACENET = Architecture(
     weights="20180402-114759-vggface2.pt or 20180408-102900-casia-webface.pt",
     training_only=("logits.",),
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``facenet``."""
+"""What :func:`~captum_plq.models.load_model` loads as ``facenet``."""
 
 
 class _Conv(nn.Module):
@@ -145,12 +157,21 @@ class _Conv(nn.Module):
 
 
 class _Branches(nn.Module):
-    """Branches side by side, their channels joined."""
+    """Branches side by side, their channels joined.
 
-    def __init__(self, *branches: nn.Module) -> None:
+    With ``reduce``, the last convolution of each has stride 2 and no padding, and a maximum over
+    3×3 pixels is one branch more.
+    """
+
+    def __init__(
+        self, channels_in: int, branches: tuple[_Branch, ...], reduce: bool = False
+    ) -> None:
         super().__init__()
-        self._names = [f"branch{i}" for i in range(len(branches))]
-        for name, branch in zip(self._names, branches, strict=True):
+        modules: list[nn.Module] = [_chain(channels_in, layers, reduce) for layers in branches]
+        if reduce:
+            modules.append(nn.MaxPool2d(3, stride=2))
+        self._names = [f"branch{i}" for i in range(len(modules))]
+        for name, branch in zip(self._names, modules, strict=True):
             self.add_module(name, branch)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,81 +182,36 @@ class _Residual(_Branches):
     """Branches whose output, brought back to the input's channels and scaled, is added to it."""
 
     def __init__(
-        self, *branches: nn.Module, joined: int, channels: int, scale: float, end: nn.Module
+        self,
+        channels: int,
+        branches: tuple[_Branch, ...],
+        scale: float,
+        end: nn.Module | None = None,
     ) -> None:
-        super().__init__(*branches)
+        super().__init__(channels, branches)
+        joined = sum(layers[-1][0] for layers in branches)
         self.conv2d = nn.Conv2d(joined, channels, 1)
         self.scale = scale
-        self.end = end
+        self.end = nn.ReLU() if end is None else end
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.end(x + self.scale * self.conv2d(super().forward(x)))
         return output
 
 
-def _chain(channels_in: int, *layers: tuple[int, _Kernel]) -> nn.Sequential:
-    """Padded convolutions of stride 1, one after another: their channels and kernels."""
+def _chain(channels_in: int, layers: _Branch, reduce: bool) -> nn.Module:
+    """Build padded convolutions of stride 1, one after another; one of them stands alone."""
     chain = nn.Sequential()
-    for channels, kernel in layers:
-        chain.append(_Conv(channels_in, channels, kernel, same=True))
+    for i, (channels, kernel) in enumerate(layers):
+        halves = reduce and i == len(layers) - 1
+        chain.append(_Conv(channels_in, channels, kernel, 2 if halves else 1, same=not halves))
         channels_in = channels
-    return chain
-
-
-def _block35() -> _Residual:
-    return _Residual(
-        _Conv(256, 32, 1),
-        _chain(256, (32, 1), (32, 3)),
-        _chain(256, (32, 1), (32, 3), (32, 3)),
-        joined=96,
-        channels=256,
-        scale=0.17,
-        end=nn.ReLU(),
-    )
-
-
-def _block17() -> _Residual:
-    return _Residual(
-        _Conv(896, 128, 1),
-        _chain(896, (128, 1), (128, (1, 7)), (128, (7, 1))),
-        joined=256,
-        channels=896,
-        scale=0.10,
-        end=nn.ReLU(),
-    )
-
-
-def _block8(scale: float, end: nn.Module) -> _Residual:
-    return _Residual(
-        _Conv(1792, 192, 1),
-        _chain(1792, (192, 1), (192, (1, 3)), (192, (3, 1))),
-        joined=384,
-        channels=1792,
-        scale=scale,
-        end=end,
-    )
-
-
-def _reduction_a() -> _Branches:
-    return _Branches(
-        _Conv(256, 384, 3, stride=2),
-        _chain(256, (192, 1), (192, 3)).append(_Conv(192, 256, 3, stride=2)),
-        nn.MaxPool2d(3, stride=2),
-    )
-
-
-def _reduction_b() -> _Branches:
-    return _Branches(
-        _chain(896, (256, 1)).append(_Conv(256, 384, 3, stride=2)),
-        _chain(896, (256, 1)).append(_Conv(256, 256, 3, stride=2)),
-        _chain(896, (256, 1), (256, 3)).append(_Conv(256, 256, 3, stride=2)),
-        nn.MaxPool2d(3, stride=2),
-    )
+    return chain if len(layers) > 1 else chain[0]
 
 
 def _drop_classifier(
     network: nn.Module, state: dict[str, Any], prefix: str, *others: object
 ) -> None:
-    """A hook before ``load_state_dict``, which gives it a copy of the weights' dictionary."""
+    """Hook in before ``load_state_dict``, which gives it a copy of the weights' dictionary."""
     for name in ("weight", "bias"):
         state.pop(f"{prefix}logits.{name}", None)

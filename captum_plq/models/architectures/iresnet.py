@@ -8,10 +8,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from captum_plq.models.architecture import STAGES, Architecture
+from captum_plq.models.architecture import Architecture
 from captum_plq.models.spec import ModelSpec
 
-__all__ = ["IRESNETS", "IRESNET_SPEC", "IResNet", "iresnet"]
+__all__ = ["IRESNETS", "IRESNET_SPEC", "STAGES", "IResNet", "iresnet", "require_layers"]
 
 IRESNET_SPEC = ModelSpec(
     name="iresnet",
@@ -38,6 +38,16 @@ IRESNET_SPEC = ModelSpec(
 It has no α, r and γ: the paper's 130, 0.88 and 7.5 were measured on its authors' ResNet-100,
 which was trained with dropout, and nobody has measured them on these weights.
 """
+
+
+STAGES = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    200: (6, 26, 60, 6),
+}
+"""Residual blocks in each of the four stages, by the published depth."""
 
 
 class IResNet(nn.Module):
@@ -76,8 +86,7 @@ class IResNet(nn.Module):
         self, layers: Sequence[int], embedding_size: int = 512, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if len(layers) != 4 or min(layers) < 1:
-            raise ValueError(f"layers must be four positive numbers, but got {tuple(layers)}.")
+        require_layers(layers)
         # The names are those of the published weights.
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -92,7 +101,7 @@ class IResNet(nn.Module):
         self.features = nn.BatchNorm1d(embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds a batch of normalised images.
+        """Embed a batch of normalised images.
 
         Args:
 
@@ -105,13 +114,13 @@ class IResNet(nn.Module):
         return self._embed(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
     def _embed(self, maps: Tensor) -> Tensor:
-        """The head: (B, 512, 7, 7) to (B, d)."""
+        """Apply the head: (B, 512, 7, 7) to (B, d)."""
         embedding: Tensor = self.features(self.fc(self.dropout(self.bn2(maps).flatten(1))))
         return embedding
 
 
 def iresnet(depth: int, embedding_size: int = 512, dropout: float = 0.0) -> IResNet:
-    """An :class:`IResNet` of a published depth, untrained.
+    """Build an :class:`IResNet` of a published depth, untrained.
 
     Args:
 
@@ -135,6 +144,12 @@ def iresnet(depth: int, embedding_size: int = 512, dropout: float = 0.0) -> IRes
     return IResNet(STAGES[depth], embedding_size, dropout)
 
 
+def require_layers(layers: Sequence[int]) -> None:
+    """Raise unless layers are four positive numbers."""
+    if len(layers) != 4 or min(layers) < 1:
+        raise ValueError(f"layers must be four positive numbers, but got {tuple(layers)}.")
+
+
 IRESNETS = tuple(
     Architecture(
         spec=replace(IRESNET_SPEC, name=f"iresnet{depth}"),
@@ -143,7 +158,7 @@ IRESNETS = tuple(
     )
     for depth in STAGES
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``iresnet18`` to ``iresnet200``."""
+"""What :func:`~captum_plq.models.load_model` loads as ``iresnet18`` to ``iresnet200``."""
 
 
 class _Block(nn.Module):

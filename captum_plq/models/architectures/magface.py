@@ -8,22 +8,18 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from captum_plq.models.architecture import STAGES, Architecture
-from captum_plq.models.architectures.iresnet import IResNet
-from captum_plq.models.spec import ModelSpec
+from captum_plq.models.architecture import Architecture
+from captum_plq.models.architectures.iresnet import IRESNET_SPEC, STAGES, IResNet
 
 __all__ = ["MAGFACES", "MAGFACE_SPEC", "MagFaceIResNet"]
 
-MAGFACE_SPEC = ModelSpec(
+MAGFACE_SPEC = replace(
+    IRESNET_SPEC,
     name="magface",
-    input_size=(112, 112),
     mean=(0.0, 0.0, 0.0),
     std=(255.0, 255.0, 255.0),
     channel_order="BGR",
-    alignment="arcface",
-    embedding_layer="fc",
     trained_with_dropout=True,
-    licence_code="BSD-3-Clause (this package)",
     licence_weights=(
         "published with Apache-2.0 code; trained on MS1MV2 or CASIA-WebFace, whose terms may "
         "restrict their use: see source"
@@ -88,4 +84,4 @@ MAGFACES = tuple(
     )
     for depth in (18, 50, 100)
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``magface-iresnet18`` and so on."""
+"""What :func:`~captum_plq.models.load_model` loads as ``magface-iresnet18`` and so on."""

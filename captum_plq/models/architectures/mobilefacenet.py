@@ -10,12 +10,8 @@ from torch import nn
 from captum_plq._base.choices import require_choice
 from captum_plq.models.architecture import Architecture
 from captum_plq.models.architectures.mobilefacenet_layouts import (
+    LAYOUTS,
     MobileFaceNetLayout,
-    arcface_torch,
-    foamliu,
-    treb1en,
-    xiaoccer,
-    y1,
 )
 from captum_plq.models.spec import ModelSpec
 
@@ -27,50 +23,61 @@ __all__ = [
     "mobilefacenet",
 ]
 
-_Y1_SPEC = ModelSpec(
-    name="mobilefacenet-y1",
+_PAPER = "Chen et al., MobileFaceNets (CCBR 2018); weights: "
+_MEASURED = (
+    "This network was not trained with dropout, but SER-FIQ tells good from degraded faces "
+    "on it (AUROC of Q, 200 LFW faces against the same degraded, {})."
+)
+
+# insightface's arcface_torch; the others differ from it.
+_SPEC = ModelSpec(
+    name="mobilefacenet-arcface-torch",
     input_size=(112, 112),
     mean=(127.5, 127.5, 127.5),
-    std=(128.0, 128.0, 128.0),
+    std=(127.5, 127.5, 127.5),
     channel_order="RGB",
     alignment="arcface",
-    embedding_layer="pre_fc1",
+    embedding_layer="features.layers.2",
     trained_with_dropout=False,
     licence_code="BSD-3-Clause (this package)",
     licence_weights="non-commercial research only (InsightFace's model zoo)",
-    source=(
-        "Chen et al., MobileFaceNets (CCBR 2018); weights: insightface's model zoo, "
-        "MobileFaceNet, ArcFace@ms1m-refine-v1 (model-y1-test2), under its MXNet names"
-    ),
+    source="insightface, recognition/arcface_torch (mbf, backbone.pth)",
     note=(
-        "This network was not trained with dropout, but SER-FIQ tells good from degraded faces "
-        "on it (AUROC of Q, 200 LFW faces against the same degraded, 0.975 to 0.998)."
+        "This network was not trained with dropout; how informative SER-FIQ is on it has "
+        "not been measured."
     ),
 )
 
 MOBILEFACENET_SPECS: dict[MobileFaceNetLayout, ModelSpec] = {
-    "y1": _Y1_SPEC,
+    "y1": replace(
+        _SPEC,
+        name="mobilefacenet-y1",
+        std=(128.0, 128.0, 128.0),
+        embedding_layer="pre_fc1",
+        source=(
+            f"{_PAPER}insightface's model zoo, MobileFaceNet, ArcFace@ms1m-refine-v1 "
+            "(model-y1-test2), under its MXNet names"
+        ),
+        note=_MEASURED.format("0.975 to 0.998"),
+    ),
     "foamliu": replace(
-        _Y1_SPEC,
+        _SPEC,
         name="mobilefacenet-foamliu",
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         embedding_layer="conv3",
         licence_weights="Apache-2.0 (its repository)",
-        source="Chen et al., MobileFaceNets (CCBR 2018); weights: foamliu/MobileFaceNet",
-        note=(
-            "This network was not trained with dropout, but SER-FIQ tells good from degraded "
-            "faces on it (AUROC of Q, 200 LFW faces against the same degraded, 0.90 to 0.96)."
-        ),
+        source=f"{_PAPER}foamliu/MobileFaceNet",
+        note=_MEASURED.format("0.90 to 0.96"),
     ),
     "xiaoccer": replace(
-        _Y1_SPEC,
+        _SPEC,
         name="mobilefacenet-xiaoccer",
+        std=(128.0, 128.0, 128.0),
         embedding_layer="linear1.conv",
         licence_weights="none stated; trained on CASIA-WebFace",
         source=(
-            "Chen et al., MobileFaceNets (CCBR 2018); weights: "
-            "Xiaoccer/MobileFaceNet_Pytorch (model/best/068.ckpt, under net_state_dict)"
+            f"{_PAPER}Xiaoccer/MobileFaceNet_Pytorch (model/best/068.ckpt, under net_state_dict)"
         ),
         note=(
             "This network was trained on 112×96 faces: the outer 8 columns on either side are "
@@ -79,38 +86,23 @@ MOBILEFACENET_SPECS: dict[MobileFaceNetLayout, ModelSpec] = {
         ),
     ),
     "treb1en": replace(
-        _Y1_SPEC,
+        _SPEC,
         name="mobilefacenet-treb1en",
-        std=(127.5, 127.5, 127.5),
         channel_order="BGR",
         embedding_layer="linear",
         licence_weights="published with MIT code; trained on refined MS-Celeb-1M",
         source=(
-            "Chen et al., MobileFaceNets (CCBR 2018); weights: TreB1eN/InsightFace_Pytorch "
-            "(model_mobilefacenet.pth), which reads its images with OpenCV, thus as BGR"
-        ),
-        note=(
-            "This network was not trained with dropout; how informative SER-FIQ is on it has "
-            "not been measured."
+            f"{_PAPER}TreB1eN/InsightFace_Pytorch (model_mobilefacenet.pth), which reads its "
+            "images with OpenCV, thus as BGR"
         ),
     ),
-    "arcface_torch": replace(
-        _Y1_SPEC,
-        name="mobilefacenet-arcface-torch",
-        std=(127.5, 127.5, 127.5),
-        embedding_layer="features.layers.2",
-        source="insightface, recognition/arcface_torch (mbf, backbone.pth)",
-        note=(
-            "This network was not trained with dropout; how informative SER-FIQ is on it has "
-            "not been measured."
-        ),
+    "arcface_torch": _SPEC,
+    "arcface_torch_large": replace(
+        _SPEC,
+        name="mobilefacenet-arcface-torch-large",
+        source="insightface, recognition/arcface_torch (mbf_large, backbone.pth)",
     ),
 }
-MOBILEFACENET_SPECS["arcface_torch_large"] = replace(
-    MOBILEFACENET_SPECS["arcface_torch"],
-    name="mobilefacenet-arcface-torch-large",
-    source="insightface, recognition/arcface_torch (mbf_large, backbone.pth)",
-)
 """What has to be known about a :class:`MobileFaceNet`, by layout.
 
 None has α, r and γ: they have not been measured on these weights.
@@ -137,7 +129,7 @@ class MobileFaceNet(nn.Sequential):
 
 
 def mobilefacenet(layout: MobileFaceNetLayout, embedding_size: int | None = None) -> MobileFaceNet:
-    """A :class:`MobileFaceNet`, untrained, that takes the published weights of its layout.
+    """Build a :class:`MobileFaceNet`, untrained, that takes the published weights of its layout.
 
     The weights themselves are not distributed here.
 
@@ -172,20 +164,8 @@ def mobilefacenet(layout: MobileFaceNetLayout, embedding_size: int | None = None
         >>> embedding = model(images)  # images: (B, 3, 112, 112), 0–255, RGB
     """
     require_choice("layout", layout, MobileFaceNetLayout)
-    match layout:
-        case "y1":
-            children = y1(embedding_size or 128)
-        case "foamliu":
-            children = foamliu(embedding_size or 128)
-        case "xiaoccer":
-            children = xiaoccer(embedding_size or 128)
-        case "treb1en":
-            children = treb1en(embedding_size or 512)
-        case "arcface_torch":
-            children = arcface_torch(embedding_size or 512, blocks=(1, 4, 6, 2), scale=2)
-        case "arcface_torch_large":
-            children = arcface_torch(embedding_size or 512, blocks=(2, 8, 12, 4), scale=4)
-    return MobileFaceNet(children)
+    size = () if embedding_size is None else (embedding_size,)
+    return MobileFaceNet(LAYOUTS[layout](*size))
 
 
 _FILES: dict[MobileFaceNetLayout, str] = {
@@ -201,4 +181,4 @@ MOBILEFACENETS = tuple(
     Architecture(spec=spec, build=partial(mobilefacenet, layout), weights=_FILES[layout])
     for layout, spec in MOBILEFACENET_SPECS.items()
 )
-"""What :func:`~captum_plq.models.registry.load_model` loads as ``mobilefacenet-y1`` and so on."""
+"""What :func:`~captum_plq.models.load_model` loads as ``mobilefacenet-y1`` and so on."""

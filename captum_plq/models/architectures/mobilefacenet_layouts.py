@@ -7,22 +7,15 @@ modules do is from Chen et al., "MobileFaceNets" (CCBR 2018), Table 1 and Fig. 3
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "Children",
-    "MobileFaceNetLayout",
-    "arcface_torch",
-    "foamliu",
-    "treb1en",
-    "xiaoccer",
-    "y1",
-]
+__all__ = ["LAYOUTS", "Children", "MobileFaceNetLayout", "foamliu"]
 
 MobileFaceNetLayout = Literal[
     "y1", "foamliu", "xiaoccer", "treb1en", "arcface_torch", "arcface_torch_large"
@@ -34,6 +27,9 @@ Children = OrderedDict[str, nn.Module]
 # Of each run of bottlenecks: hidden channels and channels out of its first one, which halves
 # the map, then how many follow and their hidden channels.
 _RUNS = ((128, 64, 4, 128), (256, 128, 6, 256), (512, 128, 2, 256))
+
+# Channels in, hidden, out and stride of a bottleneck.
+_Row = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,8 @@ _ARCFACE_TORCH = _Names(("0", "1", "2"), ("0", "1", "2"), "{}", "layers", "layer
 _XIAOCCER = _Names()
 
 
-def y1(embedding_size: int) -> Children:
-    """Y1 of insightface: BatchNorm with MXNet's ε, a linear layer with a bias."""
+def _y1(embedding_size: int = 128) -> Children:
+    """Build Y1 of insightface: BatchNorm with MXNet's ε, a linear layer with a bias."""
     runs = ("dconv_23", "res_3", "dconv_34", "res_4", "dconv_45", "res_5")
     return _children(
         *zip(("conv_1", "conv_2_dw", *runs, "conv_6sep"), _trunk(_Y1), strict=True),
@@ -76,8 +72,8 @@ def y1(embedding_size: int) -> Children:
     )
 
 
-def treb1en(embedding_size: int) -> Children:
-    """Of TreB1eN: the embedding has unit length."""
+def _treb1en(embedding_size: int = 512) -> Children:
+    """Build TreB1eN's: the embedding has unit length."""
     runs = ("conv_23", "conv_3", "conv_34", "conv_4", "conv_45", "conv_5")
     return _children(
         *zip(("conv1", "conv2_dw", *runs, "conv_6_sep"), _trunk(_TREB1EN), strict=True),
@@ -89,8 +85,12 @@ def treb1en(embedding_size: int) -> Children:
     )
 
 
-def arcface_torch(embedding_size: int, blocks: tuple[int, int, int, int], scale: int) -> Children:
-    """Of insightface's arcface_torch: ``scale`` times the channels between the bottlenecks."""
+def _arcface_torch(
+    embedding_size: int = 512,
+    blocks: tuple[int, int, int, int] = (1, 4, 6, 2),
+    scale: int = 2,
+) -> Children:
+    """Build arcface_torch's: ``scale`` times the channels between the bottlenecks."""
     *layers, last = _trunk(_ARCFACE_TORCH, blocks, scale)
     head = nn.Sequential(
         _global(_ARCFACE_TORCH),
@@ -105,21 +105,18 @@ def arcface_torch(embedding_size: int, blocks: tuple[int, int, int, int], scale:
     )
 
 
-def xiaoccer(embedding_size: int) -> Children:
-    """Of Xiaoccer: 112×96 faces, so a 7×6 map; the linear layer is a 1×1 convolution."""
+def _xiaoccer(embedding_size: int = 128) -> Children:
+    """Build Xiaoccer's: 112×96 faces, so a 7×6 map; the linear layer is a 1×1 convolution."""
 
-    def parts(i: int, hidden: int, o: int, stride: int) -> list[nn.Module]:
-        return [
-            *_unit(_XIAOCCER, _conv(i, hidden)),
-            *_unit(_XIAOCCER, _conv(hidden, hidden, 3, stride, hidden)),
-            *_unit(_XIAOCCER, _conv(hidden, o), linear=True),
-        ]
+    def block(row: _Row) -> nn.Sequential:
+        parts = [part for unit in _units(_XIAOCCER, row) for part in unit]
+        return _residual(_children(("conv", nn.Sequential(*parts))), row)
 
     return _children(
         ("central_columns", _CentralColumns()),
         ("conv1", _unit(_XIAOCCER, _conv(3, 64, 3, 2))),
         ("dw_conv1", _unit(_XIAOCCER, _conv(64, 64, 3, groups=64))),
-        ("blocks", nn.Sequential(*(_unnamed_block(parts(*row), *row) for row in _rows()))),
+        ("blocks", nn.Sequential(*map(block, _rows()))),
         ("conv2", _unit(_XIAOCCER, _conv(128, 512))),
         ("linear7", _global(_XIAOCCER, (7, 6))),
         ("linear1", _unit(_XIAOCCER, _conv(512, embedding_size), linear=True)),
@@ -127,19 +124,17 @@ def xiaoccer(embedding_size: int) -> Children:
     )
 
 
-def foamliu(embedding_size: int) -> Children:
-    """Of foamliu: ReLU6 and, in the second unit, ReLU; the second unit is separable."""
+def foamliu(embedding_size: int = 128) -> Children:
+    """Build foamliu's: ReLU6 and, in the second unit, ReLU; the second unit is separable."""
 
     def unit(conv: nn.Conv2d) -> nn.Sequential:
         return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU6())
 
-    def parts(i: int, hidden: int, o: int, stride: int) -> list[nn.Module]:
-        return [
-            unit(_conv(i, hidden)),
-            unit(_conv(hidden, hidden, 3, stride, hidden)),
-            _conv(hidden, o),
-            nn.BatchNorm2d(o),
-        ]
+    def block(row: _Row) -> nn.Sequential:
+        widen, over, narrow = _convs(row)
+        norm = nn.BatchNorm2d(narrow.out_channels)
+        parts = nn.Sequential(unit(widen), unit(over), narrow, norm)
+        return _residual(_children(("conv", parts)), row)
 
     separable = _children(
         ("depthwise", _conv(64, 64, 3, groups=64)),
@@ -155,13 +150,24 @@ def foamliu(embedding_size: int) -> Children:
     return _children(
         ("conv1", unit(_conv(3, 64, 3, 2))),
         ("dw_conv", nn.Sequential(separable)),
-        ("features", nn.Sequential(*(_unnamed_block(parts(*row), *row) for row in _rows()))),
+        ("features", nn.Sequential(*map(block, _rows()))),
         ("conv2", unit(_conv(128, 512))),
         ("gdconv", nn.Sequential(over_the_map)),
         ("conv3", nn.Conv2d(512, embedding_size, 1)),
         ("bn", nn.BatchNorm2d(embedding_size)),
         ("flatten", nn.Flatten()),
     )
+
+
+LAYOUTS: dict[MobileFaceNetLayout, Callable[..., Children]] = {
+    "y1": _y1,
+    "foamliu": foamliu,
+    "xiaoccer": _xiaoccer,
+    "treb1en": _treb1en,
+    "arcface_torch": _arcface_torch,
+    "arcface_torch_large": partial(_arcface_torch, blocks=(2, 8, 12, 4), scale=4),
+}
+"""Builds the children of a network, given d; without it, as published."""
 
 
 class _Residual(nn.Sequential):
@@ -191,7 +197,7 @@ def _children(*named: tuple[str, nn.Module]) -> Children:
 
 
 def _around(name: str | None, module: nn.Sequential) -> nn.Sequential:
-    """The module as the only child, of that name, of another; itself without a name."""
+    """Put a module into another under a name; return it as it is without one."""
     return module if name is None else nn.Sequential(_children((name, module)))
 
 
@@ -200,7 +206,7 @@ def _conv(i: int, o: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> 
 
 
 def _unit(names: _Names, conv: nn.Conv2d, linear: bool = False) -> nn.Sequential:
-    """Convolution, BatchNorm and, unless ``linear``, PReLU."""
+    """Build a convolution, BatchNorm and, unless ``linear``, PReLU."""
     parts: list[nn.Module] = [conv, nn.BatchNorm2d(conv.out_channels, names.eps)]
     if not linear:
         parts.append(nn.PReLU(conv.out_channels))
@@ -209,38 +215,37 @@ def _unit(names: _Names, conv: nn.Conv2d, linear: bool = False) -> nn.Sequential
 
 
 def _global(names: _Names, kernel: tuple[int, int] = (7, 7)) -> nn.Sequential:
-    """The depthwise convolution over the whole map, linear."""
+    """Build the depthwise convolution over the whole map, linear."""
     return _unit(names, nn.Conv2d(512, 512, kernel, groups=512, bias=False), linear=True)
 
 
-def _residual(children: Children, i: int, o: int, stride: int) -> nn.Sequential:
-    """With a residual if they change neither size nor channels."""
+def _convs(row: _Row) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+    """Build a bottleneck's convolutions: widening, depthwise, narrowing."""
+    i, hidden, o, stride = row
+    return _conv(i, hidden), _conv(hidden, hidden, 3, stride, hidden), _conv(hidden, o)
+
+
+def _units(names: _Names, row: _Row) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
+    widen, over, narrow = _convs(row)
+    return _unit(names, widen), _unit(names, over), _unit(names, narrow, linear=True)
+
+
+def _residual(children: Children, row: _Row) -> nn.Sequential:
+    """Add the input, if neither size nor channels change."""
+    i, _, o, stride = row
     return _Residual(children) if stride == 1 and i == o else nn.Sequential(children)
 
 
-def _block(names: _Names, i: int, hidden: int, o: int, stride: int) -> nn.Sequential:
-    """A bottleneck of three units."""
-    units = [
-        _unit(names, _conv(i, hidden)),
-        _unit(names, _conv(hidden, hidden, 3, stride, hidden)),
-        _unit(names, _conv(hidden, o), linear=True),
-    ]
-    children = _children(*zip(names.block, units, strict=True))
+def _block(names: _Names, row: _Row) -> nn.Sequential:
+    children = _children(*zip(names.block, _units(names, row), strict=True))
     if names.block_in is not None:
         children = _children((names.block_in, nn.Sequential(children)))
-    return _residual(children, i, o, stride)
-
-
-def _unnamed_block(
-    parts: Iterable[nn.Module], i: int, hidden: int, o: int, stride: int
-) -> nn.Sequential:
-    """A bottleneck whose parts are numbered, within ``conv``."""
-    return _residual(_children(("conv", nn.Sequential(*parts))), i, o, stride)
+    return _residual(children, row)
 
 
 def _run(names: _Names, channels: int, hidden: int, count: int) -> nn.Sequential:
-    """Bottlenecks with residuals, one after another."""
-    blocks = [_block(names, channels, hidden, channels, 1) for _ in range(count)]
+    """Build bottlenecks with residuals, one after another."""
+    blocks = [_block(names, (channels, hidden, channels, 1)) for _ in range(count)]
     named = ((names.run.format(i), block) for i, block in enumerate(blocks))
     return _around(names.run_in, nn.Sequential(_children(*named)))
 
@@ -248,7 +253,7 @@ def _run(names: _Names, channels: int, hidden: int, count: int) -> nn.Sequential
 def _trunk(
     names: _Names, blocks: tuple[int, int, int, int] = (1, 4, 6, 2), scale: int = 1
 ) -> list[nn.Sequential]:
-    """All up to 512 channels, for the layouts that keep the runs apart: nine modules."""
+    """Build all up to 512 channels, for layouts that keep the runs apart: nine modules."""
     width = 64 * scale
     first = _unit(names, _conv(3, width, 3, 2))
     if blocks[0] == 1:
@@ -256,15 +261,15 @@ def _trunk(
     else:
         modules = [first, _run(names, width, 128, blocks[0])]
     for (first_hidden, channels, _, hidden), count in zip(_RUNS, blocks[1:], strict=True):
-        modules.append(_block(names, width, first_hidden, channels * scale, 2))
+        modules.append(_block(names, (width, first_hidden, channels * scale, 2)))
         width = channels * scale
         modules.append(_run(names, width, hidden, count))
     return [*modules, _unit(names, _conv(width, 512))]
 
 
-def _rows() -> list[tuple[int, int, int, int]]:
-    """Channels in, hidden, out and stride of all bottlenecks, for those that number them."""
-    rows, width = [], 64
+def _rows() -> list[_Row]:
+    """List all bottlenecks, for the layouts that number them."""
+    rows, width = list[_Row](), 64
     for first_hidden, channels, count, hidden in _RUNS:
         rows.append((width, first_hidden, channels, 2))
         rows += [(channels, hidden, channels, 1)] * count

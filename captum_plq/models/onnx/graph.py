@@ -1,34 +1,39 @@
-"""What is read from, and changed in, the graph of an ONNX file before and after conversion."""
+"""Reads and prepares the graph of an ONNX file before it is converted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx, nn
+
+from captum_plq.models.weight_files.sound import refuse_unsound
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "dense_layers",
+    "constants_of",
     "follow_the_batch",
+    "inputs_of",
     "last_operation",
     "leading_scale",
     "lift_constants",
     "name_apart",
+    "refuse_unsound_values",
     "shape_of",
+    "shapes_of",
 ]
 
 _CHANGES_NOTHING = ("Identity", "Cast", "Dropout")
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_NUMBERS = (np.float16, np.float32, np.float64)
 _CHANGES_SHAPE = (*_CHANGES_NOTHING, "Flatten", "Squeeze", "Reshape", "Unsqueeze")
 
 
 def lift_constants(model: onnx.ModelProto) -> None:
-    """Makes initialisers of ``Constant`` nodes, so that weights are weights wherever they stand.
+    """Make initialisers of ``Constant`` nodes, so that weights are weights wherever they stand.
 
     Args:
 
@@ -45,7 +50,7 @@ def lift_constants(model: onnx.ModelProto) -> None:
 
 
 def follow_the_batch(model: onnx.ModelProto) -> None:
-    """Lets each ``Reshape`` to one row keep as many rows as come in.
+    """Let each ``Reshape`` to one row keep as many rows as come in.
 
     A graph exported for one image holds ``Reshape(x, [1, -1])``, which would join the images
     of a batch.
@@ -54,28 +59,22 @@ def follow_the_batch(model: onnx.ModelProto) -> None:
 
         model (onnx.ModelProto): Changed in place.
     """
-    import onnx
-    from onnx import numpy_helper, shape_inference
+    from onnx import numpy_helper
 
-    inferred = shape_inference.infer_shapes(model).graph
-    rows = {
-        value.name: shape_of(value)[:1]
-        for value in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
-    shapes = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants, shapes = constants_of(model), shapes_of(model)
     for index, node in enumerate(model.graph.node):
-        if node.op_type != "Reshape" or node.input[1] not in shapes:
-            continue
-        shape = numpy_helper.to_array(shapes[node.input[1]]).copy()
-        if len(shape) > 1 and shape[0] == 1 and rows.get(node.input[0]) in ([1], [None]):
+        shape = constants.get(node.input[1]) if node.op_type == "Reshape" else None
+        one_row = (shapes.get(node.input[0]) or [0])[0] in (1, None) if shape is not None else False
+        if shape is not None and one_row and len(shape) > 1 and shape[0] == 1:
+            shape = shape.copy()
             shape[0] = 0  # as the input
             name = f"{node.input[1]}_of_the_batch_{index}"
-            model.graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
+            model.graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name
 
 
 def name_apart(model: onnx.ModelProto) -> None:
-    """Gives each node a name of its own, which onnx2torch takes for granted.
+    """Give each node a name of its own, which onnx2torch takes for granted.
 
     It names a node without a name by its operation and a number, and a node that is called so
     already would then stand for both.
@@ -98,7 +97,7 @@ def name_apart(model: onnx.ModelProto) -> None:
 
 
 def leading_scale(model: onnx.ModelProto) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The scale and shift that a graph starts with.
+    """Return the scale and shift that a graph starts with.
 
     Args:
 
@@ -109,9 +108,9 @@ def leading_scale(model: onnx.ModelProto) -> tuple[NDArray[Any], NDArray[Any]] |
         (3,), by the leading ``Sub``, ``Add``, ``Mul`` and ``Div`` of constants; ``None`` if
         there are none.
     """
-    constants = dict(_constants(model))
+    constants = constants_of(model)
     scale, shift, found = np.ones(3), np.zeros(3), False
-    value = _input_name(model)
+    (value,) = (value.name for value in inputs_of(model))
     while True:
         users = [node for node in model.graph.node if value in node.input]
         if len(users) != 1:
@@ -140,7 +139,7 @@ def leading_scale(model: onnx.ModelProto) -> tuple[NDArray[Any], NDArray[Any]] |
 
 
 def last_operation(model: onnx.ModelProto) -> str:
-    """The operation that makes the first output, such as ``"Gemm"``; ``""`` if none does."""
+    """Return the operation that makes the first output, such as ``"Gemm"``; ``""`` if none does."""
     makers = {name: node for node in model.graph.node for name in node.output}
     node = makers.get(model.graph.output[0].name)
     while node is not None and node.op_type in _CHANGES_SHAPE and node.input[0] in makers:
@@ -148,71 +147,62 @@ def last_operation(model: onnx.ModelProto) -> str:
     return "" if node is None else str(node.op_type)
 
 
+def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return what a graph is given: its inputs that are no weights."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def constants_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Return the initialisers by name, as views."""
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """Infer the sizes of all values, by name; ``None`` for one that is not fixed.
+
+    They stay in the graph, for onnx2torch, which cannot infer them past what it is taught.
+    """
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(graph.value_info)
+    return {v.name: shape_of(v) for v in (*graph.input, *graph.value_info, *graph.output)}
+
+
 def shape_of(value: onnx.ValueInfoProto) -> list[int | None]:
-    """The sizes of an input or output; ``None`` for one that is not fixed."""
+    """Return the sizes of an input or output; ``None`` for one that is not fixed."""
     dims = value.type.tensor_type.shape.dim
     return [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
 
 
-def dense_layers(network: fx.GraphModule) -> None:
-    """Puts an ``nn.Linear`` in the place of each product with a constant matrix.
+def refuse_unsound_values(source: str, model: onnx.ModelProto) -> None:
+    """Raise if initialisers cannot be those of a trained network, as weights of other files.
 
-    onnx2torch makes one of a ``Gemm`` only; the others would hide the embedding layer.
+    A single number may be infinite: a bound that does not bind.
 
     Args:
 
-        network (fx.GraphModule): Changed in place.
+        source (str): Where the graph is from, for the error.
+        model (onnx.ModelProto): With its constants lifted; only looked at.
+
+    Raises:
+        ValueError: naming the first initialisers that are not sound.
     """
-    for node in network.graph.nodes:
-        kind = type(network.get_submodule(node.target)).__name__ if _is_module(node) else ""
-        if kind == "OnnxMatMul":
-            matrix, bias = _buffer(network, node.args[1]), None
-        elif kind == "OnnxGemm" and _is_plain_gemm(network.get_submodule(node.target)):
-            matrix = _buffer(network, node.args[1])
-            if network.get_submodule(node.target).trans_b and matrix is not None:
-                matrix = matrix.T
-            bias = _buffer(network, node.args[2]) if len(node.args) > 2 else None
-            if len(node.args) > 2 and (bias is None or bias.numel() != bias.shape[-1]):
-                continue
-        else:
-            continue
-        if matrix is None or matrix.ndim != 2:
-            continue
-        inputs, outputs = matrix.shape
-        layer = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
-        layer.weight = nn.Parameter(matrix.T.contiguous())
-        if bias is not None:
-            layer.bias = nn.Parameter(bias.reshape(-1).expand(outputs).clone())
-        network.set_submodule(node.target, layer)
-        node.args = node.args[:1]
-    network.graph.eliminate_dead_code()
-    network.recompile()
-
-
-def _constants(model: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
-    from onnx import numpy_helper
-
-    for tensor in model.graph.initializer:
-        if np.prod(tensor.dims) <= 3:
-            yield tensor.name, numpy_helper.to_array(tensor)
-
-
-def _input_name(model: onnx.ModelProto) -> str:
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return next(str(value.name) for value in model.graph.input if value.name not in weights)
-
-
-def _is_module(node: fx.Node) -> bool:
-    return node.op == "call_module"
-
-
-def _is_plain_gemm(module: Any) -> bool:
-    return not module.trans_a and module.alpha == 1 and module.beta == 1
-
-
-def _buffer(network: fx.GraphModule, node: Any) -> torch.Tensor | None:
-    """The constant that a node of the converted graph stands for, if it is one."""
-    if not isinstance(node, fx.Node) or node.op != "get_attr":
-        return None
-    buffer: torch.Tensor = network.get_buffer(str(node.target))
-    return buffer
+    layers = [node for node in model.graph.node if node.op_type in _LAYERS and len(node.input) > 1]
+    grouped = [n for n in layers if any(a.name == "group" and a.i > 1 for a in n.attribute)]
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    refuse_unsound(
+        source,
+        {
+            name: torch.from_numpy(np.array(array))
+            for name, array in constants_of(model).items()
+            if array.dtype in _NUMBERS and (array.size > 1 or np.isnan(array).any())
+        },
+        matrices={node.input[1] for node in layers},
+        averaging={node.input[1] for node in grouped},
+        variances={node.input[4] for node in norms},
+    )

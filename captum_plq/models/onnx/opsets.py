@@ -1,42 +1,34 @@
-"""Writes the graph of an ONNX file in the newest opset that onnx2torch knows.
+"""Writes the graph of an ONNX file in operations that onnx2torch knows.
 
 From opset 18 on, most operations of face networks mean what they meant before: they take more
 types, or name what was the default. What differs in the writing only is written as before; what
-differs in the meaning is left as it is, and then does not pass onnx's own check.
+differs in the meaning is refused.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from captum_plq.models.onnx.graph import constants_of, shapes_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["NEWEST", "in_known_opset"]
+__all__ = ["NEWEST", "in_known_operations"]
 
 NEWEST = 17
 """The newest opset of which onnx2torch converts all that it converts."""
 
-# Attributes of later opsets, and the value with which nothing changes.
-_DEFAULTS: dict[str, dict[str, object]] = {
-    "AveragePool": {"dilations": 1},
-    "Cast": {"saturate": 1, "round_mode": b"up"},
-    "CastLike": {"saturate": 1, "round_mode": b"up"},
-    "Reshape": {},
-    "Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"},
-    "Split": {},
-}
-
-_REDUCE = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
-_REDUCTIONS = tuple(f"Reduce{what}" for what in _REDUCE)
+_TAUGHT = ("Gelu",)
 
 
-def in_known_opset(model: onnx.ModelProto) -> None:
-    """Writes a graph in opset 17, if it is in a later one.
+def in_known_operations(model: onnx.ModelProto) -> None:
+    """Write a graph in opset 17, if it is in a later one, and teach onnx2torch what it lacks.
 
     Args:
 
@@ -45,129 +37,96 @@ def in_known_opset(model: onnx.ModelProto) -> None:
     Raises:
         ValueError: if an operation means something that opset 17 cannot say.
     """
-    import onnx
-
+    _teach_gelu()
+    constants, shapes = constants_of(model), shapes_of(model)
+    opset = next((entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    version = 0 if opset is None else opset.version
+    nodes = list[Any]()
     for node in model.graph.node:
         while node.input and not node.input[-1]:  # left out, as if it had not been named
             node.input.pop()
-        if node.op_type == "Reshape":
-            _take_zeros(model, node)
-    opset = next((entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
-    if opset is None or opset.version <= NEWEST:
-        return
-    nodes = [older for node in model.graph.node for older in _older(model, node)]
+        if node.op_type == "LpNormalization":
+            nodes.extend(_spelt_out(node))
+            continue
+        if node.op_type == "Reshape" and 0 not in constants.get(node.input[1], (0,)):
+            _drop(node, "allowzero")  # it matters for shapes with a zero only
+        if version > NEWEST and node.domain in ("", "ai.onnx"):
+            _write_older(node, version, constants, shapes)
+        nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    opset.version = NEWEST
-    outputs = list(model.graph.output)
-    del model.graph.output[:]
-    for value in outputs:  # the check wants a shape, which a file need not have
-        kind = value.type.tensor_type.elem_type
-        model.graph.output.append(onnx.helper.make_tensor_value_info(value.name, kind, [None]))
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # names the operation and what of it is unknown
-        raise ValueError(str(error).strip().splitlines()[0]) from error
-    del model.graph.output[:]
-    model.graph.output.extend(outputs)
+    if opset is not None and version > NEWEST:
+        opset.version = NEWEST
 
 
-def _older(model: onnx.ModelProto, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+def _write_older(
+    node: onnx.NodeProto,
+    version: int,
+    constants: dict[str, NDArray[Any]],
+    shapes: dict[str, list[int | None]],
+) -> None:
+    """Write a node as opset 17 has it, or raise."""
+    from onnx import defs, helper
+
     kind = node.op_type
-    if kind == "Gelu":
-        yield from _gelu(model, node)
+    if kind in _TAUGHT:
         return
-    if kind in _REDUCTIONS and not _reduction(model, node):
-        return
-    if kind == "Split" and len(node.input) < 2 and _attribute(node, "num_outputs") is not None:
-        _split(model, node)
+    try:
+        older, newer = defs.get_schema(kind, NEWEST), defs.get_schema(kind, version)
+    except defs.SchemaError as error:
+        raise ValueError(f"{kind} is not in opset {NEWEST}.") from error
+    if kind.startswith("Reduce") and len(node.input) > older.max_input:
+        axes = constants.get(node.input[1])
+        if axes is not None:  # an attribute again
+            del node.input[1:]
+            if axes.size:
+                node.attribute.append(helper.make_attribute("axes", axes.ravel().tolist()))
+                _drop(node, "noop_with_empty_axes")
     for attribute in list(node.attribute):
-        default = _DEFAULTS.get(kind, {}).get(attribute.name)
-        value = _attribute(node, attribute.name)
-        if default is not None and all(
-            x == default for x in (value if isinstance(value, list) else [value])
+        if attribute.name not in older.attributes and (
+            attribute == newer.attributes[attribute.name].default_value
+            or (attribute.name == "dilations" and set(attribute.ints) == {1})
+            or (attribute.name == "num_outputs" and _even_parts(node, shapes))
         ):
             node.attribute.remove(attribute)
-    yield node
+    unknown = [a.name for a in node.attribute if a.name not in older.attributes]
+    if unknown or len(node.input) > older.max_input:
+        raise ValueError(f"{kind} has {', '.join(unknown) or 'inputs'} that opset {NEWEST} lacks.")
 
 
-def _take_zeros(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """``allowzero`` matters for empty tensors only, unless the shape has a zero itself."""
-    shape = _constant(model, node.input[1])
-    if shape is None or (shape != 0).all():
-        _drop(node, "allowzero")
+def _even_parts(node: onnx.NodeProto, shapes: dict[str, list[int | None]]) -> bool:
+    """Return whether ``Split`` makes equal parts, as it does if nothing else is said."""
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    shape = shapes.get(node.input[0])
+    size = shape[axis] if shape else None
+    return size is not None and size % len(node.output) == 0
 
 
-def _reduction(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
-    """Its axes as an attribute again; whether that could be said."""
-    import onnx
+def _spelt_out(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield the norm and the quotient that ``LpNormalization`` is."""
+    from onnx import helper
 
-    if len(node.input) > 1:
-        axes = _constant(model, node.input[1])
-        if axes is None:
-            return True  # the check refuses it
-        del node.input[1:]
-        if axes.size:
-            node.attribute.append(onnx.helper.make_attribute("axes", axes.ravel().tolist()))
-    elif _attribute(node, "noop_with_empty_axes"):
-        return True
-    _drop(node, "noop_with_empty_axes")
-    return True
-
-
-def _split(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """Equal parts, where the size along the axis is known and divides."""
-    import onnx
-
-    axis, count = _attribute(node, "axis") or 0, len(node.output)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {v.name: v.type.tensor_type.shape.dim for v in (*inferred.value_info, *inferred.input)}
-    dims = shapes.get(node.input[0], ())
-    size = dims[axis].dim_value if dims else 0
-    if size and size % count == 0:
-        _drop(node, "num_outputs")
-
-
-def _gelu(model: onnx.ModelProto, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """It is x Φ(x), by the error function or by its approximation with tanh."""
-    from onnx import helper, numpy_helper
-
-    name, (x,) = node.output[0], node.input
-    numbers = {"half": 0.5, "one": 1.0, "root": math.sqrt(0.5)}
-    smooth = _attribute(node, "approximate") == b"tanh"
-    if smooth:
-        numbers |= {"root": math.sqrt(2 / math.pi), "three": 3.0, "cube": 0.044715}
-    for key, number in numbers.items():
-        array = np.array(number, np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(array, f"{name}.{key}"))
-    argument = x
-    if smooth:
-        yield helper.make_node("Pow", [x, f"{name}.three"], [f"{name}.0"])
-        yield helper.make_node("Mul", [f"{name}.0", f"{name}.cube"], [f"{name}.1"])
-        yield helper.make_node("Add", [x, f"{name}.1"], [f"{name}.2"])
-        argument = f"{name}.2"
-    yield helper.make_node("Mul", [argument, f"{name}.root"], [f"{name}.3"])
-    yield helper.make_node("Tanh" if smooth else "Erf", [f"{name}.3"], [f"{name}.4"])
-    yield helper.make_node("Add", [f"{name}.4", f"{name}.one"], [f"{name}.5"])
-    yield helper.make_node("Mul", [x, f"{name}.5"], [f"{name}.6"])
-    yield helper.make_node("Mul", [f"{name}.6", f"{name}.half"], [name])
-
-
-def _constant(model: onnx.ModelProto, name: str) -> np.ndarray | None:
-    from onnx import numpy_helper
-
-    found = next((t for t in model.graph.initializer if t.name == name), None)
-    return None if found is None else np.asarray(numpy_helper.to_array(found))
-
-
-def _attribute(node: onnx.NodeProto, name: str) -> object:
-    import onnx
-
-    found = next((a for a in node.attribute if a.name == name), None)
-    return None if found is None else onnx.helper.get_attribute_value(found)
+    options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    kind, axis = f"ReduceL{options.get('p', 2)}", options.get("axis", -1)
+    (x,), (y,) = node.input, node.output
+    yield helper.make_node(kind, [x], [f"{y}.norm"], f"{node.name}.norm", axes=[axis])
+    yield helper.make_node("Div", [x, f"{y}.norm"], [y], node.name)
 
 
 def _drop(node: onnx.NodeProto, name: str) -> None:
     for attribute in list(node.attribute):
         if attribute.name == name:
             node.attribute.remove(attribute)
+
+
+def _teach_gelu() -> None:
+    """Register ``Gelu`` with onnx2torch as torch's own, once."""
+    from onnx2torch.node_converters.registry import add_converter
+    from onnx2torch.utils.common import OperationConverterResult, onnx_mapping_from_node
+
+    def convert(node: Any, _: object) -> Any:
+        gelu = nn.GELU(node.attributes.get("approximate", "none"))
+        return OperationConverterResult(gelu, onnx_mapping_from_node(node))
+
+    with suppress(ValueError):  # it is there already
+        add_converter("Gelu", version=NEWEST)(convert)

@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from captum_plq._base.dlib_files import find_dlib_file
 from captum_plq.models.weight_files.regular_file import regular_file
-from captum_plq.models.weight_files.sound import refuse_unsound
 
 __all__ = ["Affine", "find_dlib_weights", "read_dlib_weights"]
 
@@ -63,12 +62,12 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns ``weight * x + bias``, by channel."""
+        """Return ``weight * x + bias``, by channel."""
         return torch.addcmul(self.bias.view(-1, 1, 1), x, self.weight.view(-1, 1, 1))
 
 
 def find_dlib_weights() -> Path | None:
-    """Finds the weight file in the installed package ``face_recognition_models``.
+    """Find the weight file in the installed package ``face_recognition_models``.
 
     Returns:
         *Path or None*: the file, or ``None`` if it is not installed.
@@ -77,7 +76,7 @@ def find_dlib_weights() -> Path | None:
 
 
 def read_dlib_weights(path: str | PathLike[str], network: nn.Module) -> dict[str, Tensor]:
-    """Reads the parameters of ``network`` from a file that dlib wrote.
+    """Read the parameters of ``network`` from a file that dlib wrote.
 
     Args:
 
@@ -92,8 +91,7 @@ def read_dlib_weights(path: str | PathLike[str], network: nn.Module) -> dict[str
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file ends early, holds other layers than ``network``, or holds a
-            weight that is not finite, or a layer of zeros.
+        ValueError: if the file ends early, or holds other layers than ``network``.
     """
     path = regular_file(path)
     stream = _Stream(path)
@@ -109,8 +107,6 @@ def read_dlib_weights(path: str | PathLike[str], network: nn.Module) -> dict[str
             continue
         state.update((f"{name}.{key}", value) for key, value in parameters)
     stream.end()
-    layers = [key for key, value in state.items() if value.ndim > 1]
-    refuse_unsound(str(path), state, matrices=layers)
     return state
 
 
@@ -128,7 +124,7 @@ class _Stream:
         )
 
     def layer(self, tag: str, name: str) -> None:
-        """Goes to the next layer that has parameters; it must be of this kind."""
+        """Go to the next layer that has parameters; it must be of this kind."""
         found = _TAG.search(self._data, self._at)
         if found is None:
             where = f"in bytes {self._at} to {len(self._data)}"
@@ -144,7 +140,7 @@ class _Stream:
             raise self.error(f"{what} of {name!r} are {got}, not {expected}")
 
     def tensor(self, name: str, count: int) -> npt.NDArray[np.float32]:
-        """A view of ``count`` float32 values, at an address that may be unaligned."""
+        """Return a view of ``count`` float32 values, at an address that may be unaligned."""
         version, *sizes = (self._integer() for _ in range(5))
         if version != 2:
             raise self.error(f"the tensor of {name!r} has version {version}, not 2")
@@ -153,10 +149,7 @@ class _Stream:
         start, self._at = self._at, self._at + 4 * count
         if self._at > len(self._data):
             raise self.error(f"it is truncated within {name!r}, after {len(self._data)} bytes")
-        values = np.frombuffer(self._data, "<f4", count, start)
-        if not np.isfinite(values).all():
-            raise self.error(f"a weight of {name!r} is not finite")
-        return values
+        return np.frombuffer(self._data, "<f4", count, start)
 
     def end(self) -> None:
         found = _TAG.search(self._data, self._at)
@@ -203,5 +196,5 @@ def _read_linear(stream: _Stream, name: str, linear: nn.Linear) -> _Parameters:
 
 
 def _copy(values: npt.NDArray[np.float32]) -> Tensor:
-    """Own, aligned memory in the byte order of this machine."""
+    """Copy to aligned memory, in the byte order of this machine."""
     return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))

@@ -1,4 +1,4 @@
-"""Fits the weights of a file to a network, strictly, and says what is wrong where they do not."""
+"""Fits the weights of a file to a network, strictly, and tells what differs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_plq.models.architecture import Architecture
-from captum_plq.models.weight_files.layout_guess import guess_layout
-from captum_plq.models.weight_files.sets import AVERAGED
-from captum_plq.models.weight_files.sound import refuse_unsound_network
+from captum_plq.models.weight_files.checkpoint import AVERAGED
 
-__all__ = ["WeightFit", "fit_weights", "known_fits", "load_weights"]
+__all__ = ["WeightFit", "fit_weights", "foreign_network"]
 
 _WRAPPERS = frozenset(["module", "model", "backbone", "net", "network", "online_model", *AVERAGED])
 
@@ -32,6 +29,18 @@ _COMPUTED = {
     ".weight_g": "torch.nn.utils.remove_weight_norm(layer)",
     ".weight_orig": "torch.nn.utils.remove_spectral_norm(layer), or prune.remove(layer, 'weight'),",
 }
+
+# Names that only networks have which are not built here; the first that is found tells which.
+_FOREIGN = {
+    r"\.se(_block)?\.|res_layer\.5\.fc": "a network with squeeze-and-excitation, not built here",
+    r"^blocks\.0\.attn\.qkv\.weight$": "a vision transformer of timm",
+    r"\.xca\.qkv\.": "an EdgeNeXt of timm, the trunk of EdgeFace",
+    r"^stages\.0\.blocks\.0\.conv_dw\.weight$": "a ConvNeXt of timm",
+    r"^layer1\.0\.prelu\.weight$": "",  # an IResNet; its other names are torchvision's
+    r"^layer1\.0\.bn1\.weight$": "a ResNet of torchvision, not a face network",
+}
+_CLASSES = (1000, 21841, 21843)  # of ImageNet
+_PEOPLE = 5000  # more rows than an embedding has numbers
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,37 @@ class WeightFit:
         """Whether nothing is missing, unexpected or unlike."""
         return not (self.missing or self.unexpected or self.unlike)
 
+    @property
+    def share(self) -> float:
+        """The share of names, in the network or the file, that are in both with one shape."""
+        both = len(self.weights) - len(self.unlike)
+        return both / max(1, len(self.weights) + len(self.missing) + len(self.unexpected))
+
+    def describe(self) -> str:
+        """Return what differs, the first three of each kind by name."""
+        kinds = {
+            "missing": [repr(name) for name in self.missing],
+            "not expected": [repr(name) for name in self.unexpected],
+            "unlike": list(self.unlike),
+        }
+        shown = (
+            f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for what, names in kinds.items()
+            if names
+        )
+        return f"{'; '.join(shown)}."
+
+    @property
+    def computed(self) -> str:
+        """What to do about weights that a normalisation or pruning computes from others."""
+        for mark, remove in _COMPUTED.items():
+            if any(mark in key for key in self.unexpected):
+                return (
+                    "Some of its weights are computed from others (weight_norm, spectral_norm, "
+                    f"pruning or the like): before saving, call {remove} for each such layer."
+                )
+        return ""
+
 
 def fit_weights(
     expected: Mapping[str, Tensor],
@@ -65,7 +105,7 @@ def fit_weights(
     wrappers: Sequence[str] = (),
     training_only: Sequence[str] = (),
 ) -> WeightFit:
-    """Compares the weights of a file with what a network expects.
+    """Compare the weights of a file with what a network expects.
 
     A prefix such as ``module.`` or ``model.``, which a wrapper around the network left on its
     names, is taken off: that under which most of the expected names are found, none if there is
@@ -81,7 +121,7 @@ def fit_weights(
         state (Mapping[str, Tensor]): The weights of the file.
         wrappers (sequence of str): Parts of a prefix, besides ``module``, ``model``,
             ``backbone``, ``net``, ``network`` and what a running average goes by (``ema``).
-        training_only (sequence of str): see :class:`Architecture`.
+        training_only (sequence of str): see :class:`~captum_plq.models.Architecture`.
 
     Returns:
         *WeightFit*: the weights by the network's names, and all that does not fit.
@@ -114,110 +154,47 @@ def fit_weights(
     )
 
 
-def load_weights(
-    network: nn.Module,
-    state: Mapping[str, Tensor],
-    architecture: Architecture,
-    known: Sequence[Architecture] = (),
-    source: str = "The state dict",
-) -> tuple[str, ...]:
-    """Gives a network the weights of a file; everything must fit.
+def foreign_network(state: Mapping[str, Tensor]) -> str:
+    """Return what network weights are of that is not built here, to follow "It looks like".
 
     Args:
 
-        network (nn.Module): Filled in place, in its own precision.
-        state (Mapping[str, Tensor]): The weights.
-        architecture (Architecture): What ``network`` is.
-        known (sequence of Architecture): Where the weights do not fit, these are tried, to
-            name the one they do fit.
-        source (str): Where the weights are from, for the error.
+        state (Mapping[str, Tensor]): The weights. Prefixes of the usual wrappers do not matter.
 
     Returns:
-        *tuple[str, ...]*: names in ``state`` that were left out, all of them known to serve in
-        training only.
-
-    Raises:
-        ValueError: if anything is missing, unexpected, or of another shape; names the first of
-            each, and says what the weights look like. If they cannot be those of a trained
-            network (see :mod:`captum_plq.models.weight_files.sound`).
+        *str*: in words; ``""`` if their names do not tell.
 
     Examples::
 
-        >>> load_weights(network, read_weights("vggface2.pt"), architecture)
-        ('logits.bias', 'logits.weight')
+        >>> foreign_network({"layer1.0.bn1.weight": torch.ones(64)})
+        'a ResNet of torchvision, not a face network'
     """
-    fit = fit_weights(
-        network.state_dict(), state, architecture.wrappers, architecture.training_only
-    )
-    if not fit.exact:
-        problems = [
-            _counted(fit.missing, "missing"),
-            _counted(fit.unexpected, "not expected"),
-            _counted(fit.unlike, "unlike", quoted=False),
-        ]
-        raise ValueError(
-            f"{source} does not fit {architecture.spec.name!r}: "
-            f"{'; '.join(filter(None, problems))}. {_computed(fit) or _resemblance(state, known)}"
-        )
-    refuse_unsound_network(source, network, fit.weights)
-    network.load_state_dict(fit.weights, strict=True)
-    return fit.unused
-
-
-def known_fits(state: Mapping[str, Tensor], known: Sequence[Architecture]) -> list[str]:
-    """Names of the architectures that weights fit in every name and shape.
-
-    Args:
-
-        state (Mapping[str, Tensor]): The weights.
-        known (sequence of Architecture): What to try.
-
-    Returns:
-        *list[str]*: none, one, or several that differ in their preprocessing only.
-    """
-    names = []
-    for architecture in known:
-        try:
-            with torch.device("meta"):
-                expected = architecture.build().state_dict()
-        except ImportError:  # its extra is not installed
-            continue
-        fit = fit_weights(expected, state, architecture.wrappers, architecture.training_only)
-        if fit.exact:
-            names.append(architecture.spec.name)
-    return names
-
-
-def _resemblance(state: Mapping[str, Tensor], known: Sequence[Architecture]) -> str:
-    names = known_fits(state, known)
-    if names:
-        return f"It fits {' and '.join(map(repr, names))}: load it as such."
-    bare = _without_marks(state)
-    guess = guess_layout({key: tuple(value.shape) for key, value in bare.items()})
-    return f"It looks like {guess}." if guess else "It resembles no network that is known here."
+    bare: dict[str, Tensor] = {}
+    for key, value in _without_marks(state).items():
+        parts = key.split(".")
+        while len(parts) > 1 and parts[0] in {*_WRAPPERS, "features"}:
+            parts = parts[1:]
+        bare[".".join(parts)] = value
+    words = next((w for p, w in _FOREIGN.items() if any(re.search(p, key) for key in bare)), None)
+    if words is None:
+        flat = len(bare) <= 5 and all(value.ndim <= 2 for value in bare.values())
+        people = max((n for value in bare.values() for n in value.shape), default=0)
+        return "the class centres of a training, without the network" * (flat and people > _PEOPLE)
+    rows = [len(bare[key]) for key in ("head.fc.weight", "head.weight", "fc.weight") if key in bare]
+    classes = f"a classifier into {rows[0]} classes" if rows and rows[0] in _CLASSES else ""
+    return ", ".join(filter(None, (words, classes)))
 
 
 def _without_marks(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The weights by the names that they had before torch wrapped parts of the network."""
+    """Return the weights by the names that they had before torch wrapped parts of the network."""
     bare = {_ANYWHERE.sub("", key): value for key, value in state.items()}
     return bare if len(bare) == len(state) else state
-
-
-def _computed(fit: WeightFit) -> str:
-    """What to do about weights that a normalisation or pruning computes from others."""
-    for mark, remove in _COMPUTED.items():
-        if any(mark in key for key in fit.unexpected):
-            return (
-                "Some of its weights are computed from others (weight_norm, spectral_norm, pruning "
-                f"or the like): before saving, call {remove} for each such layer."
-            )
-    return ""
 
 
 def _prefix(
     expected: Mapping[str, Tensor], state: Mapping[str, Tensor], words: frozenset[str]
 ) -> str:
-    """The wrapper's prefix under which most of the expected names stand."""
+    """Return the wrapper's prefix under which most of the expected names stand."""
     prefixes = {""}
     for key in state:
         prefix = ""
@@ -245,10 +222,3 @@ def _difference(name: str, value: Tensor, expected: Tensor) -> str | None:
     if value.is_floating_point() != expected.is_floating_point() or value.is_quantized:
         return f"{name} is of type {value.dtype}, not {expected.dtype}"
     return None
-
-
-def _counted(names: Sequence[str], what: str, quoted: bool = True) -> str:
-    if not names:
-        return ""
-    shown = [repr(name) if quoted else name for name in names[:3]]
-    return f"{len(names)} {what} ({', '.join(shown)}{', …' if len(names) > 3 else ''})"

@@ -1,16 +1,22 @@
-"""Opens regular files only, and knows the files that come with a package."""
+"""Takes regular files only, and the files themselves rather than notes of where they are kept."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import re
+import stat
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["refuse_changed", "regular_file"]
+from captum_plq._base.regular_file import open_checked
+
+__all__ = ["regular_file"]
+
+_LFS = b"version https://git-lfs"
 
 
 def regular_file(path: str | PathLike[str]) -> Path:
-    """The path of a file that can be read to its end: no pipe, device, socket or folder.
+    """Return the path of a file that can be read to its end.
 
     Args:
 
@@ -21,33 +27,26 @@ def regular_file(path: str | PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: if there is no such file, or it is a folder.
-        ValueError: if it is a pipe, a device or a socket, which might never end.
+        ValueError: if it is a pipe, a device or a socket, which might never end; or a Git LFS
+            pointer in place of the file.
     """
     path = Path(path).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder, not a file.")
-    if path.exists():
-        raise ValueError(f"{path} is a pipe, a device or a socket, not a regular file.")
-    raise FileNotFoundError(f"There is no file {path}.")
 
+    def require_regular(status: os.stat_result) -> None:
+        if stat.S_ISDIR(status.st_mode):
+            raise FileNotFoundError(f"{path} is a folder, not a file.")
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path} is a pipe, a device or a socket, not a regular file.")
 
-def refuse_changed(path: Path, sha256: str, again: str) -> None:
-    """Refuses a file of an installed package that is not the one it came with.
-
-    Args:
-
-        path (Path): The file.
-        sha256 (str): What it must be, in hexadecimal.
-        again (str): The command that installs it.
-
-    Raises:
-        ValueError: if its digest is another.
-    """
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != sha256:
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    with open_checked(path, require_regular) as file:
+        start = file.read(256)
+    if start.startswith(_LFS):
+        size = re.search(rb"size (\d+)", start)
+        told = f" of {int(size[1]):,} bytes" if size else ""
         raise ValueError(
-            f"{path} is damaged or was changed: its sha256 is {found[:12]}…, not {sha256[:12]}…. "
-            f"Install it again: {again}. Weights of your own are given by their path."
+            f"{path} is a Git LFS pointer, not the file{told} itself: run 'git lfs install' and "
+            "'git lfs pull' in its repository, or download the file from its web page."
         )
+    return path

@@ -1,13 +1,11 @@
-"""Refuses weights that cannot be those of a trained network, by their names.
-
-What is refused, and what is not:
+"""Refuses weights that cannot be those of a trained network, and names them.
 
 - NaN and infinity anywhere, and numbers that become infinite in the network's precision. An
-  additive mask, which holds nothing but 0 and −∞, is left alone.
-- A negative running variance of a BatchNorm. Zero, a channel that is dead, is left alone.
+  additive mask, which holds nothing but 0 and −∞, is accepted.
+- A negative running variance of a BatchNorm. Zero, a dead channel, is accepted.
 - A weight of a convolution or linear layer that is zero throughout, as in a file of which a part
-  was never written; or that is one other number throughout, so that all the layer's outputs are
-  the same. Filters that average each channel by itself are left alone, and fewer than 64 numbers.
+  was never written; or that is any other number throughout, so that all the layer's outputs are
+  the same. Filters that average each channel by itself are accepted, and fewer than 64 numbers.
 
 Biases, the scales of BatchNorm, LayerScale and the like may be zero: networks begin so. A Python
 file that builds its network itself may hold all but NaN, infinity and negative variances.
@@ -43,7 +41,7 @@ def refuse_unsound(
     variances: Collection[str] | None = None,
     precision: Mapping[str, torch.dtype] | None = None,
 ) -> None:
-    """Refuses weights by what is in them; see this module for what and why.
+    """Raise if weights cannot be those of a trained network, as this module lists.
 
     Args:
 
@@ -59,42 +57,40 @@ def refuse_unsound(
     """
     if variances is None:
         variances = [key for key in weights if key.rpartition(".")[2] == "running_var"]
-    wide = {} if precision is None else precision
-    numbers = {key: value for key, value in weights.items() if value.is_floating_point()}
-    constant = {
-        key: number
-        for key in matrices
-        if key in numbers and (number := _one_number(numbers[key])) is not None
-    }
-    checks = {
-        "NaN or infinite": [key for key, value in numbers.items() if not _finite(value)],
-        "negative, but variances": [
-            key for key in variances if key in numbers and bool((_plain(numbers[key]) < 0).any())
-        ],
-        "zero throughout": [key for key, number in constant.items() if number == 0],
-        "the same number throughout": [
-            key for key in constant if key not in averaging and weights[key].numel() >= _MANY
-        ],
-        "too large for the network's precision": [
-            key
-            for key, value in numbers.items()
-            if key in wide and wide[key] != value.dtype and not _finite(value.to(wide[key]))
-        ],
-    }
-    for what, keys in checks.items():
-        if keys:
-            shown = ", ".join(map(repr, keys[:3])) + (", …" if len(keys) > 3 else "")
-            raise ValueError(
-                f"{source} holds weights that are {what} ({len(keys)}: {shown}): it is damaged, or "
-                "was saved from a training that failed. Fetch it again, and compare its checksum; "
-                "weights that are meant so can be loaded in a .py file that builds the network."
-            )
+    problems: dict[str, list[str]] = {}
+    for key, value in weights.items():
+        if not value.is_floating_point():
+            continue
+        dtype = (precision or {}).get(key, value.dtype)
+        numbers = value if value.element_size() > 1 else value.float()  # float8 has no order
+        if not _finite(numbers):
+            problem = "NaN or infinite"
+        elif key in variances and bool((numbers < 0).any()):
+            problem = "negative, but variances"
+        elif dtype != value.dtype and not _finite(value.to(dtype)):
+            problem = "too large for the network's precision"
+        elif key not in matrices or not _constant(numbers):
+            continue
+        elif not numbers.any():
+            problem = "zero throughout"
+        elif key not in averaging and value.numel() >= _MANY:
+            problem = "the same number throughout"
+        else:
+            continue
+        problems.setdefault(problem, []).append(key)
+    for what, keys in problems.items():
+        shown = ", ".join(map(repr, keys[:3])) + (", …" if len(keys) > 3 else "")
+        raise ValueError(
+            f"{source} holds weights that are {what} ({len(keys)}: {shown}): it is damaged, or "
+            "was saved from a training that failed. Fetch it again, and compare its checksum; "
+            "weights that are meant so can be loaded in a .py file that builds the network."
+        )
 
 
 def refuse_unsound_network(
     source: str, network: nn.Module, weights: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Refuses weights of a network that is at hand.
+    """Raise if the weights of a network that is at hand are not sound.
 
     Args:
 
@@ -108,14 +104,14 @@ def refuse_unsound_network(
     """
     own = network.state_dict()
     layers = {
-        f"{name}.weight" if name else "weight": module
+        f"{name}.weight".removeprefix("."): module
         for name, module in network.named_modules()
         if isinstance(module, _LAYERS)
     }
     refuse_unsound(
         source,
         own if weights is None else weights,
-        matrices=list(layers),
+        matrices=layers,
         averaging=[
             key
             for key, layer in layers.items()
@@ -126,21 +122,11 @@ def refuse_unsound_network(
 
 
 def _finite(value: Tensor) -> bool:
-    value = _plain(value)
+    """Whether all is finite, or an additive mask of 0 and −∞."""
     if bool(value.isfinite().all()):
         return True
     return bool(((value == 0) | (value == -torch.inf)).all()) and bool((value == 0).any())
 
 
-def _plain(value: Tensor) -> Tensor:
-    """In a precision in which numbers can be compared."""
-    return value if value.element_size() > 1 else value.float()
-
-
-def _one_number(value: Tensor) -> float | None:
-    """The number that a tensor holds throughout; ``None`` if it holds several, or one only."""
-    if value.numel() < 2:
-        return None
-    value = _plain(value)
-    first = value.flatten()[0]
-    return float(first) if bool((value == first).all()) else None
+def _constant(value: Tensor) -> bool:
+    return value.numel() > 1 and bool((value == value.flatten()[0]).all())

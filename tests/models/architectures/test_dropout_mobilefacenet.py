@@ -1,6 +1,6 @@
 """The network that is shipped: its head against an oracle, its weights, and what they can do."""
 
-from importlib import import_module
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from captum_plq.models import (
     load_model,
 )
 from captum_plq.models.architectures.dropout_mobilefacenet import (
+    DROPOUT_MOBILEFACENET,
     TRUNK,
     find_shipped_weights,
     new_dropout_mobilefacenet,
@@ -68,17 +69,12 @@ def test_trunk_is_mobilefacenet_and_head_is_arcface():
 
 
 def test_dropout_lies_before_the_embedding_layer():
-    network = new_dropout_mobilefacenet()
+    network = new_dropout_mobilefacenet().eval()
     names = [name for name, _ in network.named_children()]
     assert names[names.index("dropout") + 1] == DROPOUT_MOBILEFACENET_SPEC.embedding_layer
-    network.eval()
     serfiq = SERFIQ(network, passes=5)
     serfiq(torch.randn(1, 3, 112, 112))
     assert serfiq.tap.layer_name == "fc"
-
-
-def test_parts_of_it_can_be_taken():
-    assert len(new_dropout_mobilefacenet()[:4]) == 4
 
 
 # --- the weights
@@ -109,30 +105,24 @@ def test_other_weights_of_this_architecture(tmp_path):
     save_file(network.state_dict(), tmp_path / "own.safetensors")
     model = load_model(DEFAULT_MODEL, weights=tmp_path / "own.safetensors")
     torch.testing.assert_close(model.backbone.state_dict(), network.state_dict())
-
-
-def test_weights_of_something_else_are_refused(tmp_path):
     save_file({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="does not fit 'mobilefacenet-dropout'"):
         dropout_mobilefacenet(tmp_path / "other.safetensors")
 
 
-def test_without_its_weights_the_package_says_so(monkeypatch):
-    module = import_module("captum_plq.models.architectures.dropout_mobilefacenet")
-    monkeypatch.setattr(module, "find_shipped_weights", lambda: None)
-    with pytest.raises(ImportError, match="install captum-plq again"):
-        dropout_mobilefacenet()
+def test_shipped_weights_that_are_absent_or_were_changed(tmp_path):
+    def load_with(find):
+        installed = replace(DROPOUT_MOBILEFACENET.installed, find=find)
+        return replace(DROPOUT_MOBILEFACENET, installed=installed).load()
 
-
-def test_shipped_weights_that_were_changed_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ImportError, match="not installed; run: pip install --force"):
+        load_with(lambda: None)
     data = bytearray(find_shipped_weights().read_bytes())
     data[-1] ^= 1
     changed = tmp_path / "mobilefacenet-dropout.safetensors"
     changed.write_bytes(data)
-    module = import_module("captum_plq.models.architectures.dropout_mobilefacenet")
-    monkeypatch.setattr(module, "find_shipped_weights", lambda: changed)
     with pytest.raises(ValueError, match=r"safetensors is damaged or was changed: its sha256"):
-        load_model(DEFAULT_MODEL)
+        load_with(lambda: changed)
     assert load_model(DEFAULT_MODEL, weights=changed)  # by its path, it is one's own
 
 
@@ -143,14 +133,11 @@ def test_the_calibration_is_of_these_weights_and_the_spec_says_the_same(shipped)
     calibration = load_calibration(DEFAULT_MODEL)
     calibration.check(PixelQualityAttribution(shipped))
     assert calibration.reference is not None
+    assert shipped_calibration("dlib") is None
     spec = DROPOUT_MOBILEFACENET_SPEC
     assert spec.scaling.alpha == pytest.approx(calibration.scaling.alpha, abs=0.05)
     assert spec.scaling.r == pytest.approx(calibration.scaling.r, abs=5e-4)
     assert spec.gamma == pytest.approx(calibration.gamma, abs=5e-3)
-
-
-def test_other_networks_ship_no_calibration():
-    assert shipped_calibration("dlib") is None
 
 
 # --- what it can do

@@ -45,7 +45,6 @@ NAN, INF = float("nan"), float("inf")
         ("conv.bias", -INF, 3, "NaN or infinite"),
         ("bn.running_mean", INF, 0, "NaN or infinite"),
         ("bn.running_var", -1e-3, 7, "negative, but variances"),
-        ("bn.running_var", NAN, 7, "NaN or infinite"),
         ("fc.weight", 1e300, 2, "too large for the network's precision"),
         ("conv.weight", 0.0, None, "zero throughout"),
         ("blur.weight", 0.0, None, "zero throughout"),
@@ -56,9 +55,8 @@ NAN, INF = float("nan"), float("inf")
 def test_broken_weights_are_refused_by_name(key, value, where, words):
     network = Network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(ValueError, match=rf"{words}.* \(1: '{key}'\)") as raised:
+    with pytest.raises(ValueError, match=rf"^w\.pth .*{words}.* \(1: '{key}'\)"):
         load_weights(network, with_value(key, value, where), ARCHITECTURE, source="w.pth")
-    assert str(raised.value).startswith("w.pth ")
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
@@ -66,9 +64,7 @@ def test_broken_weights_are_refused_by_name(key, value, where, words):
     ("key", "value", "where"),
     [
         ("conv.bias", 0.0, None),
-        ("fc.bias", 0.0, None),
         ("scale", 0.0, None),
-        ("bn.weight", 0.0, None),
         ("bn.running_var", 0.0, None),
         ("blur.weight", 1 / 9, None),  # the mean of each channel
         ("quality.weight", 1 / 64, None),  # the mean of all
@@ -83,23 +79,24 @@ def test_what_a_network_may_hold_is_loaded(key, value, where):
     torch.testing.assert_close(network.state_dict(), state)
 
 
-@pytest.mark.parametrize(("key", "value"), [("fc.weight", NAN), ("bn.running_var", -1.0)])
-def test_a_file_is_refused_when_it_is_read(tmp_path, key, value):
-    torch.save({"state_dict": with_value(key, value)}, tmp_path / "w.pth")
+@pytest.mark.parametrize(
+    ("state", "key"),
+    [
+        ({"state_dict": with_value("fc.weight", NAN)}, "fc.weight"),
+        (with_value("bn.running_var", -1.0), "bn.running_var"),
+        ({"a": torch.tensor([1.0, NAN]).to(torch.float8_e4m3fn)}, "a"),
+    ],
+)
+def test_a_file_is_refused_when_it_is_read(tmp_path, state, key):
+    torch.save(state, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=rf"w\.pth holds weights that are .* \(1: '{key}'\)"):
-        read_weights(tmp_path / "w.pth")
-
-
-def test_float8_is_compared_too(tmp_path):
-    torch.save({"a": torch.tensor([1.0, NAN]).to(torch.float8_e4m3fn)}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="NaN or infinite"):
         read_weights(tmp_path / "w.pth")
 
 
 def test_a_network_at_hand():
     network = Network()
     refuse_unsound_network("it", network)
-    with torch.no_grad():
-        network.fc.weight.zero_()
-    with pytest.raises(ValueError, match=r"it holds weights that are zero throughout \(1: 'fc\.w"):
+    nn.init.zeros_(network.fc.weight)
+    nn.init.zeros_(network.conv.weight)
+    with pytest.raises(ValueError, match=r"it holds .* zero throughout \(2: 'conv\.w.*', 'fc\.w"):
         refuse_unsound_network("it", network)

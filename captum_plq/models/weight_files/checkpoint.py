@@ -12,22 +12,6 @@ from torch import Tensor, nn
 
 __all__ = ["AVERAGED", "find_weights"]
 
-# Where a checkpoint keeps its weights, beside an optimiser, a step count and the like.
-_CONTAINERS = (
-    "state_dict",
-    "model_state_dict",
-    "net_state_dict",
-    "state_dict_backbone",
-    "model",
-    "backbone",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "module",
-    "student",
-)
-
 AVERAGED = (
     "state_dict_ema",
     "ema_state_dict",
@@ -45,6 +29,22 @@ AVERAGED = (
 )
 """Where a checkpoint keeps the running average of its weights."""
 
+# Where it keeps any weights, beside an optimiser, a step count and the like.
+_CONTAINERS = (
+    "state_dict",
+    "model_state_dict",
+    "net_state_dict",
+    "state_dict_backbone",
+    "model",
+    "backbone",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+    "student",
+    *AVERAGED,
+)
 _DEEPEST = 8  # containers in containers
 _NUMBERS = (
     torch.float64,
@@ -60,7 +60,7 @@ _shown.maxstring = _shown.maxother = 80
 
 
 def find_weights(path: Path, content: object, averaged: bool | None = None) -> dict[str, Tensor]:
-    """The state dict in what a file held, and in the containers that it may be in.
+    """Return the state dict in what a file held, or in the containers that it may be in.
 
     Args:
 
@@ -74,23 +74,23 @@ def find_weights(path: Path, content: object, averaged: bool | None = None) -> d
     Raises:
         ValueError: if there is no state dict, there are several, or a tensor is no plain one.
     """
-    found = False
+    found = False  # an average
     for _ in range(_DEEPEST):
         if not isinstance(content, Mapping):
             raise ValueError(
                 f"{path} holds a {type(content).__name__}, not a state dict (weights by name): "
                 "save network.state_dict()."
             )
-        sets = [key for key in (*_CONTAINERS, *AVERAGED) if _holds_tensors(content.get(key), set())]
+        content = _apart(content)
+        sets = [key for key in _CONTAINERS if _holds_tensors(content.get(key), set())]
         if not sets:
             break
-        key = _chosen(path, sets, None if found else averaged)
+        key = _choice(path, sets, None if found else averaged)
         found = found or key in AVERAGED
         content = content[key]
     assert isinstance(content, Mapping)
     _refuse_others(path, content)
-    content, parts = _parts(path, content, None if found else averaged)
-    if averaged and not (found or parts):
+    if averaged and not (found or any(map(_is_averaged, content))):
         raise ValueError(f"{path} holds no running average of its weights beside them.")
     memory: dict[int, int] = {}
     for key, value in content.items():
@@ -110,12 +110,16 @@ def find_weights(path: Path, content: object, averaged: bool | None = None) -> d
     return {key: value.detach() for key, value in content.items()}
 
 
-def _chosen(path: Path, sets: list[str], averaged: bool | None) -> str:
-    """Which of several sets of weights is meant."""
+def _choice(path: Path, sets: list[str], averaged: bool | None) -> str:
+    """Return which of several sets of weights is meant."""
     plain = [key for key in sets if key not in AVERAGED]
     means = [key for key in sets if key in AVERAGED]
     if plain and means and averaged is None:
-        _tell_choice(path, f"under {means[0]!r}")
+        warnings.warn(
+            f"{path} holds weights and their running average (EMA): the average is taken. For the "
+            f"others: torch.save(read_weights({str(path)!r}, averaged=False), 'weights.pt').",
+            stacklevel=4,
+        )
     wanted = plain if averaged is False and plain else means or plain
     if len(wanted) > 1:
         raise ValueError(
@@ -125,53 +129,46 @@ def _chosen(path: Path, sets: list[str], averaged: bool | None) -> str:
     return wanted[0]
 
 
-def _parts(
-    path: Path, content: Mapping[str, Tensor], averaged: bool | None
-) -> tuple[Mapping[str, Tensor], bool]:
-    """Of weights and their average in one state dict, told by how names begin, those meant."""
-    means = {k: v for k, v in content.items() if k.partition(".")[0] in AVERAGED and "." in k}
-    plain = {k: v for k, v in content.items() if k not in means}
-    if not means or not any(value.ndim > 1 for value in plain.values()):
-        return content, bool(means)
-    if averaged is None:
-        _tell_choice(path, f"as {next(iter(means)).partition('.')[0]}.…")
-    return (plain if averaged is False else means), True
+def _apart(content: Mapping[object, object]) -> Mapping[object, object]:
+    """Tell weights and their average in one state dict apart, by how their names begin."""
+    if not all(isinstance(value, Tensor) for value in content.values()):
+        return content
+    means = {key: value for key, value in content.items() if _is_averaged(key)}
+    plain = {key: value for key, value in content.items() if key not in means}
+    matrices = any(isinstance(value, Tensor) and value.ndim > 1 for value in plain.values())
+    return {"ema": means, "weights": plain} if means and matrices else content
 
 
-def _tell_choice(path: Path, where: str) -> None:
-    warnings.warn(
-        f"{path} holds weights and their running average (EMA), {where}: the average is taken. "
-        f"For the others: torch.save(read_weights({str(path)!r}, averaged=False), 'weights.pt').",
-        stacklevel=4,
-    )
+def _is_averaged(key: object) -> bool:
+    return isinstance(key, str) and "." in key and key.partition(".")[0] in AVERAGED
 
 
 def _holds_tensors(value: object, seen: set[int], depth: int = _DEEPEST) -> bool:
-    """Whether a value is a state dict, or a container that has one."""
+    """Return whether a value is a state dict, or a container that has one."""
     if not isinstance(value, Mapping) or not value or not depth or id(value) in seen:
         return False
     seen.add(id(value))
     return all(isinstance(part, Tensor) for part in value.values()) or any(
-        _holds_tensors(value.get(key), seen, depth - 1) for key in (*_CONTAINERS, *AVERAGED)
+        _holds_tensors(value.get(key), seen, depth - 1) for key in _CONTAINERS
     )
 
 
 def _refuse_others(path: Path, content: Mapping[object, object]) -> None:
+    if not content:
+        raise ValueError(f"{path} holds no tensor.")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             shown = ", ".join(map(_shown.repr, list(content)[:5]))
-            deep = key in (*_CONTAINERS, *AVERAGED) and isinstance(value, Mapping) and value
+            deep = key in _CONTAINERS and isinstance(value, Mapping) and value
             where = f" that holds no weights down to {_DEEPEST} levels" if deep else ""
             raise ValueError(
                 f"{path} holds no state dict (weights by name): {_shown.repr(key)} is a "
                 f"{type(value).__name__}{where}. Its entries: {shown}."
             )
-    if not content:
-        raise ValueError(f"{path} holds no tensor.")
 
 
 def _problem(value: Tensor) -> str | None:
-    """What keeps a tensor from being a plain one, to follow its name."""
+    """Return what keeps a tensor from being a plain one, to follow its name."""
     if type(value) not in (Tensor, nn.Parameter):
         return f"is a {type(value).__name__}"
     if value.layout != torch.strided:

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from captum_plq.errors import extra
+from captum_plq.models.onnx.converted import dense_layers, take_normalisation_off
 from captum_plq.models.onnx.graph import (
-    dense_layers,
     follow_the_batch,
+    inputs_of,
     last_operation,
     leading_scale,
     lift_constants,
     name_apart,
+    refuse_unsound_values,
     shape_of,
 )
-from captum_plq.models.onnx.opsets import NEWEST, in_known_opset
-from captum_plq.models.onnx.unit import take_normalisation_off
-from captum_plq.models.onnx.values import refuse_unsound_values
+from captum_plq.models.onnx.opsets import NEWEST, in_known_operations
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.weight_files.regular_file import regular_file
 
@@ -85,11 +85,11 @@ class OnnxNetwork(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Leaves the network in evaluation mode, whatever ``mode`` is."""
+        """Leave the network in evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeds a batch of images, (B, 3, H, W), as the file has it."""
+        """Embed a batch of images, (B, 3, H, W), as the file has it."""
         embedding: Tensor = self.graph(images)
         return F.normalize(embedding) if self.unit_length else embedding
 
@@ -97,7 +97,7 @@ class OnnxNetwork(nn.Module):
 def load_onnx(
     path: str | PathLike[str], spec: ModelSpec | None = None, *, output: str | None = None
 ) -> FaceModel:
-    """Loads a face network from an ONNX file.
+    """Load a face network from an ONNX file.
 
     The weights and operations are converted to torch modules with onnx2torch, so that
     gradients and hooks work. Where the graph itself normalises its pixels (leading Sub, Mul,
@@ -132,12 +132,15 @@ def load_onnx(
     model = _read(path := Path(path).expanduser())
     lift_constants(model)
     refuse_unsound_values(str(path), model)
-    size = _image_size(path, model)
+    rows, size = _image_shape(path, model)
     _choose_output(path, model, output)
     spec = _completed(path, spec, size, leading_scale(model))
-    unit_length = take_normalisation_off(model)
     follow_the_batch(model)
-    network = OnnxNetwork(_converted(path, model), unit_length)
+    graph = _converted(path, model)
+    images = torch.rand(rows or 3, 3, *spec.input_size, generator=torch.Generator().manual_seed(0))
+    unit_length = take_normalisation_off(graph, images)
+    dense_layers(graph)
+    network = OnnxNetwork(graph, unit_length)
     _try(path, network, spec.input_size)
     return FaceModel(network, spec).eval()
 
@@ -148,12 +151,7 @@ def _read(path: Path) -> onnx.ModelProto:
         import onnx2torch  # noqa: F401
         from google.protobuf.message import DecodeError
     with regular_file(path).open("rb") as file:
-        start = file.read(64)
-    if start.startswith(b"version https://git-lfs"):
-        raise ValueError(
-            f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` where it came "
-            "from, or download it again."
-        )
+        start = file.read(2)
     if start.startswith(b"PK"):
         raise ValueError(f"{path} is a zip archive: unpack it, and give an .onnx file. {_PACKS}")
     try:
@@ -169,10 +167,9 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _image_size(path: Path, model: onnx.ModelProto) -> tuple[int, int] | None:
-    """Height and width of the only input; ``None`` if they are not fixed."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
+def _image_shape(path: Path, model: onnx.ModelProto) -> tuple[int | None, tuple[int, int] | None]:
+    """Return the rows, and the height and width, of the only input; ``None`` if not fixed."""
+    inputs = inputs_of(model)
     shapes = [shape_of(value) for value in inputs]
     if len(inputs) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (3, None):
         shown = ", ".join(f"{v.name} {s}" for v, s in zip(inputs, shapes, strict=True))
@@ -182,12 +179,12 @@ def _image_size(path: Path, model: onnx.ModelProto) -> tuple[int, int] | None:
         )
     if inputs[0].type.tensor_type.elem_type != 1:  # TensorProto.FLOAT
         raise ValueError(f"{path} does not take float32 images: export it in float32.")
-    height, width = shapes[0][2:]
-    return None if height is None or width is None else (height, width)
+    rows, _, height, width = shapes[0]
+    return rows, None if height is None or width is None else (height, width)
 
 
 def _choose_output(path: Path, model: onnx.ModelProto, name: str | None) -> None:
-    """Leaves one output in the graph, and checks that it is not a class probability."""
+    """Leave one output in the graph, and check that it is not a class probability."""
     outputs = {value.name: value for value in model.graph.output}
     if name is None and len(outputs) != 1:
         raise ValueError(
@@ -212,7 +209,7 @@ def _completed(
     size: tuple[int, int] | None,
     scale: tuple[Any, Any] | None,
 ) -> ModelSpec:
-    """The spec, given or not, in accordance with the graph."""
+    """Return the spec, given or not, in accordance with the graph."""
     if spec is None:
         spec = replace(ONNX_SPEC, name=path.stem, input_size=size or ONNX_SPEC.input_size)
         if scale is not None:
@@ -232,7 +229,7 @@ def _completed(
 
 
 def _largest_pixel(path: Path, scale: Any, shift: Any) -> float:
-    """1 for a graph that takes 0–255, 255 for one that takes 0–1: what pixels are divided by."""
+    """Return what pixels are divided by: 1 for a graph that takes 0–255, 255 for 0–1."""
     for std in (1.0, 255.0):
         lightest = scale * 255 / std + shift
         if abs(lightest - shift).max() > 0.5 and max(abs(lightest).max(), abs(shift).max()) < 6:
@@ -247,11 +244,11 @@ def _shown(numbers: Any) -> str:
     return ", ".join(f"{number:.6g}" for number in dict.fromkeys(numbers.tolist()))
 
 
-def _converted(path: Path, model: onnx.ModelProto) -> fx.GraphModule:
+def _converted(path: Path, model: onnx.ModelProto) -> Any:
     import onnx2torch
 
     try:
-        in_known_opset(model)
+        in_known_operations(model)
     except ValueError as error:
         raise ValueError(
             f"{path} is of an opset after {NEWEST}, which onnx2torch does not know, and opset "
@@ -260,19 +257,17 @@ def _converted(path: Path, model: onnx.ModelProto) -> fx.GraphModule:
     name_apart(model)
     try:
         with torch.random.fork_rng(devices=[]):  # layers draw weights before they get these
-            network: fx.GraphModule = onnx2torch.convert(model)
+            return onnx2torch.convert(model).eval()
     except NotImplementedError as error:
         raise ValueError(
             f"{path} has an operation that onnx2torch lacks: {error}. {_EXPORT}"
         ) from error
     except Exception as error:  # of whatever onnx and onnx2torch find inconsistent
         raise ValueError(f"{path} cannot be converted: {error}") from error
-    dense_layers(network)
-    return network
 
 
 def _try(path: Path, network: nn.Module, size: tuple[int, int]) -> None:
-    """Runs two images together and apart: an embedder gives each a row of its own."""
+    """Run two images together and apart: an embedder gives each a row of its own."""
     images = torch.stack([torch.zeros(3, *size), torch.linspace(0, 1, size[1]).expand(3, *size)])
     try:
         with torch.no_grad():

@@ -1,0 +1,158 @@
+"""ONNX files that are damaged, or no face network, and operations that cannot be said."""
+
+import os
+import pickle
+import sys
+
+import pytest
+import torch
+
+from captum_plq.models import load_onnx
+from tests.support.onnx_graphs import FEATURES, HEIGHT, WIDTH, Graph, Original, onnx, with_gemm
+
+
+@pytest.fixture(scope="module")
+def original():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Original().eval()
+
+
+def a_classifier(net):
+    return with_gemm(net).add("Softmax", axis=1).add("Identity").model()
+
+
+def narrow(net):
+    graph = Graph().trunk(net).add("Flatten")
+    return graph.add("Gemm", net.fc.weight[:3], net.fc.bias[:3], transB=1).model()
+
+
+def a_map(net):
+    return Graph().trunk(net).model()
+
+
+def channels_last(net):
+    return with_gemm(net).model(shape=("n", HEIGHT, WIDTH, 3))
+
+
+def half_precision(net):
+    return with_gemm(net).model(kind=onnx.TensorProto.FLOAT16)
+
+
+def unknown_operation(net):
+    return with_gemm(net).add("NoSuchThing").model()
+
+
+def joined_rows(net):
+    return with_gemm(net).add("Reshape", torch.tensor([-1, 2 * FEATURES])).model()
+
+
+def mixed_rows(net):
+    graph = with_gemm(net).add("ReduceMean", axes=[0], keepdims=1)
+    return graph.add("Expand", torch.tensor([2, FEATURES])).model()
+
+
+def later(model):
+    model.opset_import[0].version = 18
+    return model
+
+
+def a_later_operation(net):
+    return later(with_gemm(net).add("Mish").model())
+
+
+def an_antialiased_resize(net):
+    graph = Graph().trunk(net)
+    graph.nodes.append(
+        onnx.helper.make_node(
+            "Resize",
+            [graph.last, "", graph.weight(torch.tensor([1.0, 1, 2, 2]))],
+            ["r"],
+            mode="linear",
+            antialias=1,
+        )
+    )
+    graph.last = "r"
+    return later(graph.add("Flatten").model())
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (a_classifier, "is a classifier, not an embedder: its output .* is a Softmax"),
+        (narrow, r"gives \(2, 3\) numbers for two images, which is no embedding\. InsightFace"),
+        (a_map, r"gives \(2, 8, 6, 5\) numbers for two images"),
+        (channels_last, r"takes input\.1 \[None, 24, 20, 3\], not one batch of images"),
+        (half_precision, "does not take float32 images"),
+        (unknown_operation, "has an operation that onnx2torch lacks: .*NoSuchThing"),
+        (joined_rows, r"does not take a batch of two images of \(24, 20\)"),
+        (mixed_rows, "gives an image another embedding in a batch than alone"),
+        (a_later_operation, "opset 17 cannot say the same: Mish .* opset_version=17"),
+        (an_antialiased_resize, "opset 17 cannot say the same: Resize has antialias"),
+    ],
+)
+def test_other_networks(tmp_path, original, write, problem):
+    file = tmp_path / "other.onnx"
+    file.write_bytes(write(original).SerializeToString())
+    with pytest.raises(ValueError, match=rf"other\.onnx .*{problem}"):
+        load_onnx(file)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "words"),
+    [
+        ("conv1.weight", float("nan"), "NaN or infinite"),
+        ("bn2.running_var", -1.0, "negative, but variances"),
+        ("fc.weight", 0.0, "zero throughout"),
+    ],
+)
+@pytest.mark.parametrize("constants_as_nodes", [False, True])
+def test_unsound_numbers_are_refused_by_name(tmp_path, index, value, words, constants_as_nodes):
+    torch.manual_seed(0)
+    net = Original()
+    with torch.no_grad():
+        net.state_dict()[index].fill_(value)
+    file = with_gemm(net, Graph(constants_as_nodes)).save(tmp_path / "face.onnx")
+    with pytest.raises(ValueError, match=rf"face\.onnx holds weights that are {words} \(1: 'w\."):
+        load_onnx(file)
+
+
+def outside(data):
+    model = onnx.load_model_from_string(data)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "weights.bin"
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda data: b"", "is not an ONNX file"),
+        (lambda data: b"hello, this is a text\n" * 10, "is not an ONNX file"),
+        (lambda data: pickle.dumps({"a": 1}), "is not an ONNX file"),
+        (lambda data: data[: len(data) // 2], "is truncated or damaged"),
+        (lambda data: data[:-1], "is truncated or damaged"),
+        (lambda data: b"PK\x03\x04" + data, r"is a zip archive: .* w600k_\*\.onnx"),
+        (lambda data: b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (outside, r"cannot be read: .*weights\.bin"),
+    ],
+)
+def test_damaged_files(tmp_path, original, damage, problem):
+    file = tmp_path / "damaged.onnx"
+    file.write_bytes(damage(with_gemm(original).model().SerializeToString()))
+    with pytest.raises(ValueError, match=rf"damaged\.onnx {problem}"):
+        load_onnx(file)
+
+
+def test_a_pipe_an_absent_file_and_an_absent_package(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "face.onnx")
+    with pytest.raises(ValueError, match="is a pipe"):
+        load_onnx(tmp_path / "face.onnx")
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.onnx"):
+        load_onnx(tmp_path / "nowhere.onnx")
+    monkeypatch.setitem(sys.modules, "onnx2torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'captum-plq\[onnx\]'"):
+        load_onnx(tmp_path / "nowhere.onnx")

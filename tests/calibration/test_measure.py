@@ -150,11 +150,13 @@ def test_batches_and_repetition_change_nothing():
 
 def test_the_scaling_of_the_method_is_not_used_and_settings_are_stated():
     images = faces()
-    other = method(weights="signed", scaling=QualityScaling(3.0, 0.1))
+    chosen = {"weights": "signed", "directions": 2}
+    other = method(**chosen, scaling=QualityScaling(3.0, 0.1))
     found = calibrate(other, [images], source="drawn")
-    assert found.header() == calibrate(method(weights="signed"), [images], source="drawn").header()
+    assert found.header() == calibrate(method(**chosen), [images], source="drawn").header()
     assert (found.network, found.input_size) == ("SmallFaceNet", (20, 20))
-    assert (found.conditions.passes, found.conditions.weights) == (20, "signed")
+    conditions = found.conditions
+    assert (conditions.passes, conditions.weights, conditions.directions) == (20, "signed", 2)
     assert (found.source, found.estimator, found.note) == ("drawn", "sampling", "")
     assert found.versions["torch"]
     ends = torch.tensor([found.low_quality, found.high_quality], dtype=torch.float64)

@@ -45,6 +45,8 @@ def test_all_that_differs_is_named_in_one_error(calibration):
         assert part in str(info.value)
     with pytest.raises(ValueError, match="the network 'toy', not 'other'"):
         calibration.check(method(network(seed=1, name="other")))
+    with pytest.raises(ValueError, match="directions = None, not 2"):
+        calibration.check(method(directions=2))
     larger = FaceModel(nn.Flatten(), ModelSpec("toy", (9, 9), (0.0,) * 3, (1.0,) * 3))
     with pytest.raises(ValueError, match="6×8 pixels, not 9×9"):
         calibration.check(method(larger))

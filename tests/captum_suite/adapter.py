@@ -1,16 +1,10 @@
 """Puts the stand-ins into Captum, loads its tests, and corrects what they expect of Saliency."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import sys
-import types
 import unittest
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import captum.attr
@@ -19,8 +13,6 @@ from captum.testing.attr.helpers.test_config import config
 from torch import nn
 
 from tests.captum_suite.stand_ins import LayerStandIn, StandIn
-
-__all__ = ["FILES", "NOT_FOR_US", "cases", "in_gpus_place", "load"]
 
 FILES = (
     "attr/test_saliency.py",
@@ -42,16 +34,8 @@ NOT_FOR_US = {
 """Tests left out beforehand, with the reason."""
 
 
-def load(checkout: Path) -> list[types.ModuleType]:
-    """Loads Captum's test files with the stand-ins in the place of its classes.
-
-    Args:
-
-        checkout (Path): Of Captum's repository.
-
-    Returns:
-        *list[ModuleType]*: the test files, as modules.
-    """
+def load(checkout):
+    """Captum's test files as modules, with the stand-ins in the place of its classes."""
     names = {captum.attr.Saliency: StandIn, captum.attr.LayerGradientXActivation: LayerStandIn}
     for case in config:
         case["algorithms"] = [names[a] for a in case["algorithms"] if a in names]
@@ -64,16 +48,14 @@ def load(checkout: Path) -> list[types.ModuleType]:
     return modules
 
 
-def _module(path: Path) -> types.ModuleType:
+def _module(path):
     spec = importlib.util.spec_from_file_location(f"captum_tests.{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def _correct(module: types.ModuleType) -> None:
+def _correct(module):
     """Replaces the numbers that are Saliency's by those of the definition."""
     name = module.__name__.rpartition(".")[2]
     test = getattr(module, "Test", None)
@@ -86,21 +68,18 @@ def _correct(module: types.ModuleType) -> None:
         test.sensitivity_max_assert = _sensitivity(module, test.sensitivity_max_assert)
 
 
-def _of_definition(compare: Callable[..., None]) -> Callable[..., None]:
+def _of_definition(compare):
     @functools.wraps(compare)
-    def compared(test: Any, actual: Any, expected: Any, *more: Any, **named: Any) -> None:
-        del expected
+    def compared(test, actual, expected, *more, **named):
         (of_definition,) = StandIn.latest.expected
         compare(test, actual, of_definition, *more, **named)
 
     return compared
 
 
-def _layer_numbers(check: Callable[..., None]) -> Callable[..., None]:
+def _layer_numbers(check):
     @functools.wraps(check)
-    def checked(
-        self: Any, model: Any, layer: Any, inputs: Any, expected: Any, additional_input: Any = None
-    ) -> None:
+    def checked(self, model, layer, inputs, expected, additional_input=None):
         method = LayerStandIn(model, layer)
         method.attribute(inputs, target=0, additional_forward_args=additional_input)
         of_definition = tuple(x.detach().tolist() for x in method.expected)
@@ -110,11 +89,11 @@ def _layer_numbers(check: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-def _sensitivity(module: types.ModuleType, check: Callable[..., Any]) -> Callable[..., Any]:
+def _sensitivity(module, check):
     """The sensitivity of the definition, measured first with the same random numbers."""
 
     @functools.wraps(check)
-    def checked(self: Any, explain: Any, inputs: Any, expected: Any, **named: Any) -> Any:
+    def checked(self, explain, inputs, expected, **named):
         method = getattr(explain, "__self__", None)
         if isinstance(method, StandIn):
             self.setUp()
@@ -127,20 +106,17 @@ def _sensitivity(module: types.ModuleType, check: Callable[..., Any]) -> Callabl
 
 
 class _OnCpu(nn.parallel.DistributedDataParallel):
-    def __init__(self, model: nn.Module, **_: Any) -> None:
+    def __init__(self, model, **_):
         super().__init__(model)
 
 
 @contextmanager
-def in_gpus_place(said: bool) -> Iterator[None]:
+def in_gpus_place(said):
     """Lets tests that ask for a GPU run on the CPU, where there is none.
 
     ``.cuda()`` leaves things where they are, and DistributedDataParallel, which takes no device
-    numbers on a CPU, is given none. DataParallel needs no help.
-
-    Args:
-
-        said (bool): Say that there is a GPU, which is what some tests are made for only then.
+    numbers on a CPU, is given none. DataParallel needs no help. Some tests are only made if there
+    is ``said`` to be a GPU.
     """
     if torch.cuda.is_available():
         yield
@@ -155,10 +131,10 @@ def in_gpus_place(said: bool) -> Iterator[None]:
         yield
 
 
-def cases(modules: list[types.ModuleType]) -> Iterator[unittest.TestCase]:
+def cases(modules):
     """Every test of these files."""
 
-    def flat(suite: Any) -> Iterator[unittest.TestCase]:
+    def flat(suite):
         for test in suite:
             if isinstance(test, unittest.TestSuite):
                 yield from flat(test)

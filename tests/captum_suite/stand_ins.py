@@ -5,23 +5,18 @@ asks for more than in Captum and never for less. What the package refuses by its
 left out by :class:`unittest.SkipTest`, but only after it has been refused.
 """
 
-from __future__ import annotations
-
 import inspect
 import unittest
-from typing import Any
 
 import torch
 from captum.log import log_usage
-from torch import Tensor, nn
+from torch import nn
 
 from captum_plq import LayerPixelQuality, PixelQualityAttribution
 from captum_plq.network.embedding_layer import EmbeddingLayerError
 from tests.captum_suite.oracle import inputs_gradient, layer_gradient
 
-__all__ = ["LayerStandIn", "StandIn", "used"]
-
-used: set[str] = set()
+used = set()
 """Tests in which a stand-in was called: the others are of other methods."""
 
 NO_LINEAR = "the network has no linear layer, so no embedding layer: refused"
@@ -30,7 +25,7 @@ INTEGERS = "integer inputs have no gradient: refused"
 SCRIPTED = "a scripted network, in which hooks do not fire: refused"
 
 
-def _note_use() -> None:
+def _note_use():
     for frame in inspect.stack():
         test = frame.frame.f_locals.get("self")
         if isinstance(test, unittest.TestCase):
@@ -38,25 +33,24 @@ def _note_use() -> None:
             return
 
 
-def _refusal(error: Exception, forward: Any, inputs: tuple[Any, ...]) -> str | None:
-    """Why a case is left out; ``None``: it is not, the error is a failure."""
+def _skipped(error, forward, inputs):
+    """The reason why a case is left out; if there is none, the error is a failure."""
     modules = list(forward.modules()) if isinstance(forward, nn.Module) else []
-    if isinstance(error, EmbeddingLayerError) and not any(
-        isinstance(module, (nn.Linear, nn.Conv2d)) for module in modules
-    ):
-        return NO_LINEAR
+    linear = any(isinstance(module, (nn.Linear, nn.Conv2d)) for module in modules)
+    if isinstance(error, EmbeddingLayerError) and not linear:
+        return unittest.SkipTest(NO_LINEAR)
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
-        return SCRIPTED
+        return unittest.SkipTest(SCRIPTED)
     if isinstance(error, TypeError) and not all(x.is_floating_point() for x in inputs):
-        return INTEGERS
-    return None
+        return unittest.SkipTest(INTEGERS)
+    return error
 
 
-def _as_tuple(x: Any) -> tuple[Any, ...]:
+def _as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
 
 
-def _assert_close(actual: Any, expected: tuple[Tensor, ...]) -> None:
+def _assert_close(actual, expected):
     for a, b in zip(_as_tuple(actual), expected, strict=True):
         torch.testing.assert_close(a, b.to(a), rtol=1e-3, atol=1e-5)
 
@@ -64,9 +58,7 @@ def _assert_close(actual: Any, expected: tuple[Tensor, ...]) -> None:
 class StandIn(PixelQualityAttribution):
     """For Saliency. ``abs``, of Saliency, has no meaning here and is not taken."""
 
-    latest: StandIn
-
-    def __init__(self, forward_func: Any) -> None:
+    def __init__(self, forward_func):
         _note_use()
         StandIn.latest = self
         self.given = forward_func
@@ -76,9 +68,7 @@ class StandIn(PixelQualityAttribution):
             raise _skipped(error, forward_func, ()) from error
 
     @log_usage()
-    def attribute(
-        self, inputs: Any, target: Any = None, additional_forward_args: Any = None
-    ) -> Any:
+    def attribute(self, inputs, target=None, additional_forward_args=None):
         """Attributes, and compares with the definition."""
         arguments = (target, additional_forward_args)
         try:
@@ -91,9 +81,7 @@ class StandIn(PixelQualityAttribution):
         _assert_close(result, self.expected)
         return result
 
-    def by_definition(
-        self, inputs: Any, target: Any = None, additional_forward_args: Any = None
-    ) -> Any:
+    def by_definition(self, inputs, target=None, additional_forward_args=None):
         """The oracle's attributions, for a measure to be taken of them."""
         self.attribute(inputs, target, additional_forward_args)
         return self.expected if isinstance(inputs, tuple) else self.expected[0]
@@ -102,13 +90,7 @@ class StandIn(PixelQualityAttribution):
 class LayerStandIn(LayerPixelQuality):
     """For LayerGradientXActivation; where that multiplies by the activation, so does this."""
 
-    def __init__(
-        self,
-        forward_func: Any,
-        layer: Any,
-        device_ids: Any = None,
-        multiply_by_inputs: bool = True,
-    ) -> None:
+    def __init__(self, forward_func, layer, device_ids=None, multiply_by_inputs=True):
         _note_use()
         self.given, self.multiply = forward_func, multiply_by_inputs
         more = {} if device_ids is None else {"device_ids": device_ids}
@@ -120,18 +102,14 @@ class LayerStandIn(LayerPixelQuality):
             raise
 
     @property
-    def multiplies_by_inputs(self) -> bool:
+    def multiplies_by_inputs(self):
         """As the test asked for."""
         return self.multiply
 
     @log_usage()
     def attribute(
-        self,
-        inputs: Any,
-        target: Any = None,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-    ) -> Any:
+        self, inputs, target=None, additional_forward_args=None, attribute_to_layer_input=False
+    ):
         """Attributes, and compares with the definition."""
         arguments = (target, additional_forward_args)
         try:
@@ -153,12 +131,10 @@ class LayerStandIn(LayerPixelQuality):
         product = tuple(a * b for a, b in zip(values, _as_tuple(result), strict=True))
         return product if isinstance(result, tuple) else product[0]
 
-    def _activations(
-        self, model: nn.Module, inputs: tuple[Tensor, ...], extra: Any, of_input: bool
-    ) -> tuple[Tensor, ...]:
-        caught: list[Tensor] = []
+    def _activations(self, model, inputs, extra, of_input):
+        caught = []
 
-        def catch(_: nn.Module, taken: Any, given: Any) -> None:
+        def catch(_, taken, given):
             caught.extend(x.detach().clone() for x in _as_tuple(taken if of_input else given))
 
         handle = self.layer.register_forward_hook(catch)
@@ -166,8 +142,3 @@ class LayerStandIn(LayerPixelQuality):
             model(*inputs, *(() if extra is None else _as_tuple(extra)))
         handle.remove()
         return tuple(caught)
-
-
-def _skipped(error: Exception, forward: Any, inputs: tuple[Any, ...]) -> Exception:
-    reason = _refusal(error, forward, inputs)
-    return error if reason is None else unittest.SkipTest(reason)

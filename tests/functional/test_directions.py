@@ -4,9 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_plq import SERFIQ, PixelQualityAttribution, calibration
-from captum_plq.calibration.file import Calibration
-from captum_plq.functional import merge_channels
+from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.functional.directions import root_mean_square, sign_directions
 
 
@@ -91,27 +89,20 @@ def test_the_papers_direction_alone_is_the_papers_map(net, images, monkeypatch):
     torch.testing.assert_close(found, PixelQualityAttribution(net).attribute(images).abs())
 
 
-def test_one_forward_and_a_backward_per_direction(net, images):
+def test_it_costs_one_forward_depends_on_no_batch_and_leaves_nothing_behind(net, images):
     plq = PixelQualityAttribution(net, directions=3)
     plq.attribute(images[:1])
-    forwards, backwards = [], []
+    forwards, backwards, state = [], [], torch.random.get_rng_state()
     handles = [
         net[0].register_forward_hook(lambda *_: forwards.append(1)),
         net[0].register_full_backward_hook(lambda *_: backwards.append(1)),
     ]
-    plq.attribute(images)
+    together, quality = plq.attribute(images, return_quality=True)
     for handle in handles:
         handle.remove()
     assert (len(forwards), len(backwards)) == (1, 3)
-
-
-def test_it_depends_on_no_batch_and_leaves_nothing_behind(net, images):
-    plq = PixelQualityAttribution(net, directions=4)
-    state = torch.random.get_rng_state()
-    together, quality = plq.attribute(images, return_quality=True)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(p.grad is None for p in net.parameters())
-    assert not images.requires_grad
     for image, expected, q in zip(images, together, quality, strict=True):
         alone, own = plq.attribute(image[None], return_quality=True)
         torch.testing.assert_close(alone[0], expected)
@@ -148,22 +139,6 @@ def test_a_tuple_of_inputs_clipping_and_further_arguments():
     assert second.shape == b.shape
     clipped = plq.attribute((a, b), additional_forward_args=2.0, max_gradient_norm=1e-6)
     assert clipped[0].flatten(1).norm(dim=1).max() <= 1.01e-6
-
-
-def test_a_calibration_holds_for_its_directions_only(net, images, tmp_path):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        faces = torch.rand(12, 3, 11, 11).double()
-    plq = PixelQualityAttribution(net, directions=2)
-    measured = calibration.calibrate(plq, [faces])
-    assert measured.conditions.directions == 2
-    measured.save(tmp_path / "c.npz")
-    read = Calibration.load(tmp_path / "c.npz")
-    read.check(plq)
-    with pytest.raises(ValueError, match="directions"):
-        read.check(PixelQualityAttribution(net))
-    logs = merge_channels(plq.attribute(faces)).log()
-    assert logs.isfinite().all()
 
 
 @pytest.mark.parametrize(

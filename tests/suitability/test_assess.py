@@ -95,16 +95,18 @@ def test_the_same_network_says_nothing_of_blur():
 
 
 def test_a_network_whose_quality_is_random_is_not_informative():
-    chips = np.random.default_rng(1).integers(0, 256, (120, 20, 20, 3), np.uint8)
+    """And another setting must be significantly better: the highest is only the luckiest."""
+    chips = np.random.default_rng(1).integers(0, 256, (60, 20, 20, 3), np.uint8)
     result = assess_suitability(random_quality(), chips, **FAST)
-    assert result.verdict == result.best.verdict == "not informative"
-    for reading in (result.usual, result.best):
-        assert set(reading.degradations) == set(STANDARD_DEGRADATIONS)
-        for found in reading.degradations.values():
-            assert found.auroc.value == pytest.approx(0.5, abs=0.15)
-            assert found.share.value == pytest.approx(0.5, abs=0.2)
-            assert found.auroc.low < 0.6
-            assert found.auroc.high > 0.4
+    assert result.verdict == "not informative"
+    assert max(result.trials, key=lambda t: t.auroc).dropout != 0.5
+    assert result.best == result.usual
+    assert set(result.usual.degradations) == set(STANDARD_DEGRADATIONS)
+    for found in result.usual.degradations.values():
+        assert found.auroc.value == pytest.approx(0.5, abs=0.15)
+        assert found.auroc.low < 0.6
+        assert found.auroc.high > 0.4
+        assert found.share.value == pytest.approx(0.5, abs=0.2)
 
 
 class TwoSites(nn.Module):
@@ -240,14 +242,6 @@ def test_table_and_json_say_the_same(two_sites):
         assert f"{trial['auroc']:.3f}" in line
     assert "p = 0.5 before fc (last linear map)" in text
     assert f"Rule: {record['rule']}." in " ".join(text.splitlines())
-
-
-def test_another_setting_must_be_surely_better():
-    """Where no setting knows anything, the highest of them is only the luckiest."""
-    chips = np.random.default_rng(1).integers(0, 256, (60, 20, 20, 3), np.uint8)
-    result = assess_suitability(random_quality(), chips, degradations=NOISE, **FAST)
-    assert max(result.trials, key=lambda t: t.auroc).dropout != 0.5
-    assert result.best == result.usual
 
 
 @pytest.mark.parametrize(

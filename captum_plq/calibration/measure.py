@@ -210,5 +210,7 @@ def _regions(mean: Tensor) -> tuple[Tensor, Tensor]:
     known = mean.isfinite()
     for name, place in (("middle", centre), ("border", border)):
         if not bool((place & known).any()):
-            raise ValueError(f"The {name} of the image has no gradient in good faces: no γ fits.")
+            raise ValueError(
+                f"The {name} of the image has no gradient in high-quality faces: no γ fits."
+            )
     return centre & known, border & known

@@ -81,3 +81,9 @@ def test_passes_below_two_or_not_whole_are_refused(passes):
 def test_dropout_outside_the_open_interval_is_refused(p):
     with pytest.raises(ValueError, match="dropout must lie strictly between 0 and 1"):
         DropoutMasks(dropout=p)
+
+
+@pytest.mark.parametrize("seed", [True, 1.0, None, 2**64, -(2**63) - 1])
+def test_a_seed_is_an_integer_of_64_bits(seed):
+    with pytest.raises(ValueError, match="seed must be an integer"):
+        DropoutMasks(seed=seed)

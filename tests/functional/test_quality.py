@@ -171,6 +171,8 @@ def test_blocks_change_neither_values_nor_gradients(monkeypatch, at_a_time, grou
     torch.testing.assert_close(blocked, whole, rtol=1e-14, atol=0)
     got = torch.autograd.grad(blocked.sum(), x)[0]
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-15)
+    with torch.no_grad():
+        assert torch.equal(mean_pairwise_distance(x, group_size=group_size), blocked)
 
 
 def test_blocks_bound_what_is_kept_for_backward(monkeypatch):

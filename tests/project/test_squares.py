@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.protocols.mask_scores import auroc
+from benchmarks.protocols.parts.mask_scores import auroc
 from captum_plq import PixelQualityAttribution
 from captum_plq.attribution import scaling_factor
 from captum_plq.calibration import calibrate

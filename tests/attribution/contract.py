@@ -294,6 +294,7 @@ def tells_quality_and_standard_error_and_clips(method: Method) -> None:
 @promised_by_ours
 def refuses_what_cannot_be_explained(method: Method) -> None:
     attribution, images = method.make(network()), faces()
+    expected = attribution.attribute(images)
     for wrong, error, words in (
         (images.to(torch.uint8), TypeError, "floating point"),
         (images / 0, ValueError, "NaN"),
@@ -302,6 +303,7 @@ def refuses_what_cannot_be_explained(method: Method) -> None:
     ):
         with pytest.raises(error, match=words):
             attribution.attribute(wrong)
+    assert torch.equal(attribution.attribute(images), expected)
     with pytest.raises(ValueError, match=r"'l1', 'sum', 'signed' or 'l2'"):
         type(attribution)(network(), *_layer_of(attribution), weights="L1")
     with pytest.raises(ValueError, match=r"'node' or 'serfiq'"):

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from captum.attr import LayerGradientXActivation, Saliency
+from captum.attr import Saliency
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -113,13 +113,12 @@ def test_lazy_modules_are_made_as_a_plain_forward_would(images):
 
 def test_functions_in_place_of_networks(images):
     net = Parts().eval()
+    function = lambda x: F.normalize(net(x))  # noqa: E731
+    assert Saliency(function).attribute(images.clone().requires_grad_(), target=0).any()
     expected = PixelQualityAttribution(net).attribute(images)
-    for function in (net.forward, lambda x: F.normalize(net(x))):
-        assert Saliency(function).attribute(images.clone().requires_grad_(), target=0).any()
-        torch.testing.assert_close(PixelQualityAttribution(function).attribute(images), expected)
+    torch.testing.assert_close(PixelQualityAttribution(function).attribute(images), expected)
     layer = LayerPixelQuality(net.forward, net.conv, device_ids=[0]).attribute(images)
     torch.testing.assert_close(layer, LayerPixelQuality(net, net.conv).attribute(images))
-    assert LayerGradientXActivation(net.forward, net.conv, device_ids=[0])
 
 
 def test_an_error_of_the_network_is_about_the_images_that_were_given(images):

@@ -4,7 +4,6 @@ import collections
 import copy
 import dataclasses
 import functools
-import threading
 import types
 import weakref
 
@@ -91,15 +90,6 @@ def test_a_hook_on_a_copy_is_met_by_that_copy_alone(net):
     assert len(net.conv._forward_hooks) == 1
 
 
-def test_a_hook_set_in_turn_takes_the_place_of_the_last(net):
-    seen, copied = [], borrowed(net)
-    for name in ("first", "second"):
-        hooked(copied.bn, lambda *_, name=name: seen.append(name), in_turn=True)
-    hooked(copied.bn, lambda *_: seen.append("beside"))
-    copied(X)
-    assert seen == ["second", "beside"]
-
-
 def test_compiled_modules_and_graphs_are_run_as_they_were_written(net):
     net.head = torch.compile(net.head, backend="eager")
     net.conv.compile(backend="eager")
@@ -113,24 +103,6 @@ def test_compiled_modules_and_graphs_are_run_as_they_were_written(net):
     hooked(copied.get_submodule("0"), lambda *_: seen.append(2))
     assert torch.equal(copied(X), graph(X))
     assert seen == [1, 2]
-
-
-def test_copies_in_threads_do_not_meet(net):
-    wrong = []
-
-    def work(tag):
-        for _ in range(50):
-            copied = borrowed(net)
-            hooked(copied.shared, lambda *_: torch.full((2, 8), float(tag)))
-            if not (copied.shared(torch.ones(2, 8)) == tag).all():
-                wrong.append(tag)
-
-    threads = [threading.Thread(target=work, args=(tag,)) for tag in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 # --- functions around a network ------------------------------------------------------------

@@ -1,7 +1,5 @@
 """The embedding layer is found in the networks people use, and refused where there is none."""
 
-import functools
-import importlib.util
 import re
 
 import pytest
@@ -13,12 +11,10 @@ from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.errors import UnusableImagesError
 from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.network.embedding_layer import EmbeddingLayerError, select_embedding
-from tests.conftest import SHARED_DATA, assert_untouched, in_mixed_state, snapshot
+from tests.conftest import assert_untouched, in_mixed_state, snapshot
 from tests.support import architectures as arch
 from tests.support import packings
 from tests.support.architectures import DIM, build, faces
-
-REFERENCE_NETS = SHARED_DATA / "weights" / "reference_nets.py"
 
 
 def found(model, *inputs, layer=None, output=None):
@@ -86,22 +82,6 @@ def test_finds_the_last_linear_map(make, output, name):
 def test_finds_the_head_of_a_timm_model(name, options, layer):
     net = timm.create_model(name, pretrained=False, num_classes=128, **options)
     assert found(net, faces(2).float()) == layer
-
-
-@functools.cache
-def reference(name):
-    if not REFERENCE_NETS.exists():
-        pytest.skip(f"{REFERENCE_NETS} is not there: real networks are not part of the project")
-    spec = importlib.util.spec_from_file_location("reference_nets", REFERENCE_NETS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load(name)
-
-
-@pytest.mark.parametrize("name", ["mobilefacenet_y1", "edgeface_xs"])
-def test_finds_the_head_of_a_real_face_network(name):
-    images = 255 * torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
-    assert found(reference(name), images) == "head.fc"
 
 
 def test_finds_layers_without_a_class_around_them():

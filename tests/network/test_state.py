@@ -191,22 +191,3 @@ def test_images_that_cannot_be_explained(images, error, words):
         state.check_images([torch.ones(1), images])
     with pytest.raises(error, match=words):
         SERFIQ(nn.Linear(3, 3))(images)
-
-
-def test_copies_are_leaves_that_share_memory_and_nothing_else():
-    leaf = torch.rand(2, 3, requires_grad=True)
-    leaf.grad = torch.full((2, 3), 7.0)
-    plain, half, others = torch.rand(2), torch.ones(2).half(), [torch.arange(3), "text", None]
-    with torch.inference_mode():
-        inference = torch.rand(2, 3)
-    given = [plain, leaf, leaf * 2, half, inference]
-    copies = state.differentiable_copies(given + others)
-    sum(x.square().sum() for x in copies[:5]).backward()
-    for copy, x in zip(copies[:5], given, strict=True):
-        assert copy.is_leaf
-        assert copy.grad is not None
-        assert copy.dtype == x.dtype
-        assert (copy.data_ptr() == x.data_ptr()) is not x.is_inference()
-    assert all(a is b for a, b in zip(copies[5:], others, strict=True))
-    assert not plain.requires_grad
-    assert leaf.grad.unique().tolist() == [7.0]

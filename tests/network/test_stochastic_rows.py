@@ -79,22 +79,6 @@ def test_an_activation_in_place_that_changes_what_it_is_given_again_is_refused()
         SERFIQ(net, embedding_layer="act").prepare(faces())
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16", "autocast"])
-def test_precisions(kind):
-    net, images = build(arch.BatchNormTail), faces(4)
-    double = SERFIQ(net, passes=10).embeddings(images)
-    dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
-    net, images = net.to(dtype), images.to(dtype)
-    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
-        actual = SERFIQ(net, passes=10).embeddings(images)
-    for a, b in zip(actual, double, strict=True):
-        assert kind == "autocast" or a.dtype == dtype
-        close(a.double(), b, rtol=1e-5 if kind == "float32" else 5e-2)
-
-
-# --- without gradients ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("chunk_size", [None, 7])
 def test_no_gradient_reaches_the_pixels_from_stochastic_rows_unless_asked(chunk_size):
     net = build(arch.BatchNormTail)
@@ -107,21 +91,6 @@ def test_no_gradient_reaches_the_pixels_from_stochastic_rows_unless_asked(chunk_
             materialize_grads=True,
         )  # fmt: skip
         assert [bool((slope != 0).any()) for slope in slopes] == [differentiable] * 2
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("prepared", [False, True])
-def test_the_same_without_autograd(mode, prepared):
-    net, images = build(arch.IResNet), faces()
-    expected = SERFIQ(net, passes=5).embeddings(images)
-    serfiq = SERFIQ(net, passes=5)
-    if prepared:
-        serfiq.prepare(images)
-    with mode():
-        actual = serfiq.embeddings(images.clone(), differentiable=True)
-    for a, b in zip(actual, expected, strict=True):
-        assert torch.equal(a, b)
-        assert not a.requires_grad
 
 
 # --- cost ----------------------------------------------------------------------------------
@@ -175,18 +144,12 @@ def test_chunks_bound_what_is_kept_for_backward():
     assert kept(7)[0] == kept(1)[0]
 
 
-@pytest.mark.parametrize("refused", [False, True])
-def test_no_tensor_stays_alive_over_many_calls(refused):
-    net = build(arch.MixesRows if refused else arch.BatchNormTail)
-    images, serfiq = faces(2), SERFIQ(net, passes=4, chunk_size=3)
+def test_no_tensor_stays_alive_over_many_refusals():
+    net, images = build(arch.MixesRows), faces(2)
 
     def call():
-        x = images.clone().requires_grad_()
-        try:
-            clean, stochastic = serfiq.embeddings(x, differentiable=True)
-            torch.autograd.grad(clean.sum() + stochastic.sum(), x)
-        except EmbeddingLayerError:
-            assert refused
+        with pytest.raises(EmbeddingLayerError):
+            SERFIQ(net, passes=4).embeddings(images)
 
     call()
     before = living_tensors()
@@ -204,17 +167,6 @@ def test_a_tail_that_insists_on_its_rows_is_told_of_once():
     with pytest.warns(UserWarning, match="one row per image"):
         serfiq.prepare(images)
     serfiq.embeddings(images[:1])  # a second warning would be an error here
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it does more than forward")
-def test_another_network_is_explored_anew():
-    net, images = build(arch.IResNet), faces(3)
-    serfiq = SERFIQ(net, passes=5)
-    expected = serfiq.embeddings(images)
-    serfiq.model = nn.DataParallel(net)
-    for a, b in zip(serfiq.embeddings(images), expected, strict=True):
-        assert torch.equal(a, b)
-    assert serfiq.prepare(images) == "module.fc"
 
 
 class Changes(arch.Head):

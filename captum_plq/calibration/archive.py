@@ -97,6 +97,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
         np.lib.format.read_magic(content)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(content, _PREFIX)
         data = content.read()
+        # objects would be taken from addresses that the file states
         if not dtype.hasobject and len(data) == dtype.itemsize * math.prod(shape):
             array: NDArray[Any] = np.ndarray(shape, dtype, data, order="F" if fortran else "C")
             return array

@@ -165,7 +165,7 @@ def test_a_map_larger_than_the_header_says_is_not_unpacked(calibration, tmp_path
     tracemalloc.stop()
 
 
-def test_members_that_are_twice_there_or_packed_in_another_way(calibration, tmp_path):
+def test_members_that_are_twice_there_packed_in_another_way_or_pointers(calibration, tmp_path):
     path = tmp_path / "c.npz"
     calibration.save(path)
     with zipfile.ZipFile(path) as archive:
@@ -181,6 +181,13 @@ def test_members_that_are_twice_there_or_packed_in_another_way(calibration, tmp_
         for name, data in parts.items():
             archive.writestr(name, data)
     with pytest.raises(ValueError, match="packed in a way that is not read"):
+        Calibration.load(path)
+    described = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
+    pointers = b"\x93NUMPY\1\0" + len(described).to_bytes(2, "little") + described + b"\1" * 8
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.npy", parts["header.npy"])
+        archive.writestr("mean.npy", pointers)
+    with pytest.raises(ValueError, match=r"'mean\.npy' is no array"):
         Calibration.load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mean.npy", parts["mean.npy"])

@@ -9,6 +9,7 @@ from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityScaling
 from captum_plq.calibration import calibrate
+from captum_plq.calibration.measure import _regions
 from captum_plq.functional import merge_channels, pixel_quality
 from captum_plq.functional.relative import gradient_reference
 from captum_plq.models import FaceModel, ModelSpec
@@ -133,6 +134,17 @@ def test_only_the_best_are_kept_and_they_are_the_best():
     best = images[q.argsort(descending=True)[:6]]
     expected = gradient_reference(merge_channels(method().attribute(best)).log())
     torch.testing.assert_close(few.reference.mean, expected.mean, rtol=1e-5, atol=1e-5)
+
+
+def test_the_median_face_is_a_good_one_and_a_frame_is_an_eighth_wide():
+    assert calibrate(method(), [faces(11)]).good_faces == 6
+    centre, border = _regions(torch.zeros(112, 56))
+    expected = torch.ones(112, 56, dtype=torch.bool)
+    expected[14:98, 7:49] = False
+    assert torch.equal(border, expected)
+    expected = torch.zeros(112, 56, dtype=torch.bool)
+    expected[37:75, 18:38] = True
+    assert torch.equal(centre, expected)
 
 
 def test_batches_and_repetition_change_nothing():

@@ -118,8 +118,9 @@ def resized(content: bytes, width: int, height: int) -> bytes:
 
 def test_scans_and_segments_without_end_are_refused_in_time():
     """Each scan of a few bytes costs a pass over all pixels."""
-    whole = resized(jpeg(progressive=True), 7000, 7000)
-    last = whole[whole.rindex(b"\xff\xda") : -2]
-    assert "scans" in str(jpeg_damage(whole[:-2] + last * 1000 + whole[-2:]))
+    small = jpeg(progressive=True)
+    for whole, more in ((resized(small, 7000, 7000), 20), (small, 100)):
+        last = whole[whole.rindex(b"\xff\xda") : -2]
+        assert "scans" in str(jpeg_damage(whole[:-2] + last * more + whole[-2:]))
     assert jpeg_damage(b"\xff\xd8" * 1_000_000) is not None
     assert jpeg_damage(b"\xff\xd8" + b"\xff\xdb\0\x02" * 1_000_000 + b"\xff\xd9") is not None

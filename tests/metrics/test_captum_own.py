@@ -234,6 +234,19 @@ def test_nothing_is_left_behind(net, images, mode):
     for result in results:
         assert not result.requires_grad
         assert bool((result > 0).all())
+    with mode():  # also of tensors made in it, by methods that know nothing of it
+        own = images.detach().clone()
+        steady = sensitivity_max(partial(Saliency(bent).attribute, abs=False), own)
+    assert bool((steady > 0).all())
+
+
+def test_methods_find_autograd_at_work():
+    def gradient(x):
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(bent(leaf).sum(), leaf)[0]
+
+    with torch.no_grad():
+        assert bool((sensitivity_max(gradient, some(2, 1, 4, 4)) > 0).all())
 
 
 def test_the_memory_layout_does_not_matter():

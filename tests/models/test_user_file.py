@@ -40,45 +40,22 @@ def forget_user_files():
         del sys.modules[name]
 
 
+PLAIN = "def load_model():\n    return build(), SPEC\n"
+
+
 @pytest.mark.parametrize("result", ["FaceModel(build().train(), SPEC)", "(build().train(), SPEC)"])
 def test_user_file(user_file, result):
-    path = user_file(f"def load_model():\n    return {result}\n")
-    model = load_model(str(path))
+    model = load_model(str(user_file(f"def load_model():\n    return {result}\n")))
     assert isinstance(model, FaceModel)
     assert model.spec.name == "mine"
     assert not any(module.training for module in model.modules())
     assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
 
 
-def test_the_documented_example(user_file, tmp_path):
-    weights = torch.nn.Linear(3 * 8 * 8, 4).state_dict()
-    torch.save(weights, tmp_path / "my_network.pt")
-    (tmp_path / "architecture_next_to_it.py").write_text(
-        "import torch\n\ndef build():\n    return torch.nn.Linear(192, 4)\n"
-    )
-    path = user_file(
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from captum_plq.models import FaceModel, ModelSpec\n"
-        "from architecture_next_to_it import build\n"
-        "def load_model() -> FaceModel:\n"
-        "    net = build()\n"
-        "    file = Path(__file__).with_name('my_network.pt')\n"
-        "    net.load_state_dict(torch.load(file, weights_only=True))\n"
-        "    return FaceModel(net, ModelSpec('mine', (8, 8), (0.0,) * 3, (1.0,) * 3))\n",
-        head="",
-    )
-    try:
-        model = load_model(path)
-    finally:
-        sys.modules.pop("architecture_next_to_it", None)
-    assert torch.equal(model.backbone.weight, weights["weight"])
-
-
-def test_user_file_leaves_no_traces(user_file, tmp_path):
-    path = user_file(
-        "torch.manual_seed(1)\ndef load_model():\n    torch.rand(9)\n    return build(), SPEC\n"
-    )
+def test_user_file_leaves_no_traces(user_file, tmp_path, capfd):
+    path = user_file("torch.manual_seed(1)\nprint('at the top')\n" + PLAIN.replace(
+        "    return", "    print(len(torch.rand(9)))\n    return"
+    ))  # fmt: skip
     rng, search_path = torch.get_rng_state(), list(sys.path)
     load_user_file(path)
     assert torch.equal(torch.get_rng_state(), rng)
@@ -86,40 +63,25 @@ def test_user_file_leaves_no_traces(user_file, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["my_network.py"]
     assert len(private_modules()) == 1
     assert "my_network" not in sys.modules
-
-
-def test_what_a_user_file_prints_is_no_output(user_file, capfd):
-    load_user_file(
-        user_file(
-            "print('at the top')\ndef load_model():\n    print('in it')\n    return build(), SPEC\n"
-        )
-    )
-    assert capfd.readouterr() == ("", "at the top\nin it\n")
+    assert capfd.readouterr() == ("", "at the top\n9\n")
 
 
 def test_an_edited_user_file_is_read_again(user_file):
-    user_file("def load_model():\n    return build(), SPEC\n")
-    assert (
-        load_model(user_file("def load_model():\n    return build(), SPEC\n")).spec.name == "mine"
-    )
-    edited = user_file(
-        "def load_model():\n    return build(), SPEC\n", HEAD.replace("mine", "ours")
-    )
-    assert load_model(edited).spec.name == "ours"
+    assert load_model(user_file(PLAIN)).spec.name == "mine"
+    loaded = private_modules()
+    assert load_model(user_file(PLAIN, HEAD.replace("mine", "ours"))).spec.name == "ours"
+    with pytest.raises(ValueError, match="failed"):
+        load_model(user_file("def load_model():\n    raise OSError\n"))
+    assert private_modules() == loaded  # a failing edit does not remove what was loaded
 
 
 def test_user_file_may_define_dataclasses_and_change_the_search_path(user_file):
-    path = user_file(
-        "from __future__ import annotations\n"
-        "import sys\n"
-        "from dataclasses import dataclass\n"
-        "@dataclass\n"
-        "class Config:\n    width: int = 4\n"
-        "sys.path.pop(0)\n" + HEAD + "def load_model():\n    return build(), SPEC\n",
-        head="",
+    head = (
+        "from __future__ import annotations\nimport sys\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Config:\n    width: int = 4\nsys.path.pop(0)\n"
     )
     search_path = list(sys.path)
-    assert load_model(path)(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
+    assert load_model(user_file(HEAD + PLAIN, head))(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
     assert sys.path == search_path
 
 
@@ -127,9 +89,7 @@ def test_user_file_may_define_dataclasses_and_change_the_search_path(user_file):
     ("body", "problem", "cause"),
     [
         ("def load_model(:\n", "could not be run: SyntaxError", SyntaxError),
-        ("import no_such_module\n", "could not be run: ModuleNotFoundError", ModuleNotFoundError),
         ("load = build\n", r"defines no function load_model\(\)", None),
-        ("load_model = 3\n", r"defines no function load_model\(\)", None),
         ("def load_model():\n    return 1 / 0\n", "failed: ZeroDivisionError", ZeroDivisionError),
         ("def load_model():\n    raise SystemExit(3)\n", "failed: SystemExit: 3", SystemExit),
         ("raise SystemExit(3)\n", "could not be run: SystemExit: 3", SystemExit),
@@ -141,8 +101,6 @@ def test_user_file_may_define_dataclasses_and_change_the_search_path(user_file):
         ),
         ("def load_model(path):\n    return build(), SPEC\n", "failed: TypeError", TypeError),
         ("def load_model():\n    build()\n", "but returned NoneType", None),
-        ("def load_model():\n    return build()\n", "but returned Sequential", None),
-        ("def load_model():\n    return SPEC, build()\n", "returned ModelSpec, Sequential", None),
         ("def load_model():\n    return build(), 1\n", "returned Sequential, int", None),
         (
             "def load_model():\n    return FaceModel(build(), SPEC), SPEC\n",
@@ -158,14 +116,6 @@ def test_bad_user_files(user_file, body, problem, cause):
     assert (type(raised.value.__cause__) if raised.value.__cause__ else None) is cause
     assert not private_modules()
     assert sys.path == search_path
-
-
-def test_a_failing_edit_does_not_remove_what_was_loaded(user_file):
-    load_model(user_file("def load_model():\n    return build(), SPEC\n"))
-    loaded = private_modules()
-    with pytest.raises(ValueError, match="failed"):
-        load_model(user_file("def load_model():\n    raise OSError\n"))
-    assert private_modules() == loaded
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")

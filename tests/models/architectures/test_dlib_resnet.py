@@ -5,15 +5,10 @@ import sys
 import dlib
 import numpy as np
 import pytest
-import skimage.data
-import skimage.filters
-import skimage.transform
 import torch
-from PIL import Image
 
 from captum_plq.models.architectures.dlib_resnet import DlibResNet, dlib_resnet
 from captum_plq.models.weight_files.dlib import find_dlib_weights, read_dlib_weights
-from tests.support.checkpoints import LFW
 
 WEIGHTS = find_dlib_weights()
 
@@ -23,84 +18,23 @@ def model():
     return dlib_resnet()
 
 
-@pytest.fixture(scope="module")
-def reference():
+def test_equals_dlib_on_real_chips_in_any_batch(model, dlib_chips):
     network = dlib.face_recognition_model_v1(str(WEIGHTS))
-    return lambda chip: np.array(network.compute_face_descriptor(chip), dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    """A public-domain portrait with its five landmarks."""
-    image = skimage.data.astronaut()
-    box = max(dlib.get_frontal_face_detector()(image, 1), key=lambda box: box.area())
-    predictor = dlib.shape_predictor(str(WEIGHTS.with_name("shape_predictor_5_face_landmarks.dat")))
-    return image, predictor(image, box)
-
-
-@pytest.fixture(scope="module")
-def chips(portrait):
-    """Real chips, (150, 150, 3), uint8: of one portrait, differently cropped and degraded."""
-    image, landmarks = portrait
-
-    def cut(padding):
-        return dlib.get_face_chip(image, landmarks, size=150, padding=padding)
-
-    chip = cut(0.25)
-    return {
-        "aligned": chip,
-        "narrow": cut(0.05),
-        "wide": cut(0.6),
-        "mirrored": np.ascontiguousarray(chip[:, ::-1]),
-        "upside down": np.ascontiguousarray(chip[::-1]),
-        "rotated": to_uint8(skimage.transform.rotate(chip, 12)),
-        "blurred": to_uint8(skimage.filters.gaussian(chip, 2.0, channel_axis=-1)),
-        "unaligned": np.ascontiguousarray(image[60:210, 150:300]),
-    }
-
-
-def to_uint8(image):
-    return (255 * image).round().astype(np.uint8)
-
-
-def to_batch(chip):
-    return torch.from_numpy(np.array(chip)).permute(2, 0, 1)[None].float()
-
-
-@torch.no_grad()
-def largest_difference(model, reference, chips):
-    return max(np.abs(model(to_batch(c))[0].numpy() - reference(c)).max() for c in chips)
-
-
-def test_equals_dlib_on_the_portrait(model, reference, chips):
-    assert len(chips) >= 5
-    assert largest_difference(model, reference, chips.values()) <= 2e-6
-
-
-@pytest.mark.skipif(not LFW.is_dir(), reason="LFW is not in this checkout's shared/data")
-def test_equals_dlib_on_lfw(model, reference):
-    people = sorted(folder for folder in LFW.iterdir() if folder.is_dir())[::16][:8]
-    files = [sorted(person.glob("*.jpg"))[0] for person in people]
-    faces = [np.array(Image.open(f).convert("RGB").resize((150, 150))) for f in files]
-    assert len(faces) == 8
-    assert largest_difference(model, reference, faces) <= 2e-6
-
-
-def test_a_batch_equals_its_images_one_by_one(model, chips):
-    batch = torch.cat([to_batch(chip) for chip in chips.values()])
+    chips = torch.cat([dlib_chips, dlib_chips.flip(2)[:2]])  # and upside down
     with torch.no_grad():
-        torch.testing.assert_close(
-            model(batch), torch.cat([model(b[None]) for b in batch]), atol=2e-6, rtol=0
-        )
+        embeddings, apart = model(chips), torch.cat([model(chip[None]) for chip in chips])
+    torch.testing.assert_close(embeddings, apart, atol=2e-6, rtol=0)
+    arrays = np.ascontiguousarray(chips.permute(0, 2, 3, 1).numpy().astype(np.uint8))
+    expected = np.array([network.compute_face_descriptor(array) for array in arrays])
+    assert np.abs(embeddings.numpy() - expected).max() <= 2e-6
 
 
-def test_the_last_three_rows_and_columns_are_never_read(model, chips):
-    images = to_batch(chips["aligned"]).requires_grad_()
+def test_the_last_three_rows_and_columns_are_never_read(model, dlib_chips):
+    images = dlib_chips[:1].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(images).abs().sum(), images)
     read = torch.zeros(150, 150, dtype=torch.bool)
     read[:147, :147] = True
     assert torch.equal((gradient[0] != 0).any(0), read)
-
     changed = images.detach().clone()
     changed[..., ~read] = 255 - changed[..., ~read]
     assert torch.equal(model(changed), model(images))

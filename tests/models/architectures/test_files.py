@@ -3,22 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.models import (
-    EDGEFACE_SPECS,
-    MOBILEFACENET_SPECS,
     FaceModel,
-    edgeface,
     load_model,
-    mobilefacenet,
 )
 from captum_plq.models.registry import ARCHITECTURES
-from tests.conftest import SHARED_DATA
 from tests.support import published, published_mobile
 from tests.support.checkpoints import cast, random_checkpoint, rgb, under
 from tests.support.published import NETWORKS
@@ -159,44 +152,20 @@ def test_the_deeper_networks_give_what_they_should(name, tmp_path):
 # --- real weights
 
 
-@pytest.fixture(scope="module", params=["mobilefacenet_y1", "mobilefacenet_foamliu", "edgeface_xs"])
-def real(request):
-    name = request.param
-    if not published_mobile.WEIGHTS.is_dir():
-        pytest.skip("needs shared/data")
-    if name == "edgeface_xs":
-        network, spec = edgeface("edgeface_xs"), EDGEFACE_SPECS["edgeface_xs"]
-    else:
-        layout = name.removeprefix("mobilefacenet_")
-        network, spec = mobilefacenet(layout), MOBILEFACENET_SPECS[layout]
-    network.load_state_dict(published_mobile.real_weights(name), strict=True)
-    return name, FaceModel(network, spec).eval()
-
-
 @published_mobile.needs_weights
-def test_real_weights_give_the_known_embeddings(real):
-    name, model = real
-    images, expected = published_mobile.known_embeddings(name)
+@pytest.mark.parametrize("name", ["mobilefacenet-y1", "mobilefacenet-foamliu", "edgeface_xs"])
+def test_real_weights_give_the_known_embeddings(name):
+    file = name.replace("-", "_")
+    network, spec = BY_NAME[name].build().eval(), BY_NAME[name].spec
+    network.load_state_dict(published_mobile.real_weights(file), strict=True)
+    images, expected = published_mobile.known_embeddings(file)
 
     def error(**changes):
         with torch.no_grad():
-            found = FaceModel(model.backbone, replace(model.spec, **changes))(images)
+            found = FaceModel(network, replace(spec, **changes))(images)
         return float((found - expected).abs().max() / expected.abs().max())
 
     assert error() < 1e-5
     assert error(channel_order="BGR") > 0.05
-    assert error(std=tuple(x + 0.5 for x in model.spec.std)) > 1e-4
+    assert error(std=tuple(x + 0.5 for x in spec.std)) > 1e-4
     assert error(mean=(0.0,) * 3) > 0.05
-
-
-@published_mobile.needs_weights
-def test_real_weights_tell_people_apart(real):
-    _, model = real
-    rows = np.genfromtxt(
-        SHARED_DATA / "faces" / "lfw_pairs_folds1-5.csv", dtype=str, delimiter=",", skip_header=1
-    )
-    chosen = np.concatenate([rows[rows[:, 3] == mated][:8] for mated in np.unique(rows[:, 3])])
-    with torch.no_grad():
-        first, second = (model(published_mobile.read_lfw(chosen[:, i])) for i in (1, 2))
-    similar = F.cosine_similarity(first, second)
-    assert similar[8:].min() > similar[:8].max()  # "0" before "1"

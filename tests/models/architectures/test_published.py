@@ -9,7 +9,6 @@ from torch import nn
 
 from captum_plq.models import (
     INCEPTION_RESNET_V1_SPEC,
-    IRESNET_SPEC,
     MOBILEFACENET_SPECS,
     AdaFaceIR,
     CRFIQAIResNet,
@@ -238,8 +237,3 @@ def test_width_and_dropout_can_be_chosen(make, size):
 def test_wrong_arguments(make, problem):
     with pytest.raises(ValueError, match=problem):
         make()
-
-
-def test_the_specs_of_the_classes_are_those_of_the_names():
-    assert replace(IRESNET_SPEC, name="iresnet50") == BY_NAME["iresnet50"].spec
-    assert replace(INCEPTION_RESNET_V1_SPEC, name="facenet") == BY_NAME["facenet"].spec

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution
-from captum_plq.models import MOBILEFACENET_SPECS, FaceModel, ModelSpec, mobilefacenet
+from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.models.onnx.load import ONNX_SPEC, OnnxNetwork, load_onnx
 from tests.support.onnx_graphs import (
     ENDS,
@@ -27,7 +27,6 @@ from tests.support.onnx_graphs import (
     with_normalisation,
     with_weights_in_nodes,
 )
-from tests.support.published_mobile import known_embeddings, needs_weights, real_weights
 
 SPEC = ModelSpec("original", (HEIGHT, WIDTH), (127.5,) * 3, (127.5,) * 3)
 AS_IT_IS = ModelSpec("mine", (HEIGHT, WIDTH), (0.0,) * 3, (1.0,) * 3)
@@ -252,19 +251,3 @@ def test_another_end_is_kept(tmp_path, other):
     model = load_onnx(path := exported(tmp_path / "face.onnx", net, 17))
     assert not model.backbone.unit_length
     assert_as_in_torch(model, net, path)
-
-
-@needs_weights
-def test_real_weights_give_the_known_embeddings(tmp_path):
-    network = mobilefacenet("y1")
-    network.load_state_dict(real_weights("mobilefacenet_y1"), strict=True)
-    graph = Graph().add("Sub", torch.tensor(127.5)).add("Mul", torch.tensor(0.0078125))
-    file = graph.module(network).save(tmp_path / "y1.onnx", shape=("n", 3, 112, 112))
-    model = load_onnx(file)
-    images, expected = known_embeddings("mobilefacenet_y1")
-    of_torch = SERFIQ(FaceModel(network, MOBILEFACENET_SPECS["y1"]).eval(), passes=4)
-    with torch.no_grad():
-        error = (model(images) - expected).abs().max() / expected.abs().max()
-        quality = SERFIQ(model, passes=4)(images[:2])
-    assert error < 1e-5
-    torch.testing.assert_close(quality, of_torch(images[:2]), rtol=1e-5, atol=1e-6)

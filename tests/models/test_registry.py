@@ -130,15 +130,17 @@ def test_weights_go_with_a_name_only(name):
     assert "'iresnet50'" in str(raised.value)
 
 
-@pytest.mark.parametrize("suffix", ["pt", "safetensors", "PTH"])
-def test_weights_alone(suffix):
-    with pytest.raises(ValueError, match="do not tell the architecture") as raised:
-        load_model(f"weights.{suffix}")
-    assert f"torch.load('weights.{suffix}', weights_only=True)" in str(raised.value)
-    assert "def load_model():" in str(raised.value)
-
-
-@pytest.mark.parametrize("suffix", ["pt2", "torchscript"])
-def test_scripted_or_exported(suffix):
-    with pytest.raises(ValueError, match="hooks that find the embedding do not run"):
+@pytest.mark.parametrize(
+    ("suffix", "problem"),
+    [
+        ("pt", "do not tell the architecture"),
+        ("safetensors", "do not tell the architecture"),
+        ("PTH", "do not tell the architecture"),
+        ("pt2", "hooks that find the embedding do not run"),
+        ("torchscript", "hooks that find the embedding do not run"),
+    ],
+)
+def test_weights_alone_and_scripted_networks(suffix, problem):
+    with pytest.raises(ValueError, match=problem) as raised:
         load_model(f"network.{suffix}")
+    assert "def load_model():" in str(raised.value)

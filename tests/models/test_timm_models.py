@@ -127,13 +127,8 @@ class Code:
         return (print, ("a pickle ran code",))
 
 
-def truncate(folder):
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1000])
-
-
-def point(folder):
-    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+def weights(data):
+    return lambda folder: (folder / "model.safetensors").write_bytes(data)
 
 
 def only_a_pickle(folder):
@@ -149,14 +144,14 @@ def another_network(folder):
 @pytest.mark.parametrize(
     ("damage", "error", "problem"),
     [
-        (point, ValueError, "is a Git LFS pointer, not the file itself"),
-        (truncate, ValueError, "does not hold a network of timm in the hub's layout"),
-        (only_a_pickle, FileNotFoundError, "pickled weights, which can run code, are not taken"),
         (
-            lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(Code())),
+            weights(b"version https://git-lfs.github.com/spec/v1"),
             ValueError,
-            "does not hold a network of timm",
+            "is a Git LFS pointer",
         ),
+        (weights(b"\0" * 100), ValueError, "does not hold a network of timm in the hub's layout"),
+        (only_a_pickle, FileNotFoundError, "pickled weights, which can run code, are not taken"),
+        (weights(pickle.dumps(Code())), ValueError, "does not hold a network of timm"),
         (another_network, ValueError, "does not hold a network of timm"),
         (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, "no file .*config"),
         (lambda folder: (folder / "config.json").write_text("{"), ValueError, "does not hold"),

@@ -44,9 +44,14 @@ def images():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
-    ("net", "value"), [(Net(Apply(standardised)), 0.5), (Net(bias=False), 0.0)], ids=["nan", "zero"]
+    ("net", "value", "words"),
+    [
+        (Net(Apply(standardised)), 0.5, "NaN or infinite embedding"),
+        (Net(bias=False), 0.0, "embedding of zeros"),
+    ],
+    ids=["nan", "zero"],
 )
-def test_an_embedding_of_nothing_is_refused_by_name(images, estimator, net, value):
+def test_an_embedding_of_nothing_is_refused_by_name(images, estimator, net, value, words):
     serfiq, blank = SERFIQ(net.eval(), estimator=estimator), images.clone()
     blank[2] = value
     with pytest.raises(UnusableImagesError) as raised:
@@ -54,7 +59,7 @@ def test_an_embedding_of_nothing_is_refused_by_name(images, estimator, net, valu
     assert raised.value.indices == (2,)
     expected = serfiq(images)
     for method in (serfiq, QualityModel(serfiq), PixelQualityAttribution(serfiq).attribute):
-        with pytest.raises(UnusableImagesError) as raised:
+        with pytest.raises(UnusableImagesError, match=words) as raised:
             method(blank)
         assert raised.value.indices == (2,)
     assert torch.equal(serfiq(images), expected)  # and spoils nothing

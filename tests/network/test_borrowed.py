@@ -95,6 +95,7 @@ def test_compiled_modules_and_graphs_are_run_as_they_were_written(net):
     net.conv.compile(backend="eager")
     copied, seen = borrowed(net), []
     hooked(copied.head._orig_mod[2], lambda *_: seen.append(1))
+    hooked(copied.conv, lambda *_: seen.append(0))
     assert torch.equal(copied(X), net.eval()(X))
     assert len(copied.head) == 3
     assert copied.head[0] is copied.head._orig_mod[0]
@@ -102,7 +103,7 @@ def test_compiled_modules_and_graphs_are_run_as_they_were_written(net):
     copied = borrowed(graph)
     hooked(copied.get_submodule("0"), lambda *_: seen.append(2))
     assert torch.equal(copied(X), graph(X))
-    assert seen == [1, 2]
+    assert seen == [0, 1, 2]
 
 
 # --- functions around a network ------------------------------------------------------------
@@ -234,6 +235,7 @@ def test_a_user_s_hook_is_called_with_the_user_s_module():
     ids=["weight_norm", "spectral_norm", "prune", "parametrized"],
 )
 def test_a_weight_that_is_computed_is_that_of_now(wrap, estimator):
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 300), nn.ReLU(), nn.Linear(300, 64)).eval()
     wrap(net[3])
     before, serfiq = snapshot(in_mixed_state(net)), SERFIQ(net, estimator=estimator)
@@ -293,6 +295,28 @@ def test_a_layer_behind_a_holder_is_found_or_refused(kind):
         assert serfiq.prepare(X) == "proj"
         assert serfiq(X).std() > 0
     assert_untouched(before, net)
+
+
+@pytest.mark.parametrize("hidden", ["body", "tail"])
+def test_what_is_hidden_may_stand_in_front_of_the_layer_but_not_behind_it(hidden):
+    class Hiding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.fc, self.tail = nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8)
+            self.steps = [weakref.ref(m) if n == hidden else m for n, m in self.named_children()]
+
+        def forward(self, x):
+            for step in self.steps:
+                x = step()(x) if isinstance(step, weakref.ref) else step(x)
+            return x
+
+    serfiq = SERFIQ(Hiding().eval())
+    if hidden == "body":
+        assert serfiq.prepare(X) == "fc"
+    else:
+        with pytest.raises(EmbeddingLayerError, match="'tail' is run by something"):
+            serfiq.prepare(X)
 
 
 def test_a_hook_that_comes_to_the_embedding_layer_is_noticed():

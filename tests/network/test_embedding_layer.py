@@ -80,6 +80,7 @@ def test_finds_the_last_linear_map(make, output, name):
     ],
 )
 def test_finds_the_head_of_a_timm_model(name, options, layer):
+    torch.manual_seed(0)
     net = timm.create_model(name, pretrained=False, num_classes=128, **options)
     assert found(net, faces(2).float()) == layer
 
@@ -91,9 +92,11 @@ def test_finds_layers_without_a_class_around_them():
     assert found(nn.Linear(12, 5).double(), vectors) == ""
 
 
-@pytest.mark.parametrize(("between", "name"), [(128, "fc2"), (DIM, "fc2"), (DIM - 1, "fc1")])
-def test_of_two_linears_the_first_only_if_low_rank(between, name):
-    assert found(build(arch.TwoLinears, between), faces()) == name
+@pytest.mark.parametrize(
+    ("between", "dim", "name"), [(128, 200, "fc2"), (DIM, DIM, "fc2"), (DIM - 1, DIM, "fc1")]
+)
+def test_of_two_linears_the_first_only_if_low_rank(between, dim, name):
+    assert found(build(arch.TwoLinears, between, dim), faces()) == name
 
 
 def test_further_inputs_are_passed_on():
@@ -128,6 +131,16 @@ def test_is_located_once_and_looks_at_no_more_than_two_images():
     assert not seen
 
 
+def test_a_network_of_other_shapes_or_with_another_forward_is_explored_anew():
+    net, images = build(arch.TwoLinears, 128), faces()
+    serfiq = SERFIQ(net)
+    assert serfiq.prepare(images) == "fc2"
+    net.fc1, net.fc2 = nn.Linear(128, 4).double(), nn.Linear(4, DIM).double()
+    assert serfiq.prepare(images) == "fc1"  # a low-rank pair
+    net.forward = lambda x: net.fc2(net.trunk(x).flatten(1)[:, :4])
+    assert serfiq.prepare(images) == "fc2"
+
+
 def test_a_face_model_states_its_layer_and_all_heed_it():
     spec = ModelSpec("net", (32, 32), (0.0,) * 3, (255.0,) * 3, embedding_layer="pool")
     silent, images = build(arch.ResidualEnd), 255 * (faces() + 1)
@@ -142,6 +155,7 @@ def test_a_face_model_states_its_layer_and_all_heed_it():
 
 
 def headless_vit():
+    torch.manual_seed(0)
     return timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, depth=2).eval()
 
 
@@ -192,6 +206,18 @@ class ReturnsPair(arch.Head):
         return self.trunk(x)[0].flatten(1)
 
 
+class MixesWithMore(arch.MixesRows):
+    """Takes more for each image, so that the images cannot be put beside others."""
+
+    def forward(self, x, gain):
+        return super().forward(x) * gain.mean()
+
+
+class SlightlyRandom(arch.Head):
+    def forward(self, x):
+        return super().forward(x) * (1 + 0.01 * torch.randn(()))
+
+
 class Attended(arch.Head):
     """A matrix behind the last linear module, applied by a function."""
 
@@ -210,6 +236,7 @@ REFUSED = {
     "twice, named": (arch.FlipTwice, {"layer": "fc"}, r"'fc' \(Linear\) ran 2 times"),
     "twice in one batch": (arch.FlipInBatch, {}, "saw 4 rows for 2 images"),
     "random": (arch.AlwaysRandom, {}, "random in evaluation mode"),
+    "slightly random": (SlightlyRandom, {}, "random in evaluation mode"),
     "random, named": (arch.AlwaysRandom, {"layer": "fc"}, "random in evaluation mode"),
     "detached output": (lambda: arch.Cut("output"), {}, "cuts the gradient"),
     "detached input": (lambda: arch.Cut("input"), {}, "cuts the gradient"),
@@ -237,6 +264,8 @@ def test_models_that_would_be_silently_wrong_are_refused(kind):
 
 def test_models_are_refused_with_one_image_and_frozen_too():
     assert "mixes the rows" in refused(build(arch.MixesRows), faces(1))
+    with pytest.warns(UserWarning, match="change the embeddings of the others"):
+        SERFIQ(build(MixesWithMore)).prepare(faces(), torch.ones(3, 1))  # each pass by itself
     frozen = build(arch.Cut, "no_grad").requires_grad_(False)
     with pytest.raises(EmbeddingLayerError, match="cuts the gradient"):
         SERFIQ(frozen).prepare(faces())

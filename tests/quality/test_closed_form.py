@@ -15,11 +15,11 @@ CLOSED = {"estimator": "closed-form", "average": "pairs"}
 class WideFaceNet(nn.Module):
     """Many features and a BatchNorm behind the linear layer, as face networks have."""
 
-    def __init__(self, tail=lambda e: e):
+    def __init__(self, tail=lambda e: e, batch_norm=True):
         super().__init__()
         self.trunk = nn.Sequential(nn.Conv2d(3, 24, 5, 3), nn.PReLU(), nn.Flatten())
         self.fc = nn.Linear(24 * 36, 64)
-        self.bn = nn.BatchNorm1d(64)
+        self.bn = nn.BatchNorm1d(64) if batch_norm else nn.Identity()
         self.tail = tail
 
     def forward(self, x):
@@ -81,7 +81,7 @@ def writes_into_what_it_gets(y):
 
 HEADS = {
     "unit length": lambda: WideFaceNet(unit_length),
-    "written into": lambda: WideFaceNet(writes_into_what_it_gets),
+    "written into": lambda: WideFaceNet(writes_into_what_it_gets, False),
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(1200, 64)),
     "no bias, BatchNorm": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(1200, 64, bias=False), nn.BatchNorm1d(64, affine=False)

@@ -154,6 +154,9 @@ def test_layers_that_cannot_be_had():
         LayerPixelQuality(unused, unused.other).attribute(faces)
     with pytest.raises(LayerError, match="not found among"):
         LayerPixelQuality(shared, nn.ReLU()).attribute(faces)
+    unused.forward = lambda x: unused.fc(unused.flat(x)) * unused.other(x.new_ones(128)).mean()
+    with pytest.raises(LayerError, match="do not belong to single images"):
+        LayerPixelQuality(SERFIQ(unused, embedding_layer="fc"), unused.other).attribute(faces)
     head = zoo.build(zoo.QualityHead)
     with pytest.raises(LayerError, match="no part in the quality"):
         LayerPixelQuality(SERFIQ(head, output=0), head.qs).attribute(faces)

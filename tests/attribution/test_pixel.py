@@ -107,3 +107,9 @@ def test_l2_node_on_unit_vectors_is_refused(net, images):
         with pytest.raises(ValueError, match="gradient zero everywhere"):
             plq.attribute(images)
     assert PixelQualityAttribution(net, weights="l2").attribute(images).abs().max() > 0
+
+
+@pytest.mark.parametrize("choice", [{"weights": "L1"}, {"target_scalar": "quality"}])
+def test_unknown_choices_are_refused(net, choice):
+    with pytest.raises(ValueError, match=f"{next(iter(choice))} must be '"):
+        PixelQualityAttribution(net, **choice)

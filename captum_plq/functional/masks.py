@@ -68,7 +68,7 @@ class DropoutMasks:
             device (torch.device): Where they are needed.
 
         Returns:
-            *Tensor*: (m, *shape), bool, true where a feature is kept.
+            *Tensor*: (m, ``*shape``), bool, true where a feature is kept.
         """
         return self._kept(self.passes, shape, device)
 
@@ -171,7 +171,7 @@ class ProbeMasks(DropoutMasks):
         self.scale = 1.0
 
     def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """Return as :meth:`DropoutMasks.for_features`: (2, *shape), the first all true."""
+        """Return as :meth:`DropoutMasks.for_features`: (2, ``*shape``), the first all true."""
         kept = super().for_features(shape, device).clone()
         kept[0] = True
         return kept

@@ -83,7 +83,7 @@ def test_the_embedding_is_picked_out_of_the_output(images, pack, output):
 
 def test_an_output_without_a_clear_embedding(images):
     network = nn.Identity()
-    network.forward = lambda x: (x, x)
+    network.forward = lambda x: (x, x + 1)
     spec = ModelSpec("mine", (6, 5), mean=MEAN, std=STD)
     with pytest.raises(ValueError, match=r"tuple with 2 tensors \[0, 1\]: say which .* output=0"):
         FaceModel(network, spec)(images)

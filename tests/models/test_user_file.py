@@ -99,6 +99,12 @@ def test_user_file_may_define_dataclasses_and_change_the_search_path(user_file):
             r"NaN or infinite \(1: 'backbone\.1\.weight'\)",
             None,
         ),
+        (
+            "def load_model():\n    norm = torch.nn.BatchNorm1d(192)\n    norm.running_var[0] = -1\n"
+            "    return torch.nn.Sequential(torch.nn.Flatten(), norm), SPEC\n",
+            r"negative, but variances \(1: 'backbone\.1\.running_var'\)",
+            None,
+        ),
         ("def load_model(path):\n    return build(), SPEC\n", "failed: TypeError", TypeError),
         ("def load_model():\n    build()\n", "but returned NoneType", None),
         ("def load_model():\n    return build(), 1\n", "returned Sequential, int", None),

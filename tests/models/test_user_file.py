@@ -100,7 +100,8 @@ def test_user_file_may_define_dataclasses_and_change_the_search_path(user_file):
             None,
         ),
         (
-            "def load_model():\n    norm = torch.nn.BatchNorm1d(192)\n    norm.running_var[0] = -1\n"
+            "def load_model():\n    norm = torch.nn.BatchNorm1d(192)\n"
+            "    norm.running_var[0] = -1\n"
             "    return torch.nn.Sequential(torch.nn.Flatten(), norm), SPEC\n",
             r"negative, but variances \(1: 'backbone\.1\.running_var'\)",
             None,

@@ -15,8 +15,8 @@ from benchmarks.subjects.face_sets import FaceSets
 from benchmarks.subjects.methods import Attribute, Method, check_maps
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.functional import gamma_for_median, pixel_quality
+from captum_plq.metrics.checks import seeded
 from captum_plq.models import FaceModel
-from captum_plq.network.state import untouched_rng
 
 __all__ = ["StudyContext"]
 
@@ -138,25 +138,22 @@ class StudyContext:
         return self._others[name]
 
     def _map(self, method: Method, images: Tensor) -> Tensor:
-        with untouched_rng((images,)), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _seeded(self.subject.seed):
+            with _seeded(images, self.subject.seed):
                 explain = self.explain(method)
-            with _seeded(self.subject.seed):
+            with _seeded(images, self.subject.seed):
                 maps = explain(images).detach()
         return check_maps(maps, (len(images), *images.shape[-2:]))
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global random state, and NumPy's, from which Captum's GradientShap draws.
-
-    Torch's is restored by the caller, NumPy's here.
-    """
-    torch.manual_seed(seed)
+def _seeded(images: Tensor, seed: int) -> Iterator[None]:
+    """Seed torch's random state for a while, and NumPy's, from which GradientShap draws."""
     state = np.random.get_state()
     np.random.seed(seed % 2**32)
     try:
-        yield
+        with seeded(images, seed):
+            yield
     finally:
         np.random.set_state(state)

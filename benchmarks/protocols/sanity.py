@@ -20,8 +20,8 @@ from benchmarks.subjects.methods import Attribute, Method
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.functional import merge_channels
 from captum_plq.metrics import centre_similarity, efficient_mprt, smooth_mprt, spearman
+from captum_plq.metrics.checks import seeded
 from captum_plq.metrics.repeatability import repeatability
-from captum_plq.network.state import untouched_rng
 
 __all__ = ["RULE", "Sanity", "repeatability_over_passes", "verdicts"]
 
@@ -181,13 +181,14 @@ class _Anew:
         self.last: tuple[nn.Module, Attribute] | None = None
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        with untouched_rng((images,)), warnings.catch_warnings():
+        seed = self.context.subject.seed
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self.last is None or self.last[0] is not model:
-                torch.manual_seed(self.context.subject.seed)
-                self.last = model, self._explain(model)
-            torch.manual_seed(self.context.subject.seed)
-            return self.last[1](images).detach()
+                with seeded(images, seed):
+                    self.last = model, self._explain(model)
+            with seeded(images, seed):
+                return self.last[1](images).detach()
 
     def _explain(self, model: nn.Module) -> Attribute:
         if model is self.context.model:

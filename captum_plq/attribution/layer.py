@@ -91,8 +91,8 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
         )
         LayerAttribution.__init__(self, self.quality_model, layer, device_ids)
 
-    @never_compiled
     @log_usage()  # type: ignore[untyped-decorator]
+    @never_compiled
     def attribute(
         self,
         inputs: Inputs,

@@ -122,8 +122,8 @@ class PixelQualityAttribution(QualityGradient):
             directions=directions,
         )
 
-    @never_compiled
     @log_usage()  # type: ignore[untyped-decorator]
+    @never_compiled
     def attribute(
         self,
         inputs: Inputs,

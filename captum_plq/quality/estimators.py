@@ -1,14 +1,15 @@
 """Estimators of SER-FIQ's quality, one class each.
 
-To add one, write a class like :class:`QualityEstimator`, name it in :data:`Estimator`, and make it
+To add one, derive a class from :class:`QualityEstimator`, name it in :data:`Estimator`, and make it
 in :func:`make_estimator`.
 """
 
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -80,24 +81,28 @@ class Request(NamedTuple):
     standard_error: bool = False
 
 
-class QualityEstimator(Protocol):
-    """What an estimator has to offer.
+class QualityEstimator(ABC):
+    """What an estimator has to offer."""
 
-    Args:
-
-        sampling (Sampling): Its masks and stochastic embeddings.
-    """
+    fallback_reason: str | None = None
+    """Why it cannot estimate on this network and samples instead; ``None``: it can, or was not
+    tried."""
 
     @property
+    @abstractmethod
     def sampling(self) -> Sampling:
-        """The masks and options of sampling."""
+        """The masks, and the options of sampling with them."""
 
+    @abstractmethod
     def assess(self, request: Request) -> Assessment:
         """Return embedding, quality and standard error of B images."""
 
+    def prepare(self, request: Request) -> None:  # noqa: B027 - most have nothing to prepare
+        """Do now what the first call would do; nothing, unless a class says otherwise."""
+
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(QualityEstimator):
     """The mean distance between m stochastic embeddings (Eq. 1).
 
     Args:
@@ -153,11 +158,11 @@ class Sampling:
         return (found[0], found[1].detach()) if isinstance(found, tuple) else (found, None)
 
 
-class ClosedFormEstimator:
+class ClosedFormEstimator(QualityEstimator):
     """The value that sampling scatters around, where the network allows a closed form.
 
     The closed form is kept for the weights it was made of. Where there is none, sampling is used,
-    and ``reason`` says why.
+    and ``fallback_reason`` says why.
 
     Args:
 
@@ -165,47 +170,55 @@ class ClosedFormEstimator:
     """
 
     def __init__(self, sampling: Sampling) -> None:
-        self.sampling = sampling
-        self.reason: str | None = None
+        self._sampling = sampling
         self._form: ClosedForm | None = None
         self._failed_on: object = None
 
+    @property
+    def sampling(self) -> Sampling:
+        """What is estimated."""
+        return self._sampling
+
     def assess(self, request: Request) -> Assessment:
         """Assess a batch of images, see :class:`QualityEstimator`."""
-        form = self.prepare(request)
+        form = self._usable_form(request)
         if form is not None:
             clean, features, output = request.tap.features(request.model, request.inputs)
             if not form.agrees(clean, output):
                 self._form = None
-                form = self.prepare(request)
+                form = self._usable_form(request)
         if form is None:
-            return self.sampling.assess(request)
+            return self._sampling.assess(request)
         if not request.differentiable:
             features, output = features.detach(), output.detach()
         distance = form.distance(features, output)
-        if self.sampling.average == "paper":  # what m passes would be expected to give
-            passes = self.sampling.masks.passes
+        if self._sampling.average == "paper":  # what m passes would be expected to give
+            passes = self._sampling.masks.passes
             distance = distance * (passes - 1) / passes
         quality = quality_from_distance(distance)
         error = torch.zeros_like(quality) if request.standard_error else None
         return Assessment(clean, quality, error)
 
-    def prepare(self, request: Request) -> ClosedForm | None:
-        """Return the closed form of the network as it is now; ``None``: sampling is to be used."""
+    def prepare(self, request: Request) -> None:
+        """Make the closed form, or find out that there is none."""
+        self._usable_form(request)
+
+    def _usable_form(self, request: Request) -> ClosedForm | None:
+        """The closed form of the network as it is now; ``None``: sampling is to be used."""
         tap, model, inputs, *_ = request
         if self._form is not None and self._form.holds_for(model):
             return self._form
         state = (structure_of(model), weights_state(model))
-        if self.reason is not None and self._failed_on == state:
+        if self.fallback_reason is not None and self._failed_on == state:
             return None
         try:
             with torch.inference_mode(False), untraced():
                 self._form = ClosedForm(
-                    model, tap, outside_inference(inputs), self.sampling.masks.dropout
+                    model, tap, outside_inference(inputs), self._sampling.masks.dropout
                 )
-                self.reason = None
+                self.fallback_reason = None
         except NotAffineError as error:
-            self._form, self.reason, self._failed_on = None, str(error), state
+            self._form, self.fallback_reason, self._failed_on = None, str(error), state
             warnings.warn(
                 f"No closed form on this network, sampling instead: {error}", stacklevel=4
             )

@@ -19,7 +19,6 @@ from captum_plq.network.state import check_images
 from captum_plq.network.tap import EmbeddingTap
 from captum_plq.quality.estimators import (
     Assessment,
-    ClosedFormEstimator,
     Estimator,
     Request,
     make_estimator,
@@ -177,15 +176,13 @@ class SERFIQ(nn.Module):
             *str*: the embedding layer's name, for ``model.get_submodule``.
         """
         name = self.tap.locate(self.model, inputs)
-        if isinstance(self._estimator, ClosedFormEstimator):
-            self._estimator.prepare(Request(self.tap, self.model, inputs))
+        self._estimator.prepare(Request(self.tap, self.model, inputs))
         return name
 
     @property
     def fallback_reason(self) -> str | None:
         """Why there is no closed form on this network; ``None``: there is, or it was not tried."""
-        estimator = self._estimator
-        return estimator.reason if isinstance(estimator, ClosedFormEstimator) else None
+        return self._estimator.fallback_reason
 
     def embeddings(self, *inputs: object, differentiable: bool = False) -> tuple[Tensor, Tensor]:
         """Return clean and stochastic embeddings, from one forward of the network.

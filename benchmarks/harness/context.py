@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness.environment import Environment
 from benchmarks.subjects.face_sets import FaceSets
 from benchmarks.subjects.methods import Attribute, Method, check_maps
 from benchmarks.subjects.network import ExplainedNetwork
@@ -32,7 +32,7 @@ class StudyContext:
         subject (ExplainedNetwork): The same with its parameters and the reference faces.
         methods (sequence of Method): What is compared.
         faces (FaceSets): Of whom.
-        environment (Environment): What is measured under.
+        environment (dict): What is measured under.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class StudyContext:
         subject: ExplainedNetwork,
         methods: Sequence[Method],
         faces: FaceSets,
-        environment: Environment,
+        environment: dict[str, Any],
     ) -> None:
         self.model, self.subject, self.methods = model, subject, tuple(methods)
         self.faces, self.environment = faces, environment

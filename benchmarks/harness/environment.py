@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,93 +15,78 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Environment", "current_environment", "reproducible_settings"]
+__all__ = ["current_environment", "dated", "described", "reproducible_settings"]
 
 _PACKAGES = ("captum", "captum-plq", "timm", "numpy", "scikit-learn")
 
 
-@dataclass(frozen=True)
-class Environment:
-    """Everything a reader needs to know to doubt or repeat a measurement.
-
-    Args:
-
-        device (str): ``"cpu"`` or ``"cuda"``.
-        device_name (str): The processor's or the GPU's name.
-        versions (dict): Python, the packages, CUDA and cuDNN.
-        platform (str): Operating system.
-        dtype (str): Of weights and images.
-        tf32 (bool): Whether float32 products and convolutions may use TF32; CUDA only.
-        threads (int): torch.get_num_threads().
-        cores (int): Processors this process may use.
-        load (float or None): One-minute load average at the start: what else was running.
-        passes (int): m of SER-FIQ; 0 where it plays no part.
-        dropout (float): p of SER-FIQ.
-        seed (int): Of weights, images, masks and methods that draw.
-        rows (int): Images that methods with many forwards put through at a time.
-        commit (str): Of the repository, ``-dirty`` if tracked files were changed.
-        date (str): UTC, ISO 8601.
-        channels_last (bool): Whether weights and images lie in this memory format.
-    """
-
-    device: str
-    device_name: str
-    versions: dict[str, str]
-    platform: str
-    dtype: str
-    tf32: bool
-    threads: int
-    cores: int
-    load: float | None
-    passes: int
-    dropout: float
-    seed: int
-    rows: int
-    commit: str
-    date: str
-    channels_last: bool = False
-
-    def line(self) -> str:
-        """Return all that a table or figure must name, but for the date, in one line."""
-        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        extras = ", TF32" * self.tf32 + ", channels last" * self.channels_last
-        serfiq = "" if self.passes == 0 else f"m = {self.passes}, p = {self.dropout:g}, "
-        return (
-            f"{self.device_name} ({self.device}), {self.threads} threads, {self.dtype}{extras}; "
-            f"{serfiq}seed {self.seed}; {versions}; "
-            f"commit {self.commit}"
-        )
-
-    def dated(self) -> str:
-        """Return the line and the date."""
-        return f"{self.line()}; {self.date}"
-
-
-def current_environment(device: torch.device, dtype: torch.dtype, **given: Any) -> Environment:
-    """Return the environment as it is now.
+def current_environment(
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    passes: int,
+    dropout: float,
+    seed: int,
+    rows: int,
+    channels_last: bool = False,
+) -> dict[str, Any]:
+    """Return all that a reader needs to doubt or repeat a measurement, as it is now.
 
     Args:
 
         device (torch.device): Where is measured.
         dtype (torch.dtype): Of weights and images.
-        given: The settings of :class:`Environment` that cannot be looked up: ``passes``,
-            ``dropout``, ``seed``, ``rows`` and ``channels_last``.
+        passes (int): m of SER-FIQ; 0 where it plays no part.
+        dropout (float): p of SER-FIQ.
+        seed (int): Of weights, images, masks and methods that draw.
+        rows (int): Images that methods with many forwards put through at a time.
+        channels_last (bool): Whether weights and images lie in this memory format.
+
+    Returns:
+        *dict*: ready for JSON: these, and what was looked up: ``"device_name"`` of the processor
+        or GPU, ``"versions"``, ``"platform"``, ``"tf32"`` (whether CUDA may use it for float32),
+        ``"threads"`` of torch, ``"cores"`` for this process, ``"load"``, the one-minute average
+        (what else was running), ``"commit"``, ``-dirty`` if tracked files were changed, and
+        ``"date"``, UTC.
     """
     cuda = device.type == "cuda"
-    return Environment(
-        device=device.type,
-        device_name=torch.cuda.get_device_name(device) if cuda else _processor(),
-        versions=_versions(),
-        platform=platform.platform(),
-        dtype=str(dtype).removeprefix("torch."),
-        tf32=cuda and bool(torch.backends.cuda.matmul.allow_tf32),
-        threads=torch.get_num_threads(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        commit=_commit(),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **given,
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "versions": _versions(),
+        "platform": platform.platform(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "tf32": cuda and bool(torch.backends.cuda.matmul.allow_tf32),
+        "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "passes": passes,
+        "dropout": dropout,
+        "seed": seed,
+        "rows": rows,
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "channels_last": channels_last,
+    }
+
+
+def described(conditions: Mapping[str, Any]) -> str:
+    """Return all that a table or figure must name of an environment but the date, in one line."""
+    versions = ", ".join(f"{name} {number}" for name, number in conditions["versions"].items())
+    extras = ", TF32" * conditions["tf32"]
+    extras += ", channels last" * conditions.get("channels_last", False)
+    m, p = conditions["passes"], conditions["dropout"]
+    serfiq = f"m = {m}, p = {p:g}, " if m else ""
+    return (
+        f"{conditions['device_name']} ({conditions['device']}), {conditions['threads']} threads, "
+        f"{conditions['dtype']}{extras}; {serfiq}seed {conditions['seed']}; {versions}; "
+        f"commit {conditions['commit']}"
     )
+
+
+def dated(conditions: Mapping[str, Any]) -> str:
+    """Return an environment in one line, and its date."""
+    return f"{described(conditions)}; {conditions['date']}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import ALL
 
@@ -127,7 +127,7 @@ def about(record: Record) -> str:
 
 
 def _when(sessions: Sequence[Record]) -> str:
-    return "; ".join(Environment(**session).dated() for session in sessions)
+    return "; ".join(map(dated, sessions))
 
 
 def _left_out(record: Record) -> Iterator[str]:

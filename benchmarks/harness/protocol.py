@@ -43,11 +43,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.harness.environment import (
-    Environment,
-    current_environment,
-    reproducible_settings,
-)
+from benchmarks.harness.environment import current_environment, reproducible_settings
 from benchmarks.harness.options import Device, Names, Output, PositiveInt
 from captum_plq._base.whole_file import whole_file
 
@@ -105,6 +101,8 @@ class Protocol(ABC):
     name: ClassVar[str]
     """As on the command line; results are in ``NAME-*.json``, the page in ``NAME.md``."""
     headlines: ClassVar[tuple[Headline, ...]] = ()
+    quick: ClassVar[dict[str, str]] = {}
+    """Option → value of its command in ``all --quick``; none: it needs files of the user's."""
 
     model: Names
     device: Device = "cpu"
@@ -163,7 +161,7 @@ class Protocol(ABC):
     @contextmanager
     def environment(
         self, *, dtype: torch.dtype = torch.float32, tf32: bool = False, **given: Any
-    ) -> Iterator[tuple[torch.device, Environment]]:
+    ) -> Iterator[tuple[torch.device, Record]]:
         """Set threads and random states for a while, and describe what is measured under.
 
         Args:
@@ -171,7 +169,7 @@ class Protocol(ABC):
             dtype (torch.dtype): Of weights and images.
             tf32 (bool): Whether CUDA may use TF32.
             given: ``passes``, ``dropout``, ``rows`` and ``channels_last`` of
-                :class:`~benchmarks.harness.environment.Environment`, where they play a part.
+                :func:`~benchmarks.harness.environment.current_environment`, where they play a part.
 
         Yields:
             *tuple*: the device, and the environment as it is now.

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def run_rows(
     batches = range(len(done), -(-len(faces.names) // batch))
     with path.open("a", encoding="utf-8") as file:
         if batches:
-            lines.append({"session": asdict(context.environment)})
+            lines.append({"session": context.environment})
             _append(file, lines[-1])
         for i in tqdm(batches, desc=path.stem, unit="batch", disable=None):
             part = slice(i * batch, (i + 1) * batch)

@@ -25,11 +25,15 @@ from benchmarks.subjects.maps import MAPS, select_maps
 from benchmarks.subjects.methods import Method, on_random_weights
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.calibration.settings import network_digest
-from captum_plq.models import ModelSpec, load_model
+from captum_plq.models import DEFAULT_MODEL, ModelSpec, load_model
 
 __all__ = ["Column", "MapOptions", "MapStudy", "Row", "Study", "StudyContext", "estimate_of"]
 
 _MAPS = some_of(("all", "fast", *MAPS))
+_QUICK_MAPS = (
+    "plq,plq-signed,plq-serfiq,plq-directions-4,plq-relative,saliency-sum,input-x-gradient,"
+    "input-x-gradient-relative,random,centre"
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,15 @@ class MapOptions(Protocol):
         passes (int): m of SER-FIQ.
         dropout (float): p of SER-FIQ.
     """
+
+    quick: ClassVar[dict[str, str]] = {
+        "model": DEFAULT_MODEL,
+        "faces": "6",
+        "reference": "12",
+        "batch": "6",
+        "methods": _QUICK_MAPS,
+        "random-weights": "plq,plq-relative",
+    }
 
     images: Path | None = None
     faces: PositiveInt | None = None

@@ -111,6 +111,7 @@ class CaptumMetrics(MapStudy):
     """
 
     name: ClassVar[str] = "captum"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"samples": "10", "draws": "3"}
     columns: ClassVar[tuple[Column, ...]] = (
         Column("infidelity_node"),
         Column("infidelity_serfiq"),

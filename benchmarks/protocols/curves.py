@@ -71,6 +71,7 @@ class Curves(MapStudy):
     """
 
     name: ClassVar[str] = "curves"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"imputers": "mean,road", "steps": "5"}
     columns: ClassVar[tuple[Column, ...]] = (
         Column("srg", "+.4f"),
         Column("morf", ".4f"),

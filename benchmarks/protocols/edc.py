@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated
 from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Protocol, Record
@@ -117,7 +117,7 @@ class EDC(Protocol):
                     "as they are": _discarded(pairs, clean, clean, threshold, self.seed),
                     "one degraded": _discarded(pairs, clean, degraded, threshold, self.seed),
                 },
-                "conditions": asdict(environment),
+                "conditions": environment,
             },
         )
 
@@ -328,5 +328,5 @@ def _about(record: dict[str, Any]) -> str:
         f"{record['images']}, {record['pairs']}, {len(record['left_out'])} left out; a match from "
         f"cosine {record['threshold']:.3f} on, a false match rate of {record['fmr']:g} over "
         f"{record['non_mated_pairs']} pairs of different people. "
-        f"{Environment(**record['conditions']).dated()}."
+        f"{dated(record['conditions'])}."
     )

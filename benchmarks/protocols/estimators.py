@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, ScalarFormatter
 from torch import Tensor, nn
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated
 from benchmarks.harness.options import Counts, PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Protocol, Record
@@ -126,7 +126,7 @@ class Estimators(Protocol):
                 "spread": float(limit.std() / limit.mean()),
                 "whole_network": self._difference(model, pixels[:8], rest, features[:8]),
                 "scores": scores,
-                "conditions": asdict(environment),
+                "conditions": environment,
                 "reference_estimator": self.limit_by,
             }
 
@@ -262,7 +262,7 @@ def _about(record: Record) -> str:
         f"{record['conditions']['dropout']:g}; distance {record['distance']:.3f}, spread between "
         f"faces {record['spread']:.2%}; {max(drawn, default=0)} seeds each; whole network and head "
         f"differ by at most {record['whole_network']:.0e} in Q; limit: {_limit(record)}. "
-        f"{Environment(**record['conditions']).dated()}."
+        f"{dated(record['conditions'])}."
     )
 
 
@@ -294,10 +294,10 @@ def _figure(records: Sequence[Record]) -> Figure:
         ncols=4,
         fontsize=8,
     )
-    given = Environment(**records[0]["conditions"])
+    given = records[0]["conditions"]
     figure.supxlabel(
-        f"Limit: {records[0]['reference_passes']} passes. {given.device_name}, torch "
-        f"{given.versions['torch']}, commit {given.commit}, {given.date[:10]}",
+        f"Limit: {records[0]['reference_passes']} passes. {given['device_name']}, torch "
+        f"{given['versions']['torch']}, commit {given['commit']}, {given['date'][:10]}",
         fontsize=7,
     )
     return figure

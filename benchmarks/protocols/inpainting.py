@@ -83,6 +83,7 @@ class Inpainting(MapStudy):
     """
 
     name: ClassVar[str] = "inpainting"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"occluders": "square,hand", "runs": "3"}
     columns: ClassVar[tuple[Column, ...]] = (
         Column("improved", ".0%"),
         Column("unchanged", ".0%"),

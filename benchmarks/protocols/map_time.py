@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated
 from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Cell, Headline, Record
@@ -45,6 +45,7 @@ class MapTime(MapOptions):
     """
 
     name: ClassVar[str] = "map-time"
+    quick: ClassVar[dict[str, str]] = MapOptions.quick | {"random-weights": "none", "rounds": "3"}
     headlines: ClassVar[tuple[Headline, ...]] = (
         Headline("time", "from image to map, as a ratio to one forward and one backward; quartiles",
                  _ratio, ".2f", "lower"),
@@ -93,7 +94,7 @@ class MapTime(MapOptions):
         return {
             "model": context.model.spec.name,
             "batch": len(images),
-            "conditions": asdict(context.environment),
+            "conditions": context.environment,
             "seconds": _spreads(rounds.seconds),
             "ratios": _spreads(relative),
             "failed": {**context.failed, **rounds.failures},
@@ -120,7 +121,7 @@ class MapTime(MapOptions):
             lines += [f"## {record['model']}, batch {record['batch']}{void}", ""]
             lines += [*table(["map", "ratio", "ms per image"], rows), ""]
             lines += [f"- `{name}` has no time: {why}" for name, why in record["failed"].items()]
-            lines += ["", f"{Environment(**record['conditions']).dated()}.", ""]
+            lines += ["", f"{dated(record['conditions'])}.", ""]
         return "\n".join(lines)
 
 

@@ -118,6 +118,12 @@ class OutOfDomain(MapStudy):
     """
 
     name: ClassVar[str] = "out-of-domain"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
+        "faces": "2",
+        "batch": "2",
+        "methods": "plq,plq-relative",
+        "random-weights": "none",
+    }
     columns: ClassVar[tuple[Column, ...]] = (
         Column("auroc"),
         Column("auroc_clean"),

@@ -83,6 +83,7 @@ class RandomMask(MapStudy):
     """
 
     name: ClassVar[str] = "random-mask"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"sizes": "10,30", "per-face": "4"}
     columns: ClassVar[tuple[Column, ...]] = (
         Column("quality_change"),
         Column("pixel_change"),

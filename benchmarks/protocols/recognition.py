@@ -89,6 +89,11 @@ class Recognition(MapStudy):
     """
 
     name: ClassVar[str] = "recognition"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
+        "imputers": "mean",
+        "steps": "5",
+        "orders": "3",
+    }
     columns: ClassVar[tuple[Column, ...]] = (
         Column("fnmr_gain"),
         Column("fnmr_worst_first"),

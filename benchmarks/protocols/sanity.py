@@ -68,6 +68,11 @@ class Sanity(MapStudy):
     """
 
     name: ClassVar[str] = "sanity"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
+        "samples": "2",
+        "stages": "3",
+        "others": "3",
+    }
     columns: ClassVar[tuple[Column, ...]] = (
         Column("weights"),
         Column("emprt"),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter, StrMethodFormatter
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated
 from benchmarks.harness.options import Counts, PositiveInt, some_of
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Record
@@ -51,6 +51,12 @@ class Scaling(MethodCosts):
     """
 
     name: ClassVar[str] = "scaling"
+    quick: ClassVar[dict[str, str]] = {
+        "model": "tiny",
+        "batches": "1,2,4",
+        "m": "20,50",
+        "rounds": "3",
+    }
 
     methods: Annotated[tuple[str, ...], some_of(("all", "fast", *METHODS))] = (
         "plq",
@@ -88,12 +94,12 @@ class Scaling(MethodCosts):
         ]
         for record in records:
             first = record["by_batch"][0]
-            given = Environment(**first["conditions"])
+            given = first["conditions"]
             lines += [
                 "",
-                f"## {first['model']}, {given.device}",
+                f"## {first['model']}, {given['device']}",
                 "",
-                f"{first['rounds']} interleaved rounds each; {given.dated()}.",
+                f"{first['rounds']} interleaved rounds each; {dated(given)}.",
                 "",
                 *_series("batch", record["by_batch"], _batch),
                 "",
@@ -169,10 +175,11 @@ def _figure(record: Record) -> Figure:
         time_b.plot(sizes, times, color="black", linestyle=":", linewidth=1, label="proportional")
     handles, labels = time_b.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=8)
-    given = Environment(**batch[0]["conditions"])
+    given = batch[0]["conditions"]
     figure.supxlabel(
-        f"{batch[0]['model']}, {given.device_name}, {given.threads} threads, {given.dtype}, torch "
-        f"{given.versions['torch']}, commit {given.commit}, {given.date[:10]}",
+        f"{batch[0]['model']}, {given['device_name']}, {given['threads']} threads, "
+        f"{given['dtype']}, torch {given['versions']['torch']}, commit {given['commit']}, "
+        f"{given['date'][:10]}",
         fontsize=7,
     )
     return figure

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated, described
 from benchmarks.harness.options import Counts, PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Record, read_records
@@ -45,6 +45,7 @@ class Speed(MethodCosts):
     """
 
     name: ClassVar[str] = "speed"
+    quick: ClassVar[dict[str, str]] = {"model": "tiny", "rounds": "5"}
 
     batch: Counts = (1,)
     passes: PositiveInt = 100
@@ -90,9 +91,9 @@ class Speed(MethodCosts):
         columns = min(_PANELS, len(records))
         rows = math.ceil(len(records) / columns)
         most = max(len(record["methods"]) for record in records)
-        given = [Environment(**record["conditions"]) for record in records]
-        dates = sorted(x.date for x in given)
-        lines = [*dict.fromkeys(x.line() for x in given), f"Measured {dates[0]}"]
+        dates = sorted(record["conditions"]["date"] for record in records)
+        lines = [*dict.fromkeys(described(x["conditions"]) for x in records)]
+        lines.append(f"Measured {dates[0]}")
         lines[-1] += f" to {dates[-1]}" if len(dates) > 1 else ""
         caption = "\n".join(textwrap.fill(line, 80 * columns) for line in lines)
         height = rows * (0.9 + 0.24 * most) + 0.15 * (caption.count("\n") + 1) + 0.7
@@ -109,16 +110,16 @@ class Speed(MethodCosts):
 
 
 def _place(record: Record) -> tuple[object, ...]:
-    given = Environment(**record["conditions"])
-    batch = record["input_shape"][0]
-    return given.device, record["model"], given.dtype, given.tf32, given.channels_last, batch
+    given, batch = record["conditions"], record["input_shape"][0]
+    channels_last = given.get("channels_last", False)
+    return given["device"], record["model"], given["dtype"], given["tf32"], channels_last, batch
 
 
 def _title(record: Record) -> str:
-    given = Environment(**record["conditions"])
-    dtype = "" if given.dtype == "float32" else f", {given.dtype}"
-    extras = ", TF32" * given.tf32 + ", channels last" * given.channels_last
-    return f"{record['model']}, {given.device}, batch {record['input_shape'][0]}{dtype}{extras}"
+    given = record["conditions"]
+    dtype = "" if given["dtype"] == "float32" else f", {given['dtype']}"
+    extras = ", TF32" * given["tf32"] + ", channels last" * given.get("channels_last", False)
+    return f"{record['model']}, {given['device']}, batch {record['input_shape'][0]}{dtype}{extras}"
 
 
 def _section(record: Record) -> list[str]:
@@ -129,7 +130,7 @@ def _section(record: Record) -> list[str]:
         f"parameters, weights {record['weights']}; {record['rounds']} interleaved rounds, slow "
         f"methods {record['slow_rounds']}.",
         "",
-        f"{Environment(**record['conditions']).dated()}.",
+        f"{dated(record['conditions'])}.",
         "",
     ]
     if record["void"]:

@@ -47,6 +47,10 @@ class Standards(MapStudy):
     """
 
     name: ClassVar[str] = "standards"
+    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
+        "methods": "plq,plq-relative",
+        "random-weights": "none",
+    }
     columns: ClassVar[tuple[Column, ...]] = (
         Column("quality_change"),
         Column("pixel_change"),

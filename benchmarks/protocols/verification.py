@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.environment import Environment
+from benchmarks.harness.environment import dated
 from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Protocol, Record
@@ -52,7 +52,7 @@ class Verification(Protocol):
                 batch=self.batch,
                 progress=lambda text: self.progress(model, text),
             )
-        yield f"verification-{found['model']}", {**found, "conditions": asdict(environment)}
+        yield f"verification-{found['model']}", {**found, "conditions": environment}
 
     @classmethod
     def page(cls, records: Sequence[Record]) -> str:
@@ -90,7 +90,7 @@ def _about(record: Record) -> str:
     return (
         f"{record['source']}. {record['pairs']}, {record['faces']} images "
         f"({len(record['left_out'])} unusable); by fold, at its threshold: {folds}. "
-        f"{Environment(**record['conditions']).dated()}."
+        f"{dated(record['conditions'])}."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import traceback
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -21,32 +23,13 @@ from benchmarks.report.readme import PAGES, refresh_figures, refreshed
 
 __all__ = ["amend", "quick_commands", "readme", "report", "run_all"]
 
-_NETWORK = "mobilefacenet-dropout"
-_MAPS = (
-    "plq,plq-signed,plq-serfiq,plq-directions-4,plq-relative,saliency-sum,input-x-gradient,"
-    "input-x-gradient-relative,random,centre"
-)
 
-
-def quick_commands(output: Path, device: str) -> list[str]:
-    """Return the command lines of a small run of everything, on what the package ships alone."""
-    where = f"--device {device} -o {shlex.quote(str(output))}"
-    few = f"--model {_NETWORK} --faces 6 --reference 12 --batch 6 {where}"
-    maps = f"--methods {_MAPS} --random-weights plq,plq-relative"
-    return [
-        f"speed --model tiny --rounds 5 {where}",
-        f"scaling --model tiny --batches 1,2,4 --m 20,50 --rounds 3 {where}",
-        f"map-time {few} --methods {_MAPS} --random-weights none --rounds 3",
-        f"random-mask {few} {maps} --sizes 10,30 --per-face 4",
-        f"out-of-domain --model {_NETWORK} --faces 2 --reference 12 --batch 2 {where} "
-        "--methods plq,plq-relative --random-weights none",
-        f"inpainting {few} {maps} --occluders square,hand --runs 3",
-        f"curves {few} {maps} --imputers mean,road --steps 5",
-        f"standards {few} --methods plq,plq-relative --random-weights none",
-        f"recognition {few} {maps} --imputers mean --steps 5 --orders 3",
-        f"captum {few} {maps} --samples 10 --draws 3",
-        f"sanity {few} {maps} --samples 2 --stages 3 --others 3",
-    ]
+def quick_commands(output: Path, device: str) -> Iterator[str]:
+    """Yield the command lines of a small run of everything, on what the package ships alone."""
+    for name in PROTOCOLS:
+        if quick := protocol(name).quick:
+            given = quick | {"device": device, "output": str(output)}
+            yield shlex.join([name, *chain(*((f"--{key}", value) for key, value in given.items()))])
 
 
 def run_all(

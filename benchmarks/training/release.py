@@ -119,8 +119,8 @@ def release(
             "r": calibration.scaling.r,
             "gamma": calibration.gamma,
         },
-        "conditions": asdict(
-            current_environment(device, torch.float32, passes=0, dropout=0.0, seed=0, rows=16)
+        "conditions": current_environment(
+            device, torch.float32, passes=0, dropout=0.0, seed=0, rows=16
         ),
     }
     write_record(directory / "metrics.json", metrics)

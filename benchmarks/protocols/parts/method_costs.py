@@ -118,7 +118,7 @@ class MethodCosts(Protocol):
             "rounds": self.rounds,
             "slow_rounds": self.slow_rounds,
             "void": is_void(Spread.of(list(found[REPEATED]["ratios"].values()))),
-            "conditions": asdict(environment),
+            "conditions": environment,
             "memory_method": METHOD[device.type],
             "order": order,
             "rates": rates and asdict(rates),

@@ -24,6 +24,8 @@ __all__ = ["app", "main"]
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's chatter on stderr
 
+_INSTALL = "; run: pip install '.[benchmarks]'"
+
 _HELP = """{question}
 
 Example::
@@ -64,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found: Any = app()(arguments, exit_on_error=False, print_error=False)
         code: int = found.run() if hasattr(found, "run") else found or 0
     except (CycloptsError, ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        missing = isinstance(error, ModuleNotFoundError)
+        print(f"error: {error}{_INSTALL * missing}", file=sys.stderr)
         return 2
     return code
 

@@ -1,4 +1,4 @@
-"""What a call costs apart from time: arithmetic, traffic, passes through the network."""
+"""What a call costs apart from time: arithmetic, traffic, passes, peak memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-__all__ = ["OperatorCost", "Passes", "counted_passes"]
+from benchmarks.subjects.network import layers_that_ran
+
+__all__ = ["MEMORY", "OperatorCost", "Passes", "counted_passes", "peak_bytes"]
+
+MEMORY = {
+    "cuda": "torch.cuda.max_memory_allocated during one call, less memory_allocated before it",
+    "cpu": (
+        "torch.profiler(profile_memory=True): highest running sum of the CPU allocator's events "
+        "during one call"
+    ),
+}
+"""How the peak is measured, by type of device; weights, images and node are not in it."""
 
 
 class OperatorCost(TorchDispatchMode):
@@ -124,26 +136,46 @@ def counted_passes(model: nn.Module, images: Tensor) -> Iterator[Passes]:
     def count_back(gradient: Tensor) -> None:
         passes.backward += gradient.shape[0] / batch
 
-    handle = _first_layer(model, images[:1]).register_forward_hook(count)
+    layers = layers_that_ran(model, images[:1], (nn.Linear, nn.modules.conv._ConvNd))
+    if not layers:
+        raise ValueError("The network runs no Linear or convolution layer.")
+    handle = layers[0][0].register_forward_hook(count)
     try:
         yield passes
     finally:
         handle.remove()
 
 
-def _first_layer(model: nn.Module, image: Tensor) -> nn.Module:
-    ran: list[nn.Module] = []
-    handles = [
-        layer.register_forward_hook(lambda module, _, __: ran.append(module))
-        for layer in model.modules()
-        if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
-    ]
-    try:
-        with torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not ran:
-        raise ValueError("The network runs no Linear or convolution layer.")
-    return ran[0]
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
+    """Most bytes alive at a time during a call, above those alive before it.
+
+    On the CPU every allocation and release of torch's allocator is summed in its order, so
+    what kernels allocate for themselves is in it; what oneDNN or the C library allocate
+    past torch is not.
+
+    Args:
+
+        call (Callable): What to measure, already warm.
+        device (torch.device): Where it computes.
+
+    Returns:
+        *int*, or ``None`` if this build of torch records no allocations.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    results = getattr(profiler.profiler, "kineto_results", None)
+    if results is None:
+        return None
+    events = [(e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]"]
+    alive = peak = 0
+    for _, size in sorted(events, key=lambda event: event[0]):
+        alive += size
+        peak = max(peak, alive)
+    return peak if events else None

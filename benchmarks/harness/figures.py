@@ -40,11 +40,8 @@ def face_panels(
         dpi (int): When it is saved.
     """
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=dpi)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes in panels.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-    return figure, panels
+    without: dict[str, Any] = {"xticks": [], "yticks": []}
+    return figure, figure.subplots(rows, columns, squeeze=False, subplot_kw=without)
 
 
 def show(axes: Axes, image: Tensor) -> None:

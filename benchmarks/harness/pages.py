@@ -118,16 +118,13 @@ def about(record: Record) -> str:
     parts = [
         f"{record['source']} (network {record['network']}). {faces['evaluated']} faces evaluated, "
         f"{faces['reference']} others as reference ({faces['about']}, {faces['digest']}). "
-        f"{_when(record['sessions'])}."
+        f"{'; '.join(map(dated, record['sessions']))}."
     ]
     for again in record.get("reruns", []):
         names = ", ".join(f"`{name}`" for name in again["methods"])
-        parts.append(f"Measured again: {names} ({again['why']}): {_when(again['sessions'])}.")
+        when = "; ".join(map(dated, again["sessions"]))
+        parts.append(f"Measured again: {names} ({again['why']}): {when}.")
     return " ".join([*parts, *_left_out(record)])
-
-
-def _when(sessions: Sequence[Record]) -> str:
-    return "; ".join(map(dated, sessions))
 
 
 def _left_out(record: Record) -> Iterator[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarks.harness.context import StudyContext
 from benchmarks.harness.statistics import Row
@@ -63,13 +63,7 @@ def run_rows(
 
     Raises:
         ValueError: if the file was begun under other settings, or is damaged.
-        ImportError: if tqdm is not installed.
     """
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError("Studies need tqdm; run: pip install '.[benchmarks]'") from error
-
     header = json.loads(json.dumps(header))
     lines = _begin(path, header)
     done = [line for line in lines if "rows" in line]
@@ -139,14 +133,19 @@ def _ready(row: Row) -> Row:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
-    try:
-        json.dumps(ready, allow_nan=False)
-    except ValueError as error:
-        wrong = [k for k, v in ready.items() if re.search("NaN|Infinity", json.dumps(v))]
+    if wrong := [k for k, v in ready.items() if not _is_json(v)]:
         raise ValueError(
             f"{row['method']} on {row['image']} gave NaN or infinity in {', '.join(wrong)}."
-        ) from error
+        )
     return ready
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _append(file: Any, line: dict[str, Any]) -> None:

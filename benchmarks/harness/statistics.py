@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ALL",
-    "Comparison",
-    "Estimate",
-    "Row",
-    "compare",
-    "holm",
-    "over_images",
-    "rounded",
-    "summarise",
-]
+__all__ = ["ALL", "Row", "compare", "holm", "over_images", "rounded", "summarise"]
 
 ALL = "all"
 """The group of all rows, under whatever conditions."""
@@ -32,50 +21,9 @@ not ask for is not in the row."""
 _RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over images.
-
-    Args:
-
-        mean (float): Of the images' own means.
-        low (float or None), high (float or None): Percentile bootstrap interval of it, 95 %,
-            images drawn with replacement; ``None`` for a single image.
-        positive (float): Share of the rows whose value is above 0.
-        images (int), rows (int): How many.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    positive: float
-    images: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One method against another on the same images and conditions.
-
-    Args:
-
-        difference (float): Mean over images of the method's per-image mean less the other's.
-        low (float or None), high (float or None): Paired bootstrap interval, 95 %.
-        p (float): Of the two-sided Wilcoxon signed-rank test on the per-image means; 1 where
-            all of them are equal.
-        p_holm (float): The same, corrected after Holm for all comparisons made together.
-        images (int): How many are common to both.
-    """
-
-    difference: float
-    low: float | None
-    high: float | None
-    p: float
-    p_holm: float
-    images: int
-
-
-def over_images(values: Sequence[float], images: Sequence[Hashable], *, seed: int = 0) -> Estimate:
+def over_images(
+    values: Sequence[float], images: Sequence[Hashable], *, seed: int = 0
+) -> dict[str, Any]:
     """Return the mean over images with its bootstrap interval, and the share of rows above 0.
 
     Args:
@@ -85,14 +33,21 @@ def over_images(values: Sequence[float], images: Sequence[Hashable], *, seed: in
         seed (int): Of the bootstrap.
 
     Returns:
-        *Estimate*
+        *dict*: ``"mean"`` of the images' own means; ``"low"`` and ``"high"`` of its percentile
+        bootstrap interval, 95 %, images drawn with replacement (``None`` for a single image);
+        ``"positive"``: the share of the rows above 0; and how many ``"images"`` and ``"rows"``.
 
     Raises:
         ValueError: if there are no rows, or a value is not finite.
     """
     means = _per_image_means(values, images)
-    positive = float(np.mean(np.asarray(values) > 0))
-    return Estimate(float(means.mean()), *_interval(means, seed), positive, len(means), len(values))
+    return {
+        "mean": float(means.mean()),
+        **_interval(means, seed),
+        "positive": float(np.mean(np.asarray(values) > 0)),
+        "images": len(means),
+        "rows": len(values),
+    }
 
 
 def compare(
@@ -100,7 +55,7 @@ def compare(
     reference: str,
     *,
     seed: int = 0,
-) -> dict[str, Comparison]:
+) -> dict[str, dict[str, Any]]:
     """Compare every method with a named one, in pairs.
 
     Args:
@@ -111,7 +66,11 @@ def compare(
         seed (int): Of the bootstrap.
 
     Returns:
-        *dict[str, Comparison]*: of all methods but ``reference`` that share rows with it.
+        *dict*: of all methods but ``reference`` that share rows with it: ``"difference"``, the
+        mean over images of the method's per-image mean less the other's; ``"low"`` and ``"high"``
+        of its paired bootstrap interval; ``"p"`` of the two-sided Wilcoxon signed-rank test on the
+        per-image means (1 where all of them are equal); ``"p_holm"``, corrected after Holm for
+        all comparisons made together; and the number of common ``"images"``.
 
     Raises:
         ValueError: if there is no such method, or a value is not finite.
@@ -120,18 +79,21 @@ def compare(
 
     if reference not in values:
         raise ValueError(f"There is no {reference!r} to compare with among {', '.join(values)}.")
-    found: dict[str, tuple[NDArray[np.float64], float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, own in values.items():
         common = [row for row in own if row in values[reference]]
         if name != reference and common:
             gaps = [own[row] - values[reference][row] for row in common]
             means = _per_image_means(gaps, [row[0] for row in common])
-            found[name] = means, float(wilcoxon(means).pvalue) if means.any() else 1.0
-    corrected = holm([p for _, p in found.values()])
-    return {
-        name: Comparison(float(d.mean()), *_interval(d, seed), p, adjusted, len(d))
-        for (name, (d, p)), adjusted in zip(found.items(), corrected, strict=True)
-    }
+            found[name] = {
+                "difference": float(means.mean()),
+                **_interval(means, seed),
+                "p": float(wilcoxon(means).pvalue) if means.any() else 1.0,
+                "images": len(means),
+            }
+    for cell, p in zip(found.values(), holm([x["p"] for x in found.values()]), strict=True):
+        cell["p_holm"] = p
+    return found
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -178,35 +140,29 @@ def summarise(
         seed (int): Of the bootstraps.
 
     Returns:
-        *dict*: ``"estimates"``: metric → method → ``"all"`` or ``"fill=black"`` and the like →
-        :class:`Estimate` (and ``"undefined"``, the number of rows that it leaves out, if any), and
-        ``"comparisons"``: metric → method → :class:`Comparison`.
+        *dict*: ``"estimates"``: metric → method → ``"all"`` or ``"fill=black"`` and the like → as
+        of :func:`over_images` (and ``"undefined"``, the number of rows that it leaves out, if
+        any), and ``"comparisons"``: metric → method → as of :func:`compare`.
     """
     groups: dict[str, dict[str, list[Row]]] = {method: {} for method in methods}
     for row in rows:
-        of = groups[row["method"]]
         for name in (ALL, *(f"{condition}={row[condition]}" for condition in conditions)):
-            of.setdefault(name, []).append(row)
-    estimates: dict[str, dict[str, dict[str, Any]]] = {}
-    comparisons: dict[str, dict[str, Any]] = {}
-    for metric in metrics:
-        cells = {
-            method: {
-                name: cell
-                for name, own in of.items()
-                if (cell := _estimate(own, metric, seed)) is not None
-            }
-            for method, of in groups.items()
-        }
-        estimates[metric] = {method: of for method, of in cells.items() if of}
+            groups[row["method"]].setdefault(name, []).append(row)
+    estimates: dict[str, dict[str, Any]] = {metric: {} for metric in metrics}
+    for metric, found in estimates.items():
+        for method, of in groups.items():
+            cells = {name: _estimate(own, metric, seed) for name, own in of.items()}
+            if cells := {name: cell for name, cell in cells.items() if cell}:
+                found[method] = cells
+    comparisons: dict[str, Any] = {}
     for metric in compared:
         values: dict[str, dict[tuple[Hashable, ...], float]] = {}
         for row in rows:
             if row.get(metric) is not None:
                 key = (row["image"], *(row[condition] for condition in conditions))
                 values.setdefault(row["method"], {})[key] = row[metric]
-        found = compare(values, against, seed=seed) if against in values else {}
-        comparisons[metric] = {name: rounded(asdict(x)) for name, x in found.items()}
+        against_it = compare(values, against, seed=seed) if against in values else {}
+        comparisons[metric] = rounded(against_it)
     return {"against": against, "estimates": estimates, "comparisons": comparisons}
 
 
@@ -219,15 +175,15 @@ def rounded(value: Any, digits: int = 5) -> Any:
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-def _estimate(rows: Sequence[Row], metric: str, seed: int) -> dict[str, Any] | None:
+def _estimate(rows: Sequence[Row], metric: str, seed: int) -> dict[str, Any]:
     """Over the rows that have the number; ``"undefined"``: in how many it does not exist."""
     asked = [row for row in rows if metric in row]
     kept = [row for row in asked if row[metric] is not None]
     if not kept:
-        return None
+        return {}
     found = over_images([r[metric] for r in kept], [r["image"] for r in kept], seed=seed)
     undefined = len(asked) - len(kept)
-    return {**rounded(asdict(found)), **({"undefined": undefined} if undefined else {})}
+    return {**rounded(found), **({"undefined": undefined} if undefined else {})}
 
 
 def _per_image_means(values: Sequence[float], images: Sequence[Hashable]) -> NDArray[np.float64]:
@@ -245,11 +201,11 @@ def _per_image_means(values: Sequence[float], images: Sequence[Hashable]) -> NDA
     return np.array([np.mean(own) for own in rows.values()])
 
 
-def _interval(means: NDArray[np.float64], seed: int) -> tuple[float | None, float | None]:
+def _interval(means: NDArray[np.float64], seed: int) -> dict[str, float | None]:
     if len(means) < 2:
-        return None, None
+        return {"low": None, "high": None}
     if np.ptp(means) == 0:
-        return float(means[0]), float(means[0])
+        return {"low": float(means[0]), "high": float(means[0])}
     from scipy.stats import bootstrap
 
     interval = bootstrap(
@@ -259,4 +215,4 @@ def _interval(means: NDArray[np.float64], seed: int) -> tuple[float | None, floa
         method="percentile",
         random_state=np.random.default_rng(seed),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return {"low": float(interval.low), "high": float(interval.high)}

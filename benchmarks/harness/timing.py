@@ -1,60 +1,27 @@
-"""Times measured in interleaved rounds, and what is made of them."""
+"""Times measured in interleaved rounds, what is made of them, and the least a device needs."""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 __all__ = [
-    "TOLERANCE",
-    "Call",
-    "Clock",
-    "Rounds",
-    "Spread",
-    "clock_for",
-    "is_void",
-    "ratios",
-    "rotated",
-    "run_rounds",
-]
+    "TOLERANCE", "Call", "Clock", "Rounds", "clock_for", "floor_seconds", "is_void",
+    "measure_rates", "ratios", "run_rounds", "spread",
+]  # fmt: skip
 
 Call = Callable[[], object]
 Clock = Callable[[Call], float]
 
 TOLERANCE = 0.03
 """How far Saliency may be from itself before a run says nothing."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median and quartiles of repeated measurements.
-
-    Args:
-
-        median (float): The 50th percentile, linearly interpolated as the others.
-        low (float): The 25th.
-        high (float): The 75th.
-        count (int): How many measurements.
-    """
-
-    median: float
-    low: float
-    high: float
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        """Spread of values; ``None`` if there are none."""
-        if not values:
-            return None
-        low, median, high = (float(x) for x in np.percentile(values, [25, 50, 75]))
-        return cls(median, low, high, len(values))
 
 
 @dataclass
@@ -73,15 +40,17 @@ class Rounds:
     failures: dict[str, str] = field(default_factory=dict)
 
 
+def spread(values: Collection[float]) -> dict[str, Any] | None:
+    """Return ``"median"``, ``"low"`` and ``"high"`` quartile and ``"count"``; ``None`` of none."""
+    if not values:
+        return None
+    low, median, high = (float(x) for x in np.percentile(list(values), [25, 50, 75]))
+    return {"median": median, "low": low, "high": high, "count": len(values)}
+
+
 def clock_for(device: torch.device) -> Clock:
     """Measures one call in seconds: CUDA events on a GPU, the wall clock elsewhere."""
     return _cuda_seconds if device.type == "cuda" else _wall_seconds
-
-
-def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The names in turn, beginning with number ``by`` (modulo their count)."""
-    start = by % len(names) if names else 0
-    return [*names[start:], *names[:start]]
 
 
 def run_rounds(
@@ -112,7 +81,8 @@ def run_rounds(
     result = Rounds(seconds={name: {} for name in calls})
     for number in range(rounds):
         names = [n for n in calls if number < slow_rounds or n not in slow]
-        order = [n for n in rotated(names, number) if n not in result.failures]
+        start = number % len(names) if names else 0
+        order = [n for n in names[start:] + names[:start] if n not in result.failures]
         if number % 2:
             order.reverse()
         result.order.append(order)
@@ -130,9 +100,10 @@ def ratios(seconds: Mapping[int, float], reference: Mapping[int, float]) -> dict
     return {r: t / reference[r] for r, t in seconds.items() if r in reference}
 
 
-def is_void(again: Spread | None) -> bool:
-    """Whether a run must be thrown away: Saliency is not within 3 % of itself."""
-    return again is None or not abs(again.median - 1) <= TOLERANCE
+def is_void(again: Mapping[int, float]) -> bool:
+    """Return whether a run says nothing: Saliency's ratios to itself are not within 3 % of 1."""
+    found = spread(again.values())
+    return found is None or not abs(found["median"] - 1) <= TOLERANCE
 
 
 def _wall_seconds(call: Call) -> float:
@@ -161,3 +132,55 @@ def _garbage_held() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def measure_rates(
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    side: int = 8192,
+    copied: int = 2**30,
+    repeats: int = 10,
+) -> dict[str, float]:
+    """Measures both rates, each the best of ``repeats`` after a warm-up.
+
+    Args:
+
+        device (torch.device): Where.
+        dtype (torch.dtype): Of the matrices; TF32 is as it is set now.
+        side (int): Rows and columns of the matrices.
+        copied (int): Bytes of the copied tensor; far more than the caches hold.
+        repeats (int): How often.
+
+    Returns:
+        *dict*: ``"matmul"``, floating-point operations per second of a square matrix product, and
+        ``"copy"``, bytes per second, read plus written, of a copy of a large tensor.
+    """
+    seconds = clock_for(device)
+    a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+    product = torch.empty_like(a)
+    source = torch.ones(copied, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+
+    def multiply() -> object:
+        return torch.mm(a, b, out=product)
+
+    def copy() -> object:
+        return target.copy_(source)
+
+    multiply(), copy()
+    work = {"matmul": (multiply, 2 * side**3), "copy": (copy, 2 * copied)}
+    return {
+        name: amount / min(seconds(call) for _ in range(repeats))
+        for name, (call, amount) in work.items()
+    }
+
+
+def floor_seconds(flops: int, traffic: int, rates: Mapping[str, float]) -> float:
+    """The longer of computing at the matmul rate and moving at the copy rate.
+
+    ``traffic`` is that of unfused execution (see
+    :class:`~benchmarks.harness.cost.OperatorCost`), so results that stay in a cache can bring a
+    call below its floor.
+    """
+    return max(flops / rates["matmul"], traffic / rates["copy"])

@@ -8,7 +8,7 @@ reference maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import number, table
 from benchmarks.harness.protocol import Cell, Headline, Record
 from benchmarks.harness.study import MapOptions, StudyContext
-from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
+from benchmarks.harness.timing import clock_for, is_void, ratios, run_rounds, spread
 from benchmarks.subjects.maps import select_maps
 from benchmarks.subjects.methods import Method
 
@@ -98,7 +98,7 @@ class MapTime(MapOptions):
             "seconds": _spreads(rounds.seconds),
             "ratios": _spreads(relative),
             "failed": {**context.failed, **rounds.failures},
-            "void": is_void(Spread.of(list(relative[_AGAIN].values()))),
+            "void": is_void(relative[_AGAIN]),
         }
 
     @classmethod
@@ -131,5 +131,5 @@ def _call(context: StudyContext, method: Method, images: Tensor) -> Callable[[],
 
 
 def _spreads(rounds: dict[str, dict[int, float]]) -> dict[str, dict[str, Any]]:
-    found = {name: Spread.of(list(own.values())) for name, own in rounds.items()}
-    return {name: asdict(spread) for name, spread in found.items() if spread is not None}
+    found = {name: spread(own.values()) for name, own in rounds.items()}
+    return {name: cell for name, cell in found.items() if cell is not None}

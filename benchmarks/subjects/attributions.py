@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.subjects.methods import Attribute, Build, Method, select
 from benchmarks.subjects.naive import naive_plq, official_serfiq
-from benchmarks.subjects.network import ExplainedNetwork
+from benchmarks.subjects.network import ExplainedNetwork, layers_that_ran
 from captum_plq import PixelQualityAttribution
 
 __all__ = [
@@ -63,23 +63,11 @@ def last_spatial_convolution(model: nn.Module, images: Tensor) -> nn.Module:
     Raises:
         ValueError: if the network runs none.
     """
-    ran: list[nn.Module] = []
-
-    def note(layer: nn.Module, _: Any, output: Tensor) -> None:
-        if output.shape[-2] * output.shape[-1] > 1:
-            ran.append(layer)
-
-    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    handles = [layer.register_forward_hook(note) for layer in convolutions]
-    try:
-        with torch.no_grad():
-            model(images[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not ran:
+    ran = layers_that_ran(model, images[:1], nn.Conv2d)
+    spatial = [layer for layer, output in ran if output.shape[-2] * output.shape[-1] > 1]
+    if not spatial:
         raise ValueError("the network has no 2-D convolution with an output of more than 1×1")
-    return ran[-1]
+    return spatial[-1]
 
 
 def _plq(target_scalar: Literal["node", "serfiq"] = "node", **options: Any) -> Build:

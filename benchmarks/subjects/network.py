@@ -13,9 +13,28 @@ from torch import Tensor, nn
 from captum_plq import SERFIQ, QualityModel
 from captum_plq.metrics.random_weights import with_random_weights
 
-__all__ = ["ExplainedNetwork"]
+__all__ = ["ExplainedNetwork", "layers_that_ran"]
 
 _T = TypeVar("_T")
+
+
+def layers_that_ran(
+    model: nn.Module, images: Tensor, kinds: type[nn.Module] | tuple[type[nn.Module], ...]
+) -> list[tuple[nn.Module, Tensor]]:
+    """Return the layers of some classes that run on images, with their outputs, in that order."""
+    ran: list[tuple[nn.Module, Tensor]] = []
+    handles = [
+        layer.register_forward_hook(lambda own, _, output: ran.append((own, output)))
+        for layer in model.modules()
+        if isinstance(layer, kinds)
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ran
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.subjects.network import layers_that_ran
 from benchmarks.training.data import as_batch
 from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import (
@@ -63,7 +64,14 @@ def new_student(
 
     trunk_end = student.get_submodule(TRUNK[-1])
     images = as_batch(chips[:_CALIBRATION]).to(device)
-    features = torch.cat([_output_of(trunk_end, model, some) for some in images.split(32)])
+    features = torch.cat(
+        [
+            output
+            for some in images.split(32)
+            for layer, output in layers_that_ran(model, some, type(trunk_end))
+            if layer is trunk_end
+        ]
+    )
     with torch.no_grad():
         wanted = torch.cat([teacher(some).flatten(1) for some in images.split(32)]).double()
     slopes = _slopes(teacher, images[:1], features.shape[1:])
@@ -97,17 +105,6 @@ def new_student(
             bias=center / length,
         )
     return model
-
-
-def _output_of(layer: nn.Module, model: nn.Module, images: Tensor) -> Tensor:
-    found: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _m, _i, output: found.append(output))
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        handle.remove()
-    return found[0]
 
 
 def _slopes(teacher: FaceModel, image: Tensor, shape: torch.Size) -> Tensor:

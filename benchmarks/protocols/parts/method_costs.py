@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness.cost import OperatorCost, counted_passes
-from benchmarks.harness.memory import METHOD, peak_bytes
+from benchmarks.harness.cost import MEMORY, OperatorCost, counted_passes, peak_bytes
 from benchmarks.harness.options import PositiveInt, some_of
 from benchmarks.harness.protocol import Protocol, Record
-from benchmarks.harness.roofline import Rates, floor_seconds, measure_rates
-from benchmarks.harness.timing import Spread, clock_for, is_void, ratios, run_rounds
+from benchmarks.harness.timing import (
+    clock_for,
+    floor_seconds,
+    is_void,
+    measure_rates,
+    ratios,
+    run_rounds,
+    spread,
+)
 from benchmarks.subjects.attributions import METHODS, REFERENCE, REPEATED, select_methods
 from benchmarks.subjects.methods import Method, check_maps
 from benchmarks.subjects.models import BenchmarkModel
@@ -117,11 +123,11 @@ class MethodCosts(Protocol):
             "parameters": sum(p.numel() for p in network.parameters()),
             "rounds": self.rounds,
             "slow_rounds": self.slow_rounds,
-            "void": is_void(Spread.of(list(found[REPEATED]["ratios"].values()))),
+            "void": is_void(found[REPEATED]["ratios"]),
             "conditions": environment,
-            "memory_method": METHOD[device.type],
+            "memory_method": MEMORY[device.type],
             "order": order,
-            "rates": rates and asdict(rates),
+            "rates": rates,
             "methods": list(found.values()),
         }
 
@@ -178,14 +184,13 @@ def _first_calls(
     return lambda: attribute(images)
 
 
-def _compare(found: dict[str, Record], batch: int, rates: Rates | None) -> None:
+def _compare(found: dict[str, Record], batch: int, rates: dict[str, float] | None) -> None:
     """Fill in everything that is relative to Saliency or to the device."""
     saliency = found[REFERENCE]
     for m in found.values():
         m["ratios"] = ratios(m["seconds"], saliency["seconds"])
         for key, rounds in (("time", "seconds"), ("ratio", "ratios")):
-            spread = Spread.of(list(m[rounds].values()))
-            m[key] = spread and asdict(spread)
+            m[key] = spread(m[rounds].values())
         for key, ratio in (("peak_bytes", "memory_ratio"), ("flops", "flops_ratio")):
             known = m[key] is not None and saliency[key]
             m[ratio] = m[key] / saliency[key] if known else None

@@ -31,7 +31,7 @@ class Brightness(Protocol):
 
     def measure(self, model):
         with self.environment(passes=3) as (_, environment):
-            assert environment.passes == 3
+            assert environment["passes"] == 3
             void = model == "void"
             yield f"brightness-{model}", {"model": model, "steps": self.steps, "void": void}
 

@@ -2,79 +2,66 @@ import gc
 
 import torch
 
-from benchmarks.harness.roofline import Rates, floor_seconds, measure_rates
-from benchmarks.harness.timing import Spread, is_void, ratios, rotated, run_rounds
+from benchmarks.harness import timing
+from benchmarks.harness.timing import is_void, ratios, spread
 
 
-def recorder(log):
-    """Calls that log their name, and a clock that gives 1 s, 2 s, ... in turn."""
-    calls = {name: (lambda name=name: log.append(name)) for name in "abc"}
+def run(rounds, calls="abc", **options):
+    """What ran, and what rounds gave of calls that last 1 s, 2 s, ... in turn; d fails later."""
+    log = []
 
-    def clock(call):
+    def call(name):
+        if name == "d" and len(log) >= 4:
+            raise MemoryError("too big")
+        log.append(name)
+
+    def clock(own):
         assert not gc.isenabled()
-        call()
+        own()
         return float(len(log))
 
-    return calls, clock
+    found = timing.run_rounds({x: lambda x=x: call(x) for x in calls}, clock, rounds, **options)
+    assert gc.isenabled()
+    return "".join(log), found
 
 
 def test_rounds_are_interleaved_rotate_and_turn_round():
-    log = []
-    calls, clock = recorder(log)
-    rounds = run_rounds(calls, clock, rounds=4)
-    assert "".join(log) == "abc" + "acb" + "cab" + "cba"
+    log, rounds = run(4)
+    assert log == "abc" + "acb" + "cab" + "cba"
     assert rounds.order == [list("abc"), list("acb"), list("cab"), list("cba")]
     assert rounds.seconds["a"] == {0: 1.0, 1: 4.0, 2: 8.0, 3: 12.0}
-    assert gc.isenabled()
 
 
-def test_slow_ones_take_part_in_the_first_rounds_only():
-    log = []
-    calls, clock = recorder(log)
-    rounds = run_rounds(calls, clock, rounds=3, slow=["b"], slow_rounds=1)
-    assert "".join(log) == "abc" + "ac" + "ac"
+def test_slow_ones_take_part_in_the_first_rounds_only_and_failures_drop_out():
+    log, rounds = run(3, slow=["b"], slow_rounds=1)
+    assert log == "abc" + "ac" + "ac"
     assert list(rounds.seconds["b"]) == [0]
+    log, rounds = run(3, "abcd")
+    assert log == "abcd" + "acb" + "cab"
+    assert rounds.failures == {"d": "MemoryError: too big"}
+    assert list(rounds.seconds["d"]) == [0]
 
 
-def test_a_failure_drops_out_with_its_reason():
-    log = []
-    calls, clock = recorder(log)
-
-    def fail():
-        if len(log) >= 3:
-            raise MemoryError("too big")
-        log.append("b")
-
-    rounds = run_rounds({**calls, "b": fail}, clock, rounds=3)
-    assert "".join(log) == "abc" + "ac" + "ca"
-    assert rounds.failures == {"b": "MemoryError: too big"}
-    assert list(rounds.seconds["b"]) == [0]
-
-
-def test_spread_and_rotation():
-    assert Spread.of([4.0, 1.0, 2.0, 3.0, 100.0]) == Spread(3.0, 2.0, 4.0, 5)
-    assert Spread.of([1.0, 2.0]) == Spread(1.5, 1.25, 1.75, 2)
-    assert Spread.of([]) is None
-    assert rotated("abc", 4) == ["b", "c", "a"]
-    assert rotated([], 1) == []
-
-
-def test_ratios_are_taken_within_rounds():
-    """A machine that is ten times slower in one round does not move the ratios."""
+def test_spread_and_ratios_within_rounds():
+    expected = {"median": 3.0, "low": 2.0, "high": 4.0, "count": 5}
+    assert spread([4.0, 1.0, 2.0, 3.0, 100.0]) == expected
+    assert spread([]) is None
+    # A machine that is ten times slower in one round does not move the ratios.
     assert ratios({0: 2.0, 1: 20.0, 7: 1.0}, {0: 1.0, 1: 10.0, 2: 5.0}) == {0: 2.0, 1: 2.0}
 
 
 def test_void_beyond_three_percent_or_without_a_number():
-    within, beyond = (1.0, 1.029, 0.971), (1.031, 0.96, float("nan"))
-    assert not any(is_void(Spread(median, 0.5, 2.0, 9)) for median in within)
-    assert all(is_void(Spread(median, 0.5, 2.0, 9)) for median in beyond)
-    assert is_void(None)
+    assert not any(is_void({0: 0.5, 1: median, 2: 2.0}) for median in (1.0, 1.029, 0.971))
+    assert all(is_void({0: 0.5, 1: median, 2: 2.0}) for median in (1.031, 0.96))
+    assert is_void({})
+    assert is_void({0: float("nan")})
 
 
 def test_floor_is_the_longer_of_computing_and_moving():
-    rates = Rates(matmul=100.0, copy=10.0)
-    assert floor_seconds(1000, 20, rates) == 10.0
-    assert floor_seconds(1000, 200, rates) == 20.0
-    found = measure_rates(torch.device("cpu"), torch.float32, side=64, copied=2**16, repeats=2)
-    assert found.matmul > 0
-    assert found.copy > 0
+    rates = {"matmul": 100.0, "copy": 10.0}
+    assert timing.floor_seconds(1000, 20, rates) == 10.0
+    assert timing.floor_seconds(1000, 200, rates) == 20.0
+    found = timing.measure_rates(
+        torch.device("cpu"), torch.float32, side=64, copied=2**16, repeats=2
+    )
+    assert min(found.values()) > 0

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import Formatter, LogLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.harness.protocol import Record
 from benchmarks.subjects.methods import RANDOM_WEIGHTS
 
-__all__ = ["curve_panels", "face_panels", "preferred", "record_panels", "show"]
+__all__ = [
+    "curve_panels",
+    "face_panels",
+    "label",
+    "legend_beside",
+    "log_ticks",
+    "preferred",
+    "record_panels",
+    "show",
+    "ticks_at",
+]
 
 _COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
 _DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2, 3)))
@@ -53,15 +65,70 @@ def show(axes: Axes, image: Tensor) -> None:
 
 
 def record_panels(
-    records: Sequence[Record], columns: int, *, width: float, height: float, **options: Any
-) -> tuple[Figure, NDArray[np.object_]]:
-    """Return a figure with a row of panels for each record, and what must be said of the faces."""
+    records: Sequence[Record],
+    items: Callable[[Record], Mapping[str, Any]],
+    size: tuple[float, float],
+    *,
+    right: float = 0.0,
+    below: float = 0.0,
+    **options: Any,
+) -> tuple[Figure, list[tuple[Record, list[tuple[Axes, str, Any]]]]]:
+    """Return a figure with a row of panels for each record, and what must be said of the faces.
+
+    Args:
+
+        records (sequence of dict): At least one.
+        items (Callable): Record → what has a panel each, by name.
+        size (tuple[float, float]): Of a panel, in inches.
+        right (float): Inches beside all panels.
+        below (float): Inches below all panels.
+        options: Of :meth:`~matplotlib.figure.Figure.subplots`.
+
+    Returns:
+        *tuple*: the figure, not known to pyplot, and each record with its panels: axes, name and
+        item.
+    """
+    columns = max(len(items(record)) for record in records)
+    width, height = size[0] * columns + right, size[1] * len(records) + below
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(len(records), columns, squeeze=False, **options)
-    warnings = sorted({r["faces"]["warning"] for r in records if r["faces"]["warning"]})
-    if warnings:
+    faces = [record["faces"] for record in records if isinstance(record["faces"], dict)]
+    if warnings := sorted({x["warning"] for x in faces if x["warning"]}):
         figure.supxlabel(" ".join(warnings), fontsize=7)
-    return figure, panels
+    rows = []
+    for row, record in zip(panels, records, strict=True):
+        shown = items(record).items()
+        for axes in row[len(shown) :]:
+            axes.axis("off")
+        rows.append((record, [(axes, *own) for axes, own in zip(row, shown, strict=False)]))
+    return figure, rows
+
+
+def label(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """Write title and labels of a panel in the sizes of all figures."""
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7)
+
+
+def legend_beside(axes: Axes, size: float) -> None:
+    """Put the legend of a panel to the right of it."""
+    axes.legend(fontsize=size, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def log_ticks(axis: Axis, form: str | Formatter = "{x:g}") -> None:
+    """Mark 1, 2 and 5 of each decade of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(form)
+    axis.set_minor_locator(NullLocator())
+
+
+def ticks_at(axis: Axis, places: Sequence[float]) -> None:
+    """Mark these places of an axis, and no others."""
+    axis.set_ticks(places)
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def curve_panels(
@@ -87,28 +154,18 @@ def curve_panels(
     Returns:
         *Figure*: not known to pyplot.
     """
-    columns = max(len(record["curves"]) for record in records)
-    figure, panels = record_panels(
-        records, columns, width=width * columns + 2, height=3.6 * len(records)
-    )
-    for row, record in zip(panels, records, strict=True):
-        for axes in row[len(record["curves"]) :]:
-            axes.axis("off")
-        for axes, (imputer, of) in zip(row, record["curves"].items(), strict=False):
+    figure, rows = record_panels(records, lambda r: r["curves"], (width, 3.6), right=2)
+    for record, row in rows:
+        about = f"{record['faces']['evaluated']} {unit}"
+        for axes, imputer, of in row:
             for name, style in _line_styles(record, list(of)).items():
                 best, worst = curves(record, of[name])
                 share = np.linspace(0, 100, len(best))
                 axes.plot(share, best, linewidth=1.6, label=name, **style)
                 axes.plot(share, worst, linewidth=0.7, **style)
-            axes.set_title(
-                f"{record['model']}, {imputer}, {record['faces']['evaluated']} {unit}", fontsize=9
-            )
-            axes.set_xlabel("pixels removed, %; thick: best first, thin: worst first", fontsize=8)
-            axes.set_ylabel(measured(record), fontsize=8)
-            axes.tick_params(labelsize=7)
-        row[len(record["curves"]) - 1].legend(
-            fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
+            x = "pixels removed, %; thick: best first, thin: worst first"
+            label(axes, f"{record['model']}, {imputer}, {about}", x, measured(record))
+        legend_beside(row[-1][0], 6)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "by_method",
     "comparisons",
     "estimate",
+    "listing",
     "methods_of",
     "number",
     "table",
@@ -28,9 +29,23 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) ->
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
 
 
-def number(value: float | None, form: str) -> str:
+def number(value: Any, form: str) -> str:
     """Return a formatted number; nothing where there is none."""
     return "" if value is None else format(value, form)
+
+
+Field = tuple[str, "str | Callable[[Any], Any]", str]
+"""Head of a column, the key of its values or how they are read, and how they are written."""
+
+
+def listing(fields: Sequence[Field], items: Iterable[Any], words: int = 1) -> list[str]:
+    """Return the lines of a Markdown table with a row for each item."""
+
+    def cell(item: Any, read: str | Callable[[Any], Any], form: str) -> str:
+        return number(read(item) if callable(read) else item[read], form)
+
+    rows = [[cell(item, read, form) for _, read, form in fields] for item in items]
+    return table([head for head, _, _ in fields], rows, words)
 
 
 def estimate(
@@ -40,14 +55,14 @@ def estimate(
 
     Args:
 
-        cell (mapping, optional): With ``mean`` or ``difference``, ``low`` and ``high``.
+        cell (mapping, optional): With ``mean``, ``median`` or ``difference``, ``low`` and ``high``.
         form (str or Callable): How numbers are written.
         bounds (bool): Whether the interval is.
     """
     if cell is None:
         return ""
     write = form if callable(form) else (lambda value: format(value, form))
-    text = write(cell["mean"] if "mean" in cell else cell["difference"])
+    text = write(next(cell[key] for key in ("mean", "median", "difference") if key in cell))
     if not bounds or cell["low"] is None:
         return text
     return f"{text} [{write(cell['low'])}, {write(cell['high'])}]"

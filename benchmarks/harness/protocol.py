@@ -4,9 +4,11 @@ Adding a protocol is one file in ``benchmarks/protocols`` and one line in its re
 
     @dataclass(frozen=True, kw_only=True)
     class Brightness(Protocol):
-        \"\"\"Measure how bright a network likes its images.
+        \"\"\"Brightness.
 
-Args:
+        How bright a network likes its images.
+
+        Args:
 
             steps (int): How many levels of grey are tried.
         \"\"\"
@@ -22,16 +24,19 @@ Args:
             yield f"brightness-{model}", {"model": model, ..., "conditions": asdict(environment)}
 
         @classmethod
-        def page(cls, records: Sequence[Record]) -> str:
-            return "\\n".join(["# Brightness", "", *table(["network", "best"], ...)])
+        def section(cls, record: Record) -> list[str]:
+            return [f"## {record['model']}", "", *table(["level", "Q"], ...), ""]
 
+The first line of its docstring is the title of its page, the paragraphs after it the introduction.
 :class:`~benchmarks.harness.study.MapStudy` is a protocol that measures score maps face by face: it
 resumes after a kill, summarises, compares and writes its page from what a protocol declares.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +94,9 @@ class Headline:
 class Protocol(ABC):
     """What every protocol is. Its fields are the options of its command.
 
+    The docstring of its class is what its page says: title, introduction, and under ``Columns:``
+    what is compared, and what it means.
+
     Args:
 
         model (tuple[str, ...]): Names or .py files of face networks.
@@ -118,9 +126,36 @@ class Protocol(ABC):
         """
 
     @classmethod
-    @abstractmethod
+    def words(cls) -> tuple[str, str, dict[str, str]]:
+        """Return title, introduction and the meanings of the columns, from the docstring."""
+        text, _, _ = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")
+        text, _, columns = text.partition("\nColumns:\n")
+        title, *paragraphs = text.strip().split("\n\n")
+        found = re.findall(r"^ {4}([\w -]+): (.+(?:\n {8}.+)*)", columns, re.MULTILINE)
+        return (
+            title.removesuffix("."),
+            "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
+            {name: " ".join(meaning.split()) for name, meaning in found},
+        )
+
+    @classmethod
     def page(cls, records: Sequence[Record]) -> str:
         """Return the Markdown page over all records in a folder, at least one."""
+        title, introduction, meanings = cls.words()
+        lines = [f"# {title}", "", introduction, ""]
+        if meanings:
+            lines += [*(f"- `{name}`: {meaning}" for name, meaning in meanings.items()), ""]
+        return "\n".join([*lines, *cls.body(records)])
+
+    @classmethod
+    def body(cls, records: Sequence[Record]) -> list[str]:
+        """Return the lines of the page below its introduction, the last of them empty."""
+        return [line for record in records for line in cls.section(record)]
+
+    @classmethod
+    def section(cls, record: Record) -> list[str]:
+        """Return the lines of one record, the last of them empty."""
+        return []
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALL", "Row", "compare", "holm", "over_images", "rounded", "summarise"]
+__all__ = ["ALL", "Row", "compare", "grouped", "holm", "over_images", "rounded", "summarise"]
 
 ALL = "all"
 """The group of all rows, under whatever conditions."""
@@ -164,6 +164,14 @@ def summarise(
         against_it = compare(values, against, seed=seed) if against in values else {}
         comparisons[metric] = rounded(against_it)
     return {"against": against, "estimates": estimates, "comparisons": comparisons}
+
+
+def grouped(rows: Sequence[Row], first: str, second: str) -> dict[str, dict[str, list[Row]]]:
+    """Return rows by the values of two of their keys, e.g. imputer → method → rows."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row[first], {}).setdefault(row[second], []).append(row)
+    return found
 
 
 def rounded(value: Any, digits: int = 5) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,27 +25,21 @@ from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.calibration.settings import network_digest
 from captum_plq.models import DEFAULT_MODEL, ModelSpec, load_model
 
-__all__ = ["Column", "MapOptions", "MapStudy", "Row", "Study", "StudyContext", "estimate_of"]
+__all__ = [
+    "MapOptions",
+    "MapStudy",
+    "Row",
+    "Study",
+    "StudyContext",
+    "estimate_of",
+    "rows_of",
+]
 
 _MAPS = some_of(("all", "fast", *MAPS))
 _QUICK_MAPS = (
     "plq,plq-signed,plq-serfiq,plq-directions-4,plq-relative,saliency-sum,input-x-gradient,"
     "input-x-gradient-relative,random,centre"
 )
-
-
-@dataclass(frozen=True)
-class Column:
-    """A number of the rows of a study.
-
-    Args:
-
-        name (str): Its key in a row. Tables show its mean over faces, and the interval of that.
-        form (str): How it is written.
-    """
-
-    name: str
-    form: str = ".3f"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +134,8 @@ class MapOptions(Protocol):
 class MapStudy(MapOptions):
     """A protocol that is declared: rows of each face, columns, conditions, comparisons.
 
-    The docstring of its class is what its page says: title, introduction, and under ``Columns:``
-    what each column means and which way is better.
+    The names under ``Columns:`` in the docstring of its class, each with what it means and which
+    way is better, are keys of its rows. Tables show their means over faces.
 
     Running it writes ``raw/NAME-MODEL.jsonl`` batch by batch, from which a run that was cut off
     goes on; ``NAME-MODEL.json`` with means, bootstrap intervals and paired comparisons;
@@ -151,7 +143,8 @@ class MapStudy(MapOptions):
     See :mod:`benchmarks.protocols.curves`.
     """
 
-    columns: ClassVar[tuple[Column, ...]]
+    forms: ClassVar[Mapping[str, str]] = {}
+    """How columns are written, if not with three decimals."""
     conditions: ClassVar[tuple[str, ...]] = ()
     """Keys of a row by whose values means are also taken, e.g. size and fill."""
     compared: ClassVar[tuple[str, ...]] = ()
@@ -185,7 +178,7 @@ class MapStudy(MapOptions):
             **summarise(
                 study.rows,
                 [method.name for method in methods],
-                [column.name for column in self.columns],
+                list(self.words()[2]),
                 self.conditions,
                 compared=self.compared,
                 seed=self.seed,
@@ -197,12 +190,17 @@ class MapStudy(MapOptions):
         return None
 
     @classmethod
+    def shown(cls, group: str = ALL) -> list[Shown]:
+        """Return all columns over a group of rows, for a table."""
+        return [Shown(name, name, group, cls.forms.get(name, ".3f")) for name in cls.words()[2]]
+
+    @classmethod
     def tables(cls, record: Record) -> list[str]:
         """Return the tables of one network: all columns, by group if it names some."""
         lines: list[str] = []
         for group in record.get("groups", [ALL]):
             lines += [] if group == ALL else [f"### {group.replace('=', ' ')}", ""]
-            lines += by_method(record, [Shown(c.name, c.name, group, c.form) for c in cls.columns])
+            lines += by_method(record, cls.shown(group))
         return [*lines, *comparisons(record, cls.difference)]
 
     def measure(self, model: str) -> Iterator[tuple[str, Record]]:
@@ -219,32 +217,14 @@ class MapStudy(MapOptions):
             print(f"{context.model.spec.name}: {method} failed: {reason}", flush=True)
 
     @classmethod
-    def words(cls) -> tuple[str, str, dict[str, str]]:
-        """Return title, introduction and the meanings of the columns, from the docstring."""
-        text, _, _ = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")
-        text, _, columns = text.partition("\nColumns:\n")
-        title, *paragraphs = text.strip().split("\n\n")
-        found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", columns, re.MULTILINE)
-        return (
-            title.removesuffix("."),
-            "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
-            {name: " ".join(meaning.split()) for name, meaning in found},
-        )
-
-    @classmethod
-    def page(cls, records: Sequence[Record]) -> str:
-        """Return the page: meanings, then tables and environment of every network."""
-        title, introduction, meanings = cls.words()
-        lines = [f"# {title}", "", introduction, ""]
-        lines += [*(f"- `{column.name}`: {meanings[column.name]}" for column in cls.columns), ""]
-        for record in records:
-            lines += [f"## {record['model']}", ""]
-            if record["faces"]["warning"]:
-                lines += [f"**{record['faces']['warning']}**", ""]
-            lines += cls.tables(record)
-            lines += [f"- `{name}` failed here: {why}" for name, why in record["failed"].items()]
-            lines += ["", about(record), ""]
-        return "\n".join(lines)
+    def section(cls, record: Record) -> list[str]:
+        """Return tables and environment of a network."""
+        lines = [f"## {record['model']}", ""]
+        if record["faces"]["warning"]:
+            lines += [f"**{record['faces']['warning']}**", ""]
+        lines += cls.tables(record)
+        lines += [f"- `{name}` failed here: {why}" for name, why in record["failed"].items()]
+        return [*lines, "", about(record), ""]
 
     def _header(self, context: StudyContext) -> Record:
         faces, parameter = context.faces, next(context.model.parameters())
@@ -284,3 +264,19 @@ def estimate_of(metric: str, group: str = ALL) -> Any:
         return Cell(found["mean"], found["low"], found["high"])
 
     return read
+
+
+def rows_of(names: Sequence[str], numbers: Mapping[str, Any], **given: Any) -> list[Row]:
+    """Return a row for each face, with what is given for all and what is each one's own.
+
+    Args:
+
+        names (sequence of str): Of the faces.
+        numbers (mapping): Key → a tensor, an array or a sequence, one entry for each face.
+        given: ``method`` and conditions.
+    """
+    own = {key: x.tolist() if hasattr(x, "tolist") else x for key, x in numbers.items()}
+    return [
+        {"image": name, **given, **{key: values[i] for key, values in own.items()}}
+        for i, name in enumerate(names)
+    ]

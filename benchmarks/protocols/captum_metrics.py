@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -19,43 +20,22 @@ from torch import Tensor
 
 from benchmarks.harness.options import PositiveInt, some_of
 from benchmarks.harness.protocol import Headline, Record
-from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from benchmarks.subjects.attributions import METHODS as ATTRIBUTIONS
 from benchmarks.subjects.methods import RANDOM_WEIGHTS, Attribute, Build, Method
 from benchmarks.subjects.network import ExplainedNetwork
-from captum_plq.metrics import (
-    GaussianNoise,
-    RemovedSquare,
-    complexity,
-    gini_index,
-    infidelity,
-    sensitivity_max,
-)
+from captum_plq import metrics
 from captum_plq.metrics.captum_own import Perturbation
 from captum_plq.network.output import select_embedding
 
-__all__ = ["PERTURBATIONS", "SIGNED", "CaptumMetrics", "Signed"]
+__all__ = ["PERTURBATIONS", "SIGNED", "CaptumMetrics"]
 
 PERTURBATIONS: dict[str, Perturbation] = {
-    "noise": GaussianNoise(0.02),
-    "square": RemovedSquare(0.25),
+    "noise": metrics.GaussianNoise(0.02),
+    "square": metrics.RemovedSquare(0.25),
 }
 """What changes an image for infidelity: noise of 2 % of its range; a square, a quarter of the
 side, filled with its mean colour."""
-
-
-@dataclass(frozen=True)
-class Signed:
-    """Signed attributions of a method.
-
-    Args:
-
-        build (Callable): Prepares the method for a network.
-        multiplies_by_inputs (bool): As in Captum: whether they hold the pixel as a factor.
-    """
-
-    build: Build
-    multiplies_by_inputs: bool = False
 
 
 def _sum_gradient(subject: ExplainedNetwork) -> Attribute:
@@ -71,17 +51,18 @@ def _noise(subject: ExplainedNetwork) -> Attribute:
     return lambda images: torch.stack([draw(image) for image in images]).to(images)
 
 
-SIGNED: dict[str, Signed] = {
-    "plq": Signed(ATTRIBUTIONS["plq"].build),
-    "plq-serfiq": Signed(ATTRIBUTIONS["plq-serfiq-target"].build),
-    "saliency-sum": Signed(_sum_gradient),
-    "saliency": Signed(ATTRIBUTIONS["saliency"].build),
-    "input-x-gradient": Signed(ATTRIBUTIONS["input-x-gradient"].build, True),
-    "guided-backprop": Signed(ATTRIBUTIONS["guided-backprop"].build),
-    "smoothgrad": Signed(ATTRIBUTIONS["smoothgrad"].build),
-    "integrated-gradients": Signed(ATTRIBUTIONS["integrated-gradients"].build, True),
-    "gradient-shap": Signed(ATTRIBUTIONS["gradient-shap"].build, True),
-    "random": Signed(_noise),
+_TIMES_PIXEL = ("input-x-gradient", "integrated-gradients", "gradient-shap")
+"""Methods whose attributions hold the pixel as a factor, Captum's ``multiplies_by_inputs``."""
+
+SIGNED: dict[str, Build] = {
+    "plq": ATTRIBUTIONS["plq"].build,
+    "plq-serfiq": ATTRIBUTIONS["plq-serfiq-target"].build,
+    "saliency-sum": _sum_gradient,
+    **{
+        name: ATTRIBUTIONS[name].build
+        for name in ("saliency", "guided-backprop", "smoothgrad", *_TIMES_PIXEL)
+    },
+    "random": _noise,
 }
 """The maps that have signed attributions behind them, by the name of the map."""
 
@@ -112,13 +93,6 @@ class CaptumMetrics(MapStudy):
 
     name: ClassVar[str] = "captum"
     quick: ClassVar[dict[str, str]] = MapStudy.quick | {"samples": "10", "draws": "3"}
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("infidelity_node"),
-        Column("infidelity_serfiq"),
-        Column("sensitivity"),
-        Column("gini"),
-        Column("complexity"),
-    )
     conditions: ClassVar[tuple[str, ...]] = ("perturbation",)
     compared: ClassVar[tuple[str, ...]] = ("infidelity_node", "infidelity_serfiq", "sensitivity")
     headlines: ClassVar[tuple[Headline, ...]] = (
@@ -150,75 +124,67 @@ class CaptumMetrics(MapStudy):
         methods = {method.name: method for method in context.methods}
         nothing: dict[tuple[int, str, str], Tensor] = {}
         for name, maps in context.maps(images).items():
-            subject = context.network_for(name)
-            steady: list[float | None] = list(self._sensitivity(context, methods[name], images))
             lit = [one if bool(one.any()) else None for one in maps.split(1)]
-            gini = [None if one is None else float(gini_index(one)) for one in lit]
-            spread = [None if one is None else float(complexity(one)) for one in lit]
-            signed = SIGNED.get(name.removesuffix(RANDOM_WEIGHTS))
+            once: dict[str, Any] = {
+                "sensitivity": self._sensitivity(context, methods[name], images),
+                "gini": [None if one is None else float(metrics.gini_index(one)) for one in lit],
+                "complexity": [
+                    None if one is None else float(metrics.complexity(one)) for one in lit
+                ],
+            }
             for turn, perturbation in enumerate(self.perturbations):
-                shares = self._infidelities(signed, subject, images, perturbation, nothing)
-                once = {"sensitivity": steady, "gini": gini, "complexity": spread}
-                for i, image in enumerate(names):
-                    row: Row = {"image": image, "method": name, "perturbation": perturbation}
-                    row |= {f"infidelity_{key}": values[i] for key, values in shares.items()}
-                    row |= {key: values[i] for key, values in once.items() if turn == 0}
-                    rows.append(row)
+                numbers = self._infidelities(
+                    name, context.network_for(name), images, perturbation, nothing
+                )
+                numbers |= once if turn == 0 else {}
+                rows += rows_of(names, numbers, method=name, perturbation=perturbation)
         return rows
 
-    def _sensitivity(self, context: StudyContext, method: Method, images: Tensor) -> list[float]:
+    def _sensitivity(self, context: StudyContext, method: Method, images: Tensor) -> Tensor:
         with warnings.catch_warnings():  # Captum tells that it asks the images for gradients
             warnings.simplefilter("ignore")
-            found: list[float] = sensitivity_max(
+            return metrics.sensitivity_max(
                 context.explain(method),
                 images,
                 radius=self.radius,
                 samples=self.draws,
                 rows=context.subject.rows,
                 seed=self.seed,
-            ).tolist()
-        return found
+            )
 
     def _infidelities(
         self,
-        signed: Signed | None,
+        name: str,
         subject: ExplainedNetwork,
         images: Tensor,
         perturbation: str,
         nothing: dict[tuple[int, str, str], Tensor],
     ) -> dict[str, list[float | None]]:
         """Shares by target, if there are signed attributions; ``nothing`` keeps what zero gets."""
-        if signed is None:
+        name = name.removesuffix(RANDOM_WEIGHTS)
+        if name not in SIGNED:
             return {}
         node = subject.node(images)
         with warnings.catch_warnings():  # as above
             warnings.simplefilter("ignore")
-            attributions = signed.build(subject)(images)
+            attributions = SIGNED[name](subject)(images)
         found: dict[str, list[float | None]] = {}
-        for target, f, weights in (
-            ("node", subject.quality_model, node),
-            ("serfiq", subject.serfiq(), None),
+        for target, score in (
+            ("node", partial(metrics.infidelity, subject.quality_model, node=node)),
+            ("serfiq", partial(metrics.infidelity, subject.serfiq(), node=None)),
         ):
-
-            def score(given: Tensor, multiplies: bool, f: Any = f, node: Any = weights) -> Tensor:
-                return infidelity(
-                    f,
-                    images,
-                    given,
-                    node=node,
-                    perturbation=PERTURBATIONS[perturbation],
-                    multiplies_by_inputs=multiplies,
-                    samples=self.samples,
-                    rows=subject.rows,
-                    seed=self.seed,
-                ).double()
-
+            score = partial(
+                score,
+                images,
+                perturbation=PERTURBATIONS[perturbation],
+                samples=self.samples,
+                rows=subject.rows,
+                seed=self.seed,
+            )
             key = (id(subject), target, perturbation)
             if key not in nothing:
-                nothing[key] = score(torch.zeros_like(images), False)
-            own = score(attributions, signed.multiplies_by_inputs)
-            found[target] = [
-                mine / whole if whole > 0 else None
-                for mine, whole in zip(own.tolist(), nothing[key].tolist(), strict=True)
-            ]
+                nothing[key] = score(torch.zeros_like(images), multiplies_by_inputs=False)
+            own = score(attributions, multiplies_by_inputs=name in _TIMES_PIXEL)
+            shares = zip(own.double().tolist(), nothing[key].double().tolist(), strict=True)
+            found[f"infidelity_{target}"] = [mine / x if x > 0 else None for mine, x in shares]
         return found

@@ -8,28 +8,21 @@ insertion game). Q is SER-FIQ's with one set of dropout masks, so it does not mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.harness.figures import curve_panels
 from benchmarks.harness.options import PositiveInt, some_of
-from benchmarks.harness.pages import Shown, by_method, comparisons
+from benchmarks.harness.pages import by_method, comparisons
 from benchmarks.harness.protocol import Headline, Record
-from benchmarks.harness.statistics import rounded
-from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
-from captum_plq.metrics import (
-    Imputer,
-    area_under_curve,
-    black,
-    blurred,
-    mean_colour,
-    perturbation_curve,
-    road,
-)
+from benchmarks.harness.statistics import grouped, rounded
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
+from captum_plq import metrics
 
 __all__ = ["IMPUTERS", "Curves", "imputer_of"]
 
@@ -37,13 +30,13 @@ IMPUTERS = ("black", "mean", "blur", "road")
 """Black; the image's mean colour; a blur of σ = 5 px at 112 rows; ROAD's linear imputation."""
 
 
-def imputer_of(name: str, height: int, seed: int = 0) -> Imputer:
+def imputer_of(name: str, height: int, seed: int = 0) -> metrics.Imputer:
     """Return one of :data:`IMPUTERS`, for 0–255 pixels and images of this height."""
     if name == "road":
-        return road(seed=seed)
+        return metrics.road(seed=seed)
     if name == "blur":
-        return blurred(5 * height / 112)
-    return {"black": black, "mean": mean_colour}[name]
+        return metrics.blurred(5 * height / 112)
+    return {"black": metrics.black, "mean": metrics.mean_colour}[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +65,7 @@ class Curves(MapStudy):
 
     name: ClassVar[str] = "curves"
     quick: ClassVar[dict[str, str]] = MapStudy.quick | {"imputers": "mean,road", "steps": "5"}
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("srg", "+.4f"),
-        Column("morf", ".4f"),
-        Column("lerf", ".4f"),
-    )
+    forms: ClassVar[dict[str, str]] = {"srg": "+.4f", "morf": ".4f", "lerf": ".4f"}
     conditions: ClassVar[tuple[str, ...]] = ("imputer",)
     compared: ClassVar[tuple[str, ...]] = ("srg",)
     difference: ClassVar[str] = "+.4f"
@@ -98,7 +87,7 @@ class Curves(MapStudy):
             for imputer in self.imputers:
                 impute = imputer_of(imputer, images.shape[-2], self.seed)
                 lerf, morf = (
-                    perturbation_curve(
+                    metrics.perturbation_curve(
                         quality,
                         images,
                         maps,
@@ -110,31 +99,28 @@ class Curves(MapStudy):
                     )
                     for order in ("lowest-first", "highest-first")
                 )
-                areas = area_under_curve(lerf).tolist(), area_under_curve(morf).tolist()
-                for i, (name, high, low) in enumerate(zip(names, *areas, strict=True)):
-                    row: Row = {"image": name, "method": method, "imputer": imputer}
-                    row |= {"srg": high - low, "morf": low, "lerf": high}
-                    row["curves"] = rounded([x.values[i].tolist() for x in (morf, lerf)])
-                    rows.append(row)
+                high, low = (metrics.area_under_curve(x).double() for x in (lerf, morf))
+                both = torch.stack([morf.values, lerf.values], 1)
+                numbers = {"srg": high - low, "morf": low, "lerf": high}
+                numbers["curves"] = rounded(both.tolist())
+                rows += rows_of(names, numbers, method=method, imputer=imputer)
         return rows
 
     def summary(self, study: Study, context: StudyContext) -> Record:
         """Add the mean curves: imputer → method → ``[morf, lerf]``, Q at each step."""
-        curves: dict[str, dict[str, list[Any]]] = {}
-        for row in study.rows:
-            of = curves.setdefault(row["imputer"], {})
-            of.setdefault(row["method"], []).append(row["curves"])
-        means = {k: {m: np.mean(x, axis=0).tolist() for m, x in of.items()} for k, of in
-                 curves.items()}  # fmt: skip
+        means = {
+            imputer: {m: np.mean([row["curves"] for row in own], axis=0) for m, own in of.items()}
+            for imputer, of in grouped(study.rows, "imputer", "method").items()
+        }
         return super().summary(study, context) | {"curves": rounded(means)}
 
     @classmethod
     def tables(cls, record: Record) -> list[str]:
         """Return one table of all imputers."""
         shown = [
-            Shown(f"{c.name}, {imputer}", c.name, f"imputer={imputer}", c.form, c.name == "srg")
+            replace(x, head=f"{x.metric}, {imputer}", bounds=x.metric == "srg")
             for imputer in record["settings"]["imputers"]
-            for c in cls.columns
+            for x in cls.shown(f"imputer={imputer}")
         ]
         return [*by_method(record, shown), *comparisons(record, cls.difference)]
 

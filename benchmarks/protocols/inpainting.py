@@ -20,12 +20,12 @@ from cyclopts.validators import Number
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.figures import face_panels, preferred, record_panels, show
+from benchmarks.harness.figures import face_panels, label, preferred, record_panels, show
 from benchmarks.harness.options import some_of
 from benchmarks.harness.pages import Shown, by_method, comparisons, estimate, methods_of, table
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.statistics import ALL
-from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from benchmarks.protocols.parts.quality_runs import quality_runs
 from benchmarks.protocols.parts.region_controls import CONTROLS, TRUE_MASK, control_regions
 from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
@@ -84,15 +84,13 @@ class Inpainting(MapStudy):
 
     name: ClassVar[str] = "inpainting"
     quick: ClassVar[dict[str, str]] = MapStudy.quick | {"occluders": "square,hand", "runs": "3"}
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("improved", ".0%"),
-        Column("unchanged", ".0%"),
-        Column("decreased", ".0%"),
-        Column("outcome"),
-        Column("quality_gain", "+.4f"),
-        Column("iou"),
-        Column("occluder_cost", "+.4f"),
-    )
+    forms: ClassVar[dict[str, str]] = {
+        "improved": ".0%",
+        "unchanged": ".0%",
+        "decreased": ".0%",
+        "quality_gain": "+.4f",
+        "occluder_cost": "+.4f",
+    }
     conditions: ClassVar[tuple[str, ...]] = ("occluder", "harmful")
     compared: ClassVar[tuple[str, ...]] = ("outcome", "quality_gain")
     difference: ClassVar[str] = "+.3f"
@@ -133,16 +131,19 @@ class Inpainting(MapStudy):
                 after = quality_runs(context.subject, painted, self.runs)
                 sd = torch.maximum(before.sd, after.sd)
                 shared = (region & masks).sum((1, 2)) / (region | masks).sum((1, 2))
-                for i, outcome in enumerate(quality_outcome(before.mean, after.mean, sd)):
-                    row: Row = {"image": names[i], "method": method, "occluder": occluder}
-                    row["harmful"] = "yes" if bool(harmful[i]) else "no"
-                    row |= {word: int(outcome == word) for word in _OUTCOMES}
-                    row["outcome"] = row["improved"] - row["decreased"]
-                    row["quality_gain"] = float(after.mean[i] - before.mean[i])
-                    row["iou"] = float(shared[i])
-                    row["occluder_cost"] = float(cost[i])
-                    row["before"], row["sd"] = float(before.mean[i]), float(sd[i])
-                    rows.append(row)
+                outcomes = np.array(quality_outcome(before.mean, after.mean, sd))
+                shares = {word: (outcomes == word).astype(int) for word in _OUTCOMES}
+                numbers = {
+                    "harmful": np.where(harmful.cpu(), "yes", "no"),
+                    **shares,
+                    "outcome": shares["improved"] - shares["decreased"],
+                    "quality_gain": after.mean - before.mean,
+                    "iou": shared,
+                    "occluder_cost": cost,
+                    "before": before.mean,
+                    "sd": sd,
+                }
+                rows += rows_of(names, numbers, method=method, occluder=occluder)
         return rows
 
     def _occluded(
@@ -267,21 +268,18 @@ class Inpainting(MapStudy):
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
         """Return Q before, sorted, and after, with the deviation, as the paper's Fig. 3."""
-        figure, panels = record_panels(
-            records, 2, width=9, height=3.2 * len(records) + 0.4, sharey="row"
+        figure, rows = record_panels(
+            records, lambda record: record["qualities"], (4.5, 3.2), below=0.4, sharey="row"
         )
-        for row, record in zip(panels, records, strict=True):
-            for axes, (method, found) in zip(row, record["qualities"].items(), strict=False):
+        for record, row in rows:
+            for axes, method, found in row:
                 before, after, sd = (np.array(found[key]) for key in ("before", "after", "sd"))
                 x = np.arange(len(before))
                 low, high = before - sd, before + sd
                 axes.fill_between(x, low, high, color="tab:red", alpha=0.25, linewidth=0)
                 axes.plot(x, before, color="tab:red", linewidth=1.2, label="occluded")
                 axes.plot(x, after, ".", color="tab:green", markersize=3, label="inpainted")
-                axes.set_title(f"{record['model']}, {method}", fontsize=9)
-                axes.set_xlabel("image, sorted by Q", fontsize=8)
-                axes.set_ylabel("Q", fontsize=8)
-                axes.tick_params(labelsize=7)
+                label(axes, f"{record['model']}, {method}", "image, sorted by Q", "Q")
                 axes.legend(fontsize=7)
         return {cls.name: figure}
 

@@ -7,7 +7,7 @@ reference maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.harness.environment import dated
 from benchmarks.harness.options import PositiveInt
-from benchmarks.harness.pages import number, table
+from benchmarks.harness.pages import Field, estimate, listing
 from benchmarks.harness.protocol import Cell, Headline, Record
 from benchmarks.harness.study import MapOptions, StudyContext
 from benchmarks.harness.timing import clock_for, is_void, ratios, run_rounds, spread
@@ -36,7 +36,10 @@ def _ratio(record: Record, method: str) -> Cell | None:
 
 @dataclass(frozen=True, kw_only=True)
 class MapTime(MapOptions):
-    """Measure the time of each map, from the images to the map.
+    """What a map costs.
+
+    From the images to the map, as a ratio to `saliency-sum` (one forward, one backward) within
+    interleaved rounds: medians, in brackets the quartiles.
 
     Args:
 
@@ -102,27 +105,25 @@ class MapTime(MapOptions):
         }
 
     @classmethod
-    def page(cls, records: Sequence[Record]) -> str:
-        """Return a table for each network and batch."""
-        lines = [
-            "# What a map costs",
+    def section(cls, record: Record) -> list[str]:
+        """Return the table of one network and batch."""
+        fields: list[Field] = [
+            ("map", lambda item: item[0], ""),
+            ("ratio", lambda item: estimate(item[1], ".2f"), ""),
+            ("ms per image",
+             lambda item: 1e3 * record["seconds"][item[0]]["median"] / record["batch"], ".3g"),
+        ]  # fmt: skip
+        void = ", **void**" if record["void"] else ""
+        return [
+            f"## {record['model']}, batch {record['batch']}{void}",
             "",
-            f"From the images to the map, as a ratio to `{REFERENCE}` (one forward, one backward) "
-            "within interleaved rounds: medians, in brackets the quartiles.",
+            *listing(fields, record["ratios"].items()),
+            "",
+            *(f"- `{name}` has no time: {why}" for name, why in record["failed"].items()),
+            "",
+            f"{dated(record['conditions'])}.",
             "",
         ]
-        for record in records:
-            rows = [
-                [name, f"{x['median']:.2f} [{x['low']:.2f}, {x['high']:.2f}]",
-                 number(1e3 * record["seconds"][name]["median"] / record["batch"], ".3g")]
-                for name, x in record["ratios"].items()
-            ]  # fmt: skip
-            void = ", **void**" if record["void"] else ""
-            lines += [f"## {record['model']}, batch {record['batch']}{void}", ""]
-            lines += [*table(["map", "ratio", "ms per image"], rows), ""]
-            lines += [f"- `{name}` has no time: {why}" for name, why in record["failed"].items()]
-            lines += ["", f"{dated(record['conditions'])}.", ""]
-        return "\n".join(lines)
 
 
 def _call(context: StudyContext, method: Method, images: Tensor) -> Callable[[], object]:

@@ -1,6 +1,6 @@
 """Faces, or a reference, that the relative maps were not made for.
 
-A relative map asks what good faces show *at the same place*. Does it survive a face that is moved,
+A relative map asks what reference faces show *at the same place*. Does it survive a face that is moved,
 turned, enlarged, mirrored or recorded otherwise, or a reference that is small or from another kind
 of camera? A square is put on, and found or not. The reference is always of other people.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import estimate, table
 from benchmarks.harness.protocol import Record
-from benchmarks.harness.study import Column, MapStudy, Row, StudyContext
+from benchmarks.harness.study import MapStudy, Row, StudyContext, rows_of
 from benchmarks.protocols.parts.mask_scores import auroc
 from benchmarks.protocols.parts.random_squares import occlude_squares
 
@@ -124,11 +124,6 @@ class OutOfDomain(MapStudy):
         "methods": "plq,plq-relative",
         "random-weights": "none",
     }
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("auroc"),
-        Column("auroc_clean"),
-        Column("auroc_gain"),
-    )
     conditions: ClassVar[tuple[str, ...]] = ("condition", "fill")
     compared: ClassVar[tuple[str, ...]] = ("auroc_gain",)
 
@@ -141,13 +136,9 @@ class OutOfDomain(MapStudy):
 
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
         """Return one row per face, condition and method."""
-        rows = []
-        for condition, change in FACES.items():
-            rows += self._rows(context, condition, change(images), names)
-        for condition, change in REFERENCES.items():
-            other = context.with_reference(condition, change)
-            rows += self._rows(other, condition, images, names)
-        return rows
+        given = [(context, condition, change(images)) for condition, change in FACES.items()]
+        given += [(context.with_reference(*x), x[0], images) for x in REFERENCES.items()]
+        return [row for own in given for row in self._rows(*own, names)]
 
     def _rows(
         self, context: StudyContext, condition: str, images: Tensor, names: Sequence[str]
@@ -161,10 +152,9 @@ class OutOfDomain(MapStudy):
         rows: list[Row] = []
         for method in [name for name in found if name in clean]:
             inside, before = auroc(found[method], masks), auroc(clean[method], masks)
-            for i, (name, fill) in enumerate(zip(names, fills, strict=True)):
-                row: Row = {"image": name, "method": method, "condition": condition, "fill": fill}
-                row |= {"auroc": float(inside[i]), "auroc_clean": float(before[i])}
-                rows.append(row | {"auroc_gain": float(inside[i] - before[i])})
+            numbers = {"fill": fills, "auroc": inside, "auroc_clean": before}
+            numbers["auroc_gain"] = inside - before
+            rows += rows_of(names, numbers, method=method, condition=condition)
         return rows
 
     @classmethod
@@ -173,11 +163,11 @@ class OutOfDomain(MapStudy):
         lines, settings = super().tables(record), record["settings"]
         groups = [f"condition={name}" for name in settings["conditions"]]
         groups += [f"fill={name}" for name in settings["fills"]]
-        for column in cls.columns:
-            found = record["estimates"][column.name]
+        for column in cls.words()[2]:
+            found = record["estimates"][column]
             rows = [
                 [group.partition("=")[2], *(estimate(x.get(group), ".2f") for x in found.values())]
                 for group in groups
             ]
-            lines += [f"### {column.name}", "", *table(["", *found], rows), ""]
+            lines += [f"### {column}", "", *table(["", *found], rows), ""]
         return lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -16,19 +16,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.figures import face_panels, preferred, record_panels, show
+from benchmarks.harness.figures import face_panels, label, preferred, record_panels, show
 from benchmarks.harness.options import Counts, PositiveInt, some_of
 from benchmarks.harness.pages import Shown, by_method, comparisons, number, table
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.statistics import ALL, rounded
-from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
-from benchmarks.protocols.parts.mask_scores import (
-    auroc,
-    log_contrast,
-    mass_accuracy,
-    pointing_game,
-    rank_accuracy,
-)
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
+from benchmarks.protocols.parts import mask_scores
 from benchmarks.protocols.parts.random_squares import FILLS, occlude_squares
 from benchmarks.subjects.faces import sample_image
 from captum_plq.functional import pixel_quality_change, quality_change
@@ -84,18 +78,6 @@ class RandomMask(MapStudy):
 
     name: ClassVar[str] = "random-mask"
     quick: ClassVar[dict[str, str]] = MapStudy.quick | {"sizes": "10,30", "per-face": "4"}
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("quality_change"),
-        Column("pixel_change"),
-        Column("pixel_contrast"),
-        Column("log_contrast"),
-        Column("auroc"),
-        Column("auroc_clean"),
-        Column("auroc_gain"),
-        Column("pointing_game"),
-        Column("rank_accuracy"),
-        Column("mass_accuracy"),
-    )
     conditions: ClassVar[tuple[str, ...]] = ("size", "fill", "middle")
     compared: ClassVar[tuple[str, ...]] = ("auroc", "auroc_gain", "pixel_contrast")
     difference: ClassVar[str] = "+.3f"
@@ -134,6 +116,7 @@ class RandomMask(MapStudy):
         clean = context.maps(images)
         p_clean = {name: context.pixel_qualities(name, maps) for name, maps in clean.items()}
         before = self._qualities(context, images)
+        scale = 112 / context.model.spec.input_size[0]
         rows: list[Row] = []
         for chosen in zip(*map(self.combinations, indices), strict=True):
             sizes, fills = zip(*chosen, strict=True)
@@ -142,24 +125,23 @@ class RandomMask(MapStudy):
             for name, maps in context.maps(occluded).items():
                 p, network = context.pixel_qualities(name, maps), context.network_for(name)
                 inside = pixel_quality_change(p_clean[name], p, masks)
-                found, ignorant = auroc(maps, masks), auroc(clean[name], masks)
+                found, ignorant = (mask_scores.auroc(x, masks) for x in (maps, clean[name]))
                 numbers: dict[str, Any] = {
+                    "size": sizes,
+                    "fill": fills,
+                    "middle": [fill if 20 <= scale * s <= 40 else "no" for s, fill in chosen],
                     "quality_change": quality_change(before[id(network)], after[id(network)]),
                     "pixel_change": inside,
                     "pixel_contrast": inside - pixel_quality_change(p_clean[name], p, ~masks),
-                    "log_contrast": log_contrast(maps, masks),
+                    "log_contrast": mask_scores.log_contrast(maps, masks),
                     "auroc": found,
                     "auroc_clean": ignorant,
                     "auroc_gain": found - ignorant,
-                    "pointing_game": pointing_game(maps, masks),
-                    "rank_accuracy": rank_accuracy(maps, masks),
-                    "mass_accuracy": mass_accuracy(p, masks),
+                    "pointing_game": mask_scores.pointing_game(maps, masks),
+                    "rank_accuracy": mask_scores.rank_accuracy(maps, masks),
+                    "mass_accuracy": mask_scores.mass_accuracy(p, masks),
                 }
-                for i, (size, fill) in enumerate(chosen):
-                    middling = 20 <= 112 * size / context.model.spec.input_size[0] <= 40
-                    row: Row = {"image": names[i], "method": name, "size": size, "fill": fill}
-                    row["middle"] = fill if middling else "no"
-                    rows.append(row | {key: float(x[i]) for key, x in numbers.items()})
+                rows += rows_of(names, numbers, method=name)
         return rows
 
     @staticmethod
@@ -219,32 +201,26 @@ class RandomMask(MapStudy):
             shown = [] if condition == "middle" else [Shown("all", metric)]
             shown += [Shown(fill, metric, f"{condition}={fill}") for fill in fills]
             lines += [f"### {title}", "", *by_method(record, shown)]
-        shown = [
-            Shown(c.name, c.name, ALL, _short, False)
-            for c in cls.columns
-            if c.name not in ("auroc", "auroc_gain")
-        ]
+        shown = [replace(x, form=_short, bounds=False) for x in cls.shown()
+                 if x.metric not in ("auroc", "auroc_gain")]  # fmt: skip
         lines += ["### All fills", "", *by_method(record, shown), *_shares(record)]
         return [*lines, *comparisons(record, cls.difference)]
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
         """Return how ΔQ and Δp are distributed for each size, as the paper's Fig. 5."""
-        figure, panels = record_panels(records, 2, width=9, height=3.2 * len(records) + 0.4)
-        for row, record in zip(panels, records, strict=True):
-            distributions = record["distributions"]
-            for axes, (metric, label) in zip(row, _DISTRIBUTED.items(), strict=True):
+        figure, rows = record_panels(records, lambda _: _DISTRIBUTED, (4.5, 3.2), below=0.4)
+        for record, row in rows:
+            distributions, faces = record["distributions"], record["faces"]["evaluated"]
+            title = f"{record['model']}, {distributions.get('method', 'nothing')}, {faces} faces"
+            for axes, metric, what in row:
                 found = distributions.get(metric, {"edges": [0, 1], "counts": {}})
                 for size, counts in found["counts"].items():
                     if total := sum(counts):
                         shares, edges = np.array(counts) / total, np.array(found["edges"])
                         axes.stairs(shares, edges, label=f"s = {size}", linewidth=1.4)
                 axes.axvline(0, color="black", linewidth=0.8)
-                axes.set_xlabel(label, fontsize=8)
-                axes.set_ylabel("share of rows", fontsize=8)
-                axes.tick_params(labelsize=7)
-                method, faces = distributions.get("method", "nothing"), record["faces"]["evaluated"]
-                axes.set_title(f"{record['model']}, {method}, {faces} faces", fontsize=9)
+                label(axes, title, what, "share of rows")
                 axes.legend(fontsize=7)
         return {cls.name: figure}
 

@@ -26,7 +26,7 @@ from benchmarks.harness.figures import curve_panels
 from benchmarks.harness.options import PositiveInt, some_of
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.statistics import rounded
-from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext, estimate_of
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of
 from benchmarks.protocols.curves import IMPUTERS, imputer_of
 from benchmarks.subjects.face_sets import PairSets, pair_sets, quick_pair_sets
 from benchmarks.subjects.methods import Attribute, Method
@@ -94,15 +94,6 @@ class Recognition(MapStudy):
         "steps": "5",
         "orders": "3",
     }
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("fnmr_gain"),
-        Column("fnmr_worst_first"),
-        Column("fnmr_best_first"),
-        Column("similarity_gain"),
-        Column("similarity_worst_first"),
-        Column("similarity_best_first"),
-        Column("quality_gain"),
-    )
     conditions: ClassVar[tuple[str, ...]] = ("imputer",)
     compared: ClassVar[tuple[str, ...]] = ("fnmr_gain", "similarity_gain")
     controls = (RANDOM_ORDERS,)

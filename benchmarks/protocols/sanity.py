@@ -15,7 +15,7 @@ from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import table
 from benchmarks.harness.protocol import Cell, Headline, Record
 from benchmarks.harness.statistics import ALL, rounded
-from benchmarks.harness.study import Column, MapStudy, Row, Study, StudyContext
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext
 from benchmarks.subjects.methods import Attribute, Method
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.functional import merge_channels
@@ -73,13 +73,6 @@ class Sanity(MapStudy):
         "stages": "3",
         "others": "3",
     }
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("weights"),
-        Column("emprt"),
-        Column("others"),
-        Column("centre"),
-        Column("company"),
-    )
     compared: ClassVar[tuple[str, ...]] = ("weights",)
     noise: ClassVar[float] = 0.1
     """Standard deviation of the noisy copies, as a share of the range of each image."""

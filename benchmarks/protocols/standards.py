@@ -15,7 +15,7 @@ from benchmarks.harness.options import some_of
 from benchmarks.harness.pages import Shown, by_method, methods_of, table
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import ALL
-from benchmarks.harness.study import Column, MapStudy, Row, StudyContext
+from benchmarks.harness.study import MapStudy, Row, StudyContext
 from benchmarks.protocols.parts.mask_scores import auroc
 from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
@@ -51,12 +51,6 @@ class Standards(MapStudy):
         "methods": "plq,plq-relative",
         "random-weights": "none",
     }
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("quality_change"),
-        Column("pixel_change"),
-        Column("auroc"),
-        Column("auroc_clean"),
-    )
     conditions: ClassVar[tuple[str, ...]] = ("kind", "severity", "cell")
 
     kinds: Annotated[tuple[str, ...], some_of(NONCOMPLIANCES)] = tuple(NONCOMPLIANCES)

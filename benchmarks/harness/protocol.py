@@ -8,7 +8,7 @@ Adding a protocol is one file in ``benchmarks/protocols`` and one line in its re
 
         How bright a network likes its images.
 
-        Args:
+Args:
 
             steps (int): How many levels of grey are tried.
         \"\"\"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -15,38 +17,43 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.harness.environment import dated
+from benchmarks.harness.figures import label, legend_beside, record_panels
 from benchmarks.harness.options import PositiveInt
-from benchmarks.harness.pages import number, table
+from benchmarks.harness.pages import estimate, number, table
 from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.protocols.parts.discard_areas import FLOOR, LIMITS, discarded
-from benchmarks.subjects.faces import as_chip, as_image, face_batches, unit_embeddings
-from benchmarks.subjects.pairs import Pair, read_pairs
+from benchmarks.subjects.faces import as_chip, as_image, unit_embeddings
+from benchmarks.subjects.pairs import Pair, paired_faces, read_pairs
 from captum_plq import SERFIQ
 from captum_plq.calibration.settings import network_digest
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.metrics import threshold_at_fmr
-from captum_plq.models import FaceModel, load_model
+from captum_plq.models import load_model
 
-__all__ = ["EDC", "MEASURES", "sharpness"]
+__all__ = ["EDC", "sharpness"]
 
-MEASURES = {
-    "serfiq": "SER-FIQ, sampled (the paper's)",
-    "serfiq-closed-form": "SER-FIQ without sampling",
-    "embedding-norm": "length of the embedding",
-    "sharpness": "variance of the image's Laplacian; asks no network",
-    "random": "a random number for each image: chance",
-}
-"""The qualities that are compared."""
 _AT_MOST = 4000
+"""Images whose pairs the threshold comes from."""
 _CONTROLS = ("random", FLOOR)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EDC(Protocol):
-    """Discard images by quality, and count the false non-matches among the rest.
+    """Error versus discard.
 
-    The threshold comes from all pairs of images of different people (subfolders), at most
-    4,000 images drawn; it stays for the degraded images. Only mated pairs of the list count.
+    False non-match rate of mated pairs while those of lowest quality are left out: the quality of a
+    pair is the lower of its two, equal ones go together, the threshold stays. Area from 0 to 20 %
+    and 30 % discarded, over that of a quality that knows nothing: 1 is chance, lower is better. In
+    brackets 95 % bootstrap intervals over people; differences to `serfiq` are paired, p after Holm.
+
+    Columns:
+
+        serfiq: SER-FIQ, sampled (the paper's)
+        serfiq-closed-form: SER-FIQ without sampling
+        embedding-norm: length of the embedding
+        sharpness: variance of the image's Laplacian; asks no network
+        random: a random number for each image: chance
+        comparison score: of the pair itself, which no quality may look at; none can do better
 
     Args:
 
@@ -80,25 +87,35 @@ class EDC(Protocol):
             ValueError: if the list is not as it should be, or holds too few images of different
                 people for this false match rate.
         """
-        if not self.images.is_dir():
-            raise FileNotFoundError(f"There is no folder {self.images}.")
         mated = [pair for pair in read_pairs(self.pairs) if pair.mated]
-        names = list(dict.fromkeys(n for pair in mated for n in (pair.first, pair.second)))
         left_out: dict[str, str] = {}
-        network, batch = load_model(model).eval(), self.batch
-        given = self.environment(passes=self.passes, dropout=self.dropout, rows=batch)
+        network, names = load_model(model).eval(), list[str]()
+        clean, degraded = defaultdict[str, list[Tensor]](list), defaultdict[str, list[Tensor]](list)
+        given = self.environment(passes=self.passes, dropout=self.dropout, rows=self.batch)
         with given as (device, environment), torch.no_grad():
-            assess = _Assessor(network.to(device), self)
-            clean: dict[str, dict[str, Any]] = {}
-            degraded: dict[str, dict[str, Any]] = {}
-            for some, images in face_batches(self.images, names, network.spec, batch, left_out):
-                clean |= assess(some, images.to(device), "")
+            sampled, closed = (
+                SERFIQ(network.to(device), passes=self.passes, dropout=self.dropout,
+                       seed=self.seed, estimator=estimator)
+                for estimator in ("sampling", "closed-form")
+            )  # fmt: skip
+            tell = partial(self.progress, model)
+            read = paired_faces(self.images, mated, network.spec, self.batch, left_out, tell)
+            for some, images in read:
+                names += some
                 worse = [_degraded(x, n, self.seed) for x, n in zip(images, some, strict=True)]
-                degraded |= assess(some, torch.stack(worse).to(device), " degraded")
-                if len(clean) % (16 * batch) < batch:
-                    self.progress(model, f"{len(clean)} of {len(names)} images")
-        pairs = [pair for pair in mated if {pair.first, pair.second} <= clean.keys()]
-        threshold, count = _threshold(clean, self.fmr, self.seed)
+                for found, shown, kind in (
+                    (clean, images, ""), (degraded, torch.stack(worse), " degraded")
+                ):  # fmt: skip
+                    own = [f"{name}{kind}" for name in some]
+                    for key, x in self._assessed(sampled, closed, own, shown.to(device)).items():
+                        found[key].append(x.double().cpu())
+        failed = {}
+        if closed.fallback_reason is not None:
+            failed["serfiq-closed-form"] = closed.fallback_reason
+        sides = [{key: torch.cat(own) for key, own in found.items() if key not in failed}
+                 for found in (clean, degraded)]  # fmt: skip
+        threshold, count = _threshold(names, sides[0]["embedding"], self.fmr, self.seed)
+        pairs = [pair for pair in mated if {pair.first, pair.second} <= set(names)]
         yield (
             f"edc-{network.spec.name}",
             {
@@ -107,73 +124,94 @@ class EDC(Protocol):
                 "network": network_digest(network),
                 "images": self.images.name,
                 "pairs": self.pairs.name,
-                "faces": len(clean),
+                "faces": len(names),
                 "left_out": left_out,
                 "threshold": threshold,
                 "fmr": self.fmr,
                 "non_mated_pairs": count,
-                "failed": assess.failed,
+                "failed": failed,
                 "sets": {
-                    "as they are": _discarded(pairs, clean, clean, threshold, self.seed),
-                    "one degraded": _discarded(pairs, clean, degraded, threshold, self.seed),
+                    name: self._discarded(pairs, names, sides[0], second, threshold)
+                    for name, second in zip(("as they are", "one degraded"), sides, strict=True)
                 },
                 "conditions": environment,
             },
         )
 
+    def _assessed(
+        self, sampled: SERFIQ, closed: SERFIQ, names: Sequence[str], images: Tensor
+    ) -> dict[str, Tensor]:
+        """Unit embeddings and qualities; none of a closed form that does not exist here."""
+        embeddings, quality, _ = sampled.assess(images)
+        embeddings = embeddings.flatten(1).double().cpu()
+        draws = [zlib.crc32(f"{self.seed} {name}".encode()) / 2**32 for name in names]
+        found = {
+            "embedding": unit_embeddings(embeddings, names),
+            "serfiq": quality,
+            "embedding-norm": embeddings.norm(dim=1),
+            "sharpness": sharpness(images),
+            "random": torch.tensor(draws, dtype=torch.float64),
+        }
+        if closed.fallback_reason is None:
+            found["serfiq-closed-form"] = closed.assess(images)[1]
+        return found
+
+    def _discarded(
+        self,
+        pairs: Sequence[Pair],
+        names: Sequence[str],
+        first: Mapping[str, Tensor],
+        second: Mapping[str, Tensor],
+        threshold: float,
+    ) -> dict[str, Any]:
+        number_of = {name: i for i, name in enumerate(names)}
+        one, other = ([number_of[getattr(pair, x)] for pair in pairs] for x in ("first", "second"))
+        both = {name: (first[name][one], second[name][other]) for name in first}
+        scores = torch.stack([x @ y for x, y in zip(*both.pop("embedding"), strict=True)])
+        qualities = {name: both[name] for name in self.words()[2] if name in both}
+        people = [_person(pair.first) for pair in pairs]
+        return discarded(scores, qualities, people, threshold, against="serfiq", seed=self.seed)
+
     @classmethod
-    def page(cls, records: Sequence[Record]) -> str:
-        """Return, for each network and set of pairs, the areas of every quality."""
-        lines = [
-            "# Error versus discard",
+    def section(cls, record: Record) -> list[str]:
+        """Return, for each set of pairs, the areas of every quality."""
+        lines = [f"## {record['model']}", ""]
+        for name, found in record["sets"].items():
+            lines += _of_set(name, found)
+        lines += [f"- `{name}` failed here: {why}" for name, why in record["failed"].items()]
+        return [
+            *lines,
             "",
-            "False non-match rate of mated pairs while those of lowest quality are left out: the "
-            "quality of a pair is the lower of its two, equal ones go together, the threshold "
-            f"stays. Area from 0 to {' and '.join(f'{100 * x:g} %' for x in LIMITS)} discarded, "
-            "over that of a quality that knows nothing: 1 is chance, lower is better. In brackets "
-            "95 % bootstrap intervals over people; differences to `serfiq` are paired, p after "
-            "Holm.",
-            "",
-            *(f"- `{name}`: {meaning}" for name, meaning in MEASURES.items()),
-            f"- `{FLOOR}`: of the pair itself, which no quality may look at; none can do better",
+            f"{record['source']} (network {record['network']}). {record['faces']} images of "
+            f"{record['images']}, {record['pairs']}, {len(record['left_out'])} left out; a match "
+            f"from cosine {record['threshold']:.3f} on, a false match rate of {record['fmr']:g} "
+            f"over {record['non_mated_pairs']} pairs of different people. "
+            f"{dated(record['conditions'])}.",
             "",
         ]
-        for record in records:
-            lines += [f"## {record['model']}", ""]
-            for name, found in record["sets"].items():
-                lines += _of_set(name, found)
-            lines += [f"- `{name}` failed here: {why}" for name, why in record["failed"].items()]
-            lines += ["", _about(record), ""]
-        return "\n".join(lines)
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
         """Return error against discarded share: a row per network, a panel per set of pairs."""
-        columns = max(len(record["sets"]) for record in records)
-        figure = Figure(figsize=(5.2 * columns + 1.6, 3.4 * len(records)), layout="constrained")
-        panels = figure.subplots(len(records), columns, squeeze=False)
-        for row, record in zip(panels, records, strict=True):
-            for axes, (name, found) in zip(row, record["sets"].items(), strict=False):
+        figure, rows = record_panels(records, lambda record: record["sets"], (5.2, 3.4), right=1.6)
+        for record, row in rows:
+            for axes, name, found in row:
                 for i, (quality, (shares, errors)) in enumerate(found["curves"].items()):
-                    control = quality in _CONTROLS
                     axes.step(
                         [100 * x for x in shares],
                         errors,
                         where="post",
-                        color="0.55" if control else f"C{i}",
+                        color="0.55" if quality in _CONTROLS else f"C{i}",
                         linestyle=":" if quality == FLOOR else "-",
                         linewidth=1.2,
                         label=quality,
                     )
                 axes.set_xlim(0, 100 * max(LIMITS))
                 axes.set_ylim(bottom=0)
-                axes.set_title(
-                    f"{record['model']}, {name}, {found['pairs']} mated pairs", fontsize=9
-                )
-                axes.set_xlabel("pairs discarded, %", fontsize=8)
-                axes.set_ylabel(f"FNMR, threshold at FMR = {record['fmr']:g}", fontsize=8)
-                axes.tick_params(labelsize=7)
-            row[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+                title = f"{record['model']}, {name}, {found['pairs']} mated pairs"
+                y = f"FNMR, threshold at FMR = {record['fmr']:g}"
+                label(axes, title, "pairs discarded, %", y)
+            legend_beside(row[-1][0], 7)
         return {cls.name: figure}
 
 
@@ -192,48 +230,6 @@ def sharpness(images: Tensor) -> Tensor:
     return F.conv2d(grey, kernel.to(grey.device)[None, None]).flatten(1).var(1)
 
 
-class _Assessor:
-    """Unit embedding and qualities of images; a quality that fails is left out for good."""
-
-    def __init__(self, model: FaceModel, options: EDC) -> None:
-        self.sampled, self.closed = (
-            SERFIQ(
-                model,
-                passes=options.passes,
-                dropout=options.dropout,
-                seed=options.seed,
-                estimator=estimator,
-            )
-            for estimator in ("sampling", "closed-form")
-        )
-        self.seed = options.seed
-        self.failed: dict[str, str] = {}
-
-    def __call__(
-        self, names: Sequence[str], images: Tensor, kind: str
-    ) -> dict[str, dict[str, Any]]:
-        clean, sampled, _ = self.sampled.assess(images)
-        embeddings = clean.flatten(1).double().cpu()
-        draws = [zlib.crc32(f"{self.seed} {name}{kind}".encode()) / 2**32 for name in names]
-        qualities = {
-            "serfiq": sampled.double().cpu(),
-            "embedding-norm": embeddings.norm(dim=1),
-            "sharpness": sharpness(images).cpu(),
-            "random": torch.tensor(draws, dtype=torch.float64),
-        }
-        if "serfiq-closed-form" not in self.failed:
-            closed = self.closed.assess(images)[1]
-            if self.closed.fallback_reason is None:
-                qualities["serfiq-closed-form"] = closed.double().cpu()
-            else:
-                self.failed["serfiq-closed-form"] = self.closed.fallback_reason
-        unit = unit_embeddings(embeddings, names)
-        return {
-            name: {"embedding": unit[i], **{q: float(v[i]) for q, v in qualities.items()}}
-            for i, name in enumerate(names)
-        }
-
-
 def _degraded(image: Tensor, name: str, seed: int) -> Tensor:
     """One image in four as it is, the others degraded in one of the standard ways."""
     generator = np.random.default_rng((seed, zlib.crc32(name.encode())))
@@ -244,48 +240,20 @@ def _degraded(image: Tensor, name: str, seed: int) -> Tensor:
     return as_image(way(as_chip(image), int(generator.integers(2**31))), image)
 
 
-def _threshold(found: Mapping[str, Mapping[str, Any]], fmr: float, seed: int) -> tuple[float, int]:
+def _threshold(
+    names: Sequence[str], embeddings: Tensor, fmr: float, seed: int
+) -> tuple[float, int]:
     """The threshold, and of how many non-mated pairs."""
-    names = list(found)
-    if len(names) > _AT_MOST:
-        drawn = np.random.default_rng(seed).permutation(len(names))[:_AT_MOST]
-        names = [names[i] for i in sorted(drawn)]
-    people = list(dict.fromkeys(_person(name) for name in names))
-    of = torch.tensor([people.index(_person(name)) for name in names])
-    unit = torch.stack([found[name]["embedding"] for name in names]).float()
-    above = torch.ones(len(names), len(names), dtype=torch.bool).triu(1)
-    scores = (unit @ unit.T)[above & (of[:, None] != of)]
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(names))[:_AT_MOST])
+    people = np.unique([_person(names[i]) for i in drawn], return_inverse=True)[1]
+    of, unit = torch.from_numpy(people), embeddings[drawn].float()
+    apart = (of[:, None] != of).triu(1)
+    scores = (unit @ unit.T)[apart]
     return threshold_at_fmr(scores, fmr), len(scores)
 
 
 def _person(name: str) -> str:
     return str(PurePosixPath(name).parent)
-
-
-def _discarded(
-    pairs: Sequence[Pair],
-    first: Mapping[str, Mapping[str, Any]],
-    second: Mapping[str, Mapping[str, Any]],
-    threshold: float,
-    seed: int,
-) -> dict[str, Any]:
-    sides = [(first[pair.first], second[pair.second]) for pair in pairs]
-    qualities = {
-        name: _columns(sides, name)
-        for name in MEASURES
-        if all(name in side for both in sides for side in both)
-    }
-    scores = torch.stack([one["embedding"] @ other["embedding"] for one, other in sides])
-    people = [_person(pair.first) for pair in pairs]
-    return discarded(scores, qualities, people, threshold, against="serfiq", seed=seed)
-
-
-def _columns(
-    sides: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], name: str
-) -> tuple[Tensor, Tensor]:
-    first, second = (torch.tensor([x[name] for x in side], dtype=torch.float64)
-                     for side in zip(*sides, strict=True))  # fmt: skip
-    return first, second
 
 
 def _of_set(name: str, found: dict[str, Any]) -> list[str]:
@@ -304,29 +272,13 @@ def _of_set(name: str, found: dict[str, Any]) -> list[str]:
     rows = []
     for quality, of in found["areas"].items():
         cells = [f"*{quality}*" if quality in _CONTROLS else quality]
-        for limit in LIMITS:
-            cell = of[f"{limit:g}"]
-            cells += [
-                _interval(cell["area"], ""),
-                _interval(cell.get("difference"), "+"),
-                number(cell.get("p_holm"), ".2g"),
-            ]
+        for cell in of.values():
+            cells += [_interval(cell["area"], ".3f"), _interval(cell.get("difference"), "+.3f")]
+            cells.append(number(cell.get("p_holm"), ".2g"))
         rows.append(cells)
     return [*lines, *table(head, rows), ""]
 
 
-def _interval(values: Sequence[float] | None, sign: str) -> str:
-    if values is None:
-        return ""
-    value, low, high = (format(x, f"{sign}.3f") for x in values)
-    return f"{value} [{low}, {high}]"
-
-
-def _about(record: dict[str, Any]) -> str:
-    return (
-        f"{record['source']} (network {record['network']}). {record['faces']} images of "
-        f"{record['images']}, {record['pairs']}, {len(record['left_out'])} left out; a match from "
-        f"cosine {record['threshold']:.3f} on, a false match rate of {record['fmr']:g} over "
-        f"{record['non_mated_pairs']} pairs of different people. "
-        f"{dated(record['conditions'])}."
-    )
+def _interval(values: Sequence[float] | None, form: str) -> str:
+    cell = None if values is None else dict(zip(("mean", "low", "high"), values, strict=True))
+    return estimate(cell, form)

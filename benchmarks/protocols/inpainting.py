@@ -132,8 +132,10 @@ class Inpainting(MapStudy):
                 sd = torch.maximum(before.sd, after.sd)
                 shared = (region & masks).sum((1, 2)) / (region | masks).sum((1, 2))
                 outcomes = np.array(quality_outcome(before.mean, after.mean, sd))
-                shares = {word: (outcomes == word).astype(int) for word in _OUTCOMES}
-                numbers = {
+                shares: dict[str, Any] = {
+                    word: (outcomes == word).astype(int) for word in _OUTCOMES
+                }
+                numbers: dict[str, Any] = {
                     "harmful": np.where(harmful.cpu(), "yes", "no"),
                     **shares,
                     "outcome": shares["improved"] - shares["decreased"],

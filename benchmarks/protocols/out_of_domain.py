@@ -1,8 +1,9 @@
 """Faces, or a reference, that the relative maps were not made for.
 
-A relative map asks what reference faces show *at the same place*. Does it survive a face that is moved,
-turned, enlarged, mirrored or recorded otherwise, or a reference that is small or from another kind
-of camera? A square is put on, and found or not. The reference is always of other people.
+A relative map asks what reference faces show *at the same place*. Does it survive a face that is
+moved, turned, enlarged, mirrored or recorded otherwise, or a reference that is small or from
+another kind of camera? A square is put on, and found or not. The reference is always of other
+people.
 """
 
 from __future__ import annotations
@@ -152,9 +153,9 @@ class OutOfDomain(MapStudy):
         rows: list[Row] = []
         for method in [name for name in found if name in clean]:
             inside, before = auroc(found[method], masks), auroc(clean[method], masks)
-            numbers = {"fill": fills, "auroc": inside, "auroc_clean": before}
-            numbers["auroc_gain"] = inside - before
-            rows += rows_of(names, numbers, method=method, condition=condition)
+            scores = {"fill": fills, "auroc": inside, "auroc_clean": before}
+            scores["auroc_gain"] = inside - before
+            rows += rows_of(names, scores, method=method, condition=condition)
         return rows
 
     @classmethod

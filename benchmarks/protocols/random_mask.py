@@ -20,7 +20,7 @@ from benchmarks.harness.figures import face_panels, label, preferred, record_pan
 from benchmarks.harness.options import Counts, PositiveInt, some_of
 from benchmarks.harness.pages import Shown, by_method, comparisons, number, table
 from benchmarks.harness.protocol import Headline, Record
-from benchmarks.harness.statistics import ALL, rounded
+from benchmarks.harness.statistics import rounded
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from benchmarks.protocols.parts import mask_scores
 from benchmarks.protocols.parts.random_squares import FILLS, occlude_squares

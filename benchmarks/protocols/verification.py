@@ -14,10 +14,10 @@ from torch import Tensor
 
 from benchmarks.harness.environment import dated
 from benchmarks.harness.options import PositiveInt
-from benchmarks.harness.pages import number, table
+from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Protocol, Record
-from benchmarks.subjects.faces import face_batches, unit_embeddings
-from benchmarks.subjects.pairs import Pair, read_pairs, require_folds
+from benchmarks.subjects.faces import unit_embeddings
+from benchmarks.subjects.pairs import Pair, paired_faces, read_pairs, require_folds
 from captum_plq.models import FaceModel, load_model
 from captum_plq.network.output import select_embedding
 
@@ -26,7 +26,11 @@ __all__ = ["Verification", "best_threshold", "score_folds", "verify"]
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(Protocol):
-    """Measure the accuracy of face verification on a list of pairs.
+    """Verification.
+
+    Are two images of the same person? By the cosine of their embeddings, no flipped image added,
+    the threshold of each fold being the best on all other folds. Mean and standard deviation over
+    the folds.
 
     Args:
 
@@ -55,34 +59,20 @@ class Verification(Protocol):
         yield f"verification-{found['model']}", {**found, "conditions": environment}
 
     @classmethod
-    def page(cls, records: Sequence[Record]) -> str:
+    def body(cls, records: Sequence[Record]) -> list[str]:
         """Return one table over all networks; how each was measured stands below it."""
-        rows = [
-            [
-                record["model"],
-                record["images"],
-                number(record["accuracy"], ".4f"),
-                number(record["deviation"], ".4f"),
-                number(record["mated"], ".3f"),
-                number(record["non_mated"], ".3f"),
-                number(sum(fold["pairs"] for fold in record["folds"]), "d"),
-                number(record["pairs_left_out"], "d"),
-            ]
-            for record in records
+        fields: list[Field] = [
+            ("network", "model", ""),
+            ("images", "images", ""),
+            ("accuracy", "accuracy", ".4f"),
+            ("± sd", "deviation", ".4f"),
+            ("cosine, mated", "mated", ".3f"),
+            ("non-mated", "non_mated", ".3f"),
+            ("pairs", lambda record: sum(fold["pairs"] for fold in record["folds"]), "d"),
+            ("left out", "pairs_left_out", "d"),
         ]
-        head = ["network", "images", "accuracy", "± sd", "cosine, mated", "non-mated", "pairs"]
-        lines = [
-            "# Verification",
-            "",
-            "Are two images of the same person? By the cosine of their embeddings, no flipped "
-            "image added, the threshold of each fold being the best on all other folds. Mean and "
-            "standard deviation over the folds.",
-            "",
-            *table([*head, "left out"], rows, 2),
-            "",
-            *(f"- **{record['model']}**: {_about(record)}" for record in records),
-        ]
-        return "\n".join(lines) + "\n"
+        about = [f"- **{record['model']}**: {_about(record)}" for record in records]
+        return [*listing(fields, records, words=2), "", *about, ""]
 
 
 def _about(record: Record) -> str:
@@ -127,25 +117,19 @@ def verify(
         ValueError: if the list is not as it should be, too few images can be used, or the
             embedding of one has no direction.
     """
-    if not directory.is_dir():
-        raise FileNotFoundError(f"There is no folder {directory}.")
     listed = read_pairs(pairs_file)
-    names = list(dict.fromkeys(name for pair in listed for name in (pair.first, pair.second)))
     left_out: dict[str, str] = {}
     embeddings: dict[str, Tensor] = {}
+    read = paired_faces(directory, listed, model.spec, batch, left_out, progress)
     with torch.no_grad():
-        for some, images in face_batches(directory, names, model.spec, batch, left_out):
+        for some, images in read:
             found = select_embedding(model(images.to(next(model.buffers()).device))).flatten(1)
             unit = unit_embeddings(found, some)
             embeddings.update(zip(some, unit.double().cpu(), strict=True))
-            done = len(embeddings) + len(left_out)
-            if done % (16 * batch) < batch or done == len(names):
-                progress(f"{done} of {len(names)} images")
     pairs = [pair for pair in listed if {pair.first, pair.second} <= embeddings.keys()]
     require_folds(pairs, f"{directory}, {len(left_out)} images of which could not be used,")
-    first = torch.stack([embeddings[pair.first] for pair in pairs])
-    second = torch.stack([embeddings[pair.second] for pair in pairs])
-    cosine = (first * second).sum(1).numpy()
+    both = [torch.stack([embeddings[name] for name in (p.first, p.second)]) for p in pairs]
+    cosine = torch.stack(both).prod(1).sum(1).numpy()
     mated = np.array([pair.mated for pair in pairs])
     folds = score_folds(pairs, cosine)
     accuracies = [fold["accuracy"] for fold in folds]
@@ -220,12 +204,6 @@ def score_folds(pairs: Sequence[Pair], scores: NDArray[np.float64]) -> list[Reco
         own = folds == fold
         threshold = best_threshold(scores[~own], mated[~own])
         right = (scores[own] >= threshold) == mated[own]
-        found.append(
-            {
-                "fold": fold,
-                "pairs": int(own.sum()),
-                "threshold": threshold,
-                "accuracy": float(right.mean()),
-            }
-        )
+        numbers = {"pairs": int(own.sum()), "threshold": threshold, "accuracy": float(right.mean())}
+        found.append({"fold": fold, **numbers})
     return found

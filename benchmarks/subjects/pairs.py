@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Pair", "read_pairs", "require_folds"]
+from torch import Tensor
+
+from benchmarks.subjects.faces import face_batches
+from captum_plq.models import ModelSpec
+
+__all__ = ["Pair", "paired_faces", "read_pairs", "require_folds"]
 
 _COLUMNS = ("fold", "first", "second", "mated")
 
@@ -54,6 +59,42 @@ def read_pairs(path: Path) -> list[Pair]:
             pairs.append(Pair(row["fold"], row["first"], row["second"], row["mated"] == "1"))
     require_folds(pairs, str(path))
     return pairs
+
+
+def paired_faces(
+    directory: Path,
+    pairs: Sequence[Pair],
+    spec: ModelSpec,
+    batch: int,
+    left_out: dict[str, str],
+    progress: Callable[[str], object],
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Read every image of a list of pairs once.
+
+    Args:
+
+        directory (Path): What the names of the list are relative to.
+        pairs (sequence of Pair): The list.
+        spec (ModelSpec): Of the network.
+        batch (int): Images at a time.
+        left_out (dict): Name → reason is added for each image that cannot be used.
+        progress (Callable): Told now and then how many are done.
+
+    Yields:
+        *tuple[list[str], Tensor]*: see :func:`~benchmarks.subjects.faces.face_batches`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"There is no folder {directory}.")
+    names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
+    done = 0
+    for turn, (some, images) in enumerate(face_batches(directory, names, spec, batch, left_out)):
+        if turn % 16 == 0:
+            progress(f"{done} of {len(names)} images")
+        yield some, images
+        done += len(some)
 
 
 def require_folds(pairs: Sequence[Pair], where: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.__main__ import main
-from benchmarks.protocols.edc import MEASURES, sharpness
+from benchmarks.protocols.edc import EDC, sharpness
 from benchmarks.protocols.parts.discard_areas import FLOOR, discarded
 from tests.support.face_network import NETWORK
 
@@ -112,7 +112,7 @@ def test_the_command_from_end_to_end(tmp_path):
     for found in record["sets"].values():
         assert found["pairs"] == 11
         assert found["starting_error"] > 0  # of noise, on an untrained network
-        assert set(found["areas"]) - {FLOOR} <= set(MEASURES)
+        assert set(found["areas"]) <= set(EDC.words()[2])
         assert {"serfiq", "sharpness", "random"} <= set(found["areas"])
     one, other = record["sets"].values()
     assert one["areas"] != other["areas"] or one["starting_error"] != other["starting_error"]

@@ -1,22 +1,19 @@
 """What removed pixels become: by hand, by scipy's blur, by a dense solve of the definition."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from captum_plq.errors import MissingExtraError
 from captum_plq.metrics import black, blurred, constant, mean_colour, road
 from captum_plq.metrics.imputation import interpolate
+from tests.support.draws import uniform
 
 
-def random_case(batch=3, height=9, width=7, share=0.6, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    images = 255 * torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
-    return images, torch.rand(batch, height, width, generator=generator) < share
+def random_case(batch=3, height=9, width=7, share=0.6):
+    return 255 * uniform(batch, 3, height, width), uniform(batch, height, width, seed=3) < share
 
 
 IMPUTERS = {
@@ -30,21 +27,13 @@ IMPUTERS = {
 
 
 @pytest.mark.parametrize("impute", IMPUTERS.values(), ids=IMPUTERS)
-def test_only_removed_pixels_change_alone_and_in_a_batch(impute):
+def test_only_removed_pixels_change(impute):
     images, removed = random_case()
-    before = images.clone(), removed.clone()
-    state = torch.get_rng_state()
     found = impute(images, removed)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(images, before[0])
-    assert torch.equal(removed, before[1])
     assert found.dtype == images.dtype
-    kept = (~removed)[:, None].expand_as(images)
-    assert torch.equal(found[kept], images[kept])
-    assert (found != images)[~kept].all()
+    assert torch.equal((found != images).any(1), removed)
+    assert torch.equal((found != images).all(1), removed)
     assert torch.equal(impute(images, torch.zeros_like(removed)), images)
-    alone = impute(images[2:], removed[2:])
-    torch.testing.assert_close(alone, found[2:], rtol=1e-13, atol=1e-10)
 
 
 def test_colours_by_hand():
@@ -57,8 +46,7 @@ def test_colours_by_hand():
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 5.0])
 def test_the_blur_is_that_of_scipy(sigma):
-    """Also where the kernel is wider than the image, which is mirrored again and again."""
-    images, removed = random_case(height=11, width=8)
+    images, removed = random_case(height=11, width=8)  # narrower than the widest kernel
     found = blurred(sigma)(images, torch.ones_like(removed))
     expected = gaussian_filter(images.numpy(), sigma, axes=(2, 3), mode="mirror")
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
@@ -87,7 +75,7 @@ def dense_solution(image, gone):
 @pytest.mark.parametrize("share", [0.1, 0.9])
 @pytest.mark.parametrize("size", [(9, 7), (1, 12), (12, 1), (2, 2)])
 def test_interpolation_is_the_dense_solve_of_the_definition(size, share):
-    images, removed = random_case(4, *size, share=share, seed=3)
+    images, removed = random_case(4, *size, share=share)
     removed[:, 0, 0] = False
     removed[:, -1, -1] = True
     found = interpolate(images, removed)
@@ -108,40 +96,14 @@ def test_the_noise_is_seeded_of_the_size_asked_for_and_the_same_in_every_image()
     images = torch.full((2, 3, 64, 64), 100.0, dtype=torch.float64)
     removed = torch.ones(2, 64, 64, dtype=torch.bool)
     removed[0, ::2] = False
-    noise = road()(images, removed) - 100
+    noise, unit, other = (
+        impute(images, removed) - 100
+        for impute in (road(), road(0.02, value_range=1.0), road(seed=1))
+    )
     assert noise[1].std() == pytest.approx(2.55, rel=0.03)
+    assert unit[1].std() == pytest.approx(0.02, rel=0.03)
     assert abs(noise[1].mean()) < 0.1
     torch.testing.assert_close(noise[0, :, 1::2], noise[1, :, 1::2])
-    assert abs(np.corrcoef(noise[1, 0].flatten(), noise[1, 1].flatten())[0, 1]) < 0.06
-    unit = road(0.02, value_range=1.0)(images, removed) - 100
-    assert unit[1].std() == pytest.approx(0.02, rel=0.03)
-    other = road(seed=1)(images, removed) - 100
-    assert abs(np.corrcoef(other[1].flatten(), noise[1].flatten())[0, 1]) < 0.05
+    for independent in (noise[1, 1], other[1, 0]):
+        assert abs(np.corrcoef(noise[1, 0].flatten(), independent.flatten())[0, 1]) < 0.06
     assert torch.equal(road(0.0)(images, removed), interpolate(images, removed))
-
-
-def test_without_scipy_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(MissingExtraError, match=r"scipy.*captum-plq\[benchmarks\]"):
-        road()(*random_case())
-
-
-IMAGES, REMOVED = random_case()
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: blurred(0.0), "sigma must be positive and finite"),
-        (lambda: road(-0.1), "noise must be finite and not negative"),
-        (lambda: road(value_range=0.0), "value_range must be positive"),
-        (lambda: constant((1.0, 2.0))(IMAGES, REMOVED), "2 channels, but the images have 3"),
-        (lambda: black(IMAGES.byte(), REMOVED), "floating point"),
-        (lambda: mean_colour(IMAGES[0], REMOVED), r"\(B, C, H, W\)"),
-        (lambda: road()(IMAGES, REMOVED.float()), "torch.bool, but got"),
-        (lambda: blurred(1.0)(IMAGES, REMOVED[:2]), r"removed must be \(3, 9, 7\)"),
-    ],
-)
-def test_bad_input_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

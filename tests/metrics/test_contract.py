@@ -1,6 +1,8 @@
-"""One table over everything public: a valid call of each, then NaN and infinity in each input."""
+"""One table over everything public, and what holds for all of it."""
 
+import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,27 +12,24 @@ from captum_plq.metrics import Curve, DiscardCurve, GaussianNoise, RemovedSquare
 from captum_plq.suitability import separation
 from captum_plq.suitability.result import verdict_on
 from captum_plq.suitability.separation import Estimate, Separation
-from tests.conftest import small_face_net
+from tests.conftest import assert_untouched, in_mixed_state, small_face_net, snapshot
 from tests.support.poisoned import POISONS, cases, check, numbers
 
+pytestmark = pytest.mark.filterwarnings("ignore")
 SIDE = 20
 GENERATOR = torch.Generator().manual_seed(0)
-
-
-def draw(*shape):
-    return torch.rand(*shape, dtype=torch.float64, generator=GENERATOR)
-
-
+draw = partial(torch.rand, dtype=torch.float64, generator=GENERATOR)
 IMAGES, MAPS, OTHERS = draw(2, 3, SIDE, SIDE), draw(2, SIDE, SIDE), draw(2, SIDE, SIDE)
 REMOVED = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
 REMOVED[:, :4] = True
-NET = small_face_net()
+NET = in_mixed_state(small_face_net())
 ONE, NODE = torch.ones(1, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64)
 FRACTIONS = torch.linspace(0, 1, 4, dtype=torch.float64)
 ALONG = {"images": IMAGES, "score_map": MAPS, "factor": ONE}
 
 
 def explain(network, images):
+    assert not any(module.training for module in network.modules())
     return network.trunk[0](images).abs().mean(1).repeat_interleave(2, 1).repeat_interleave(2, 2)
 
 
@@ -40,7 +39,7 @@ def along(function, **options):
     def call(images, score_map, factor):
         score = lambda x: x.mean((1, 2, 3)) * factor  # noqa: E731
         found = function(score, images, score_map, impute=metrics.mean_colour, steps=2, **options)
-        return getattr(found, "values", found)
+        return found.values if isinstance(found, Curve) else found
 
     return call
 
@@ -68,7 +67,7 @@ def mprt(images, factor, **given):
     scaled = lambda network, x: explain(network, x) * factor  # noqa: E731
     if "noise" in given:
         given |= {"samples": 2, "stages": 2}
-        return metrics.smooth_mprt(NET, images, scaled, **given).similarity
+        return metrics.smooth_mprt(NET, images, scaled, **given).similarity.T
     return metrics.efficient_mprt(NET, images, scaled, **given)
 
 
@@ -85,13 +84,13 @@ TABLE = {
     "batch_invariance": (lambda images, factor: M.batch_invariance(target(factor), images),
                          {"images": IMAGES, "factor": ONE}),
     "black": (M.black, {"images": IMAGES, "removed": REMOVED}),
-    "blurred": (lambda images, sigma: M.blurred(sigma)(images, REMOVED),
-                {"images": IMAGES, "sigma": 1.0}),
+    "blurred": (lambda sigma, **given: M.blurred(sigma)(**given),
+                {"images": IMAGES, "removed": REMOVED, "sigma": 1.0}),
     "centre_gaussian": (lambda sigma: M.centre_gaussian(3, 3, sigma), {"sigma": 1.0}),
     "centre_similarity": (M.centre_similarity, {"maps": MAPS}),
     "complexity": (M.complexity, {"attributions": MAPS}),
-    "constant": (lambda images, value: M.constant(value)(images, REMOVED),
-                 {"images": IMAGES, "value": [0.1, 0.2, 0.3]}),
+    "constant": (lambda value, **given: M.constant(value)(**given),
+                 {"images": IMAGES, "removed": REMOVED, "value": [0.1, 0.2, 0.3]}),
     "efficient_mprt": (mprt, {"images": IMAGES, "calibration": IMAGES, "factor": ONE}),
     "error_versus_discard": (M.error_versus_discard, {"comparison_scores": draw(6), **PAIRS}),
     "false_non_match_curve": (M.false_non_match_curve,
@@ -107,16 +106,17 @@ TABLE = {
     "partial_area": (M.partial_area, {
         "curve": DiscardCurve(torch.tensor([0.0, 0.25, 0.5]), draw(3)), "limit": 0.3}),
     "perturbation_curve": (along(M.perturbation_curve, order="lowest-first"), ALONG),
-    "quality_outcome": (M.quality_outcome, {"before": draw(1), "after": draw(1), "sd": 0.1}),
+    "quality_outcome": (lambda **given: [float(len(w)) for w in M.quality_outcome(**given)],
+                        {"before": draw(1), "after": draw(1), "sd": 0.1}),
     "quality_spread": (lambda quality: M.quality_spread(lambda seed: quality + seed),
                        {"quality": draw(1)}),
     "randomised": (lambda images: [net.fc.weight for _, net in M.randomised(NET, images=images)],
                    {"images": IMAGES}),
     "repeatability": (lambda maps, quality: M.repeatability(
-        lambda m, seed: (maps + seed * OTHERS, quality + seed * draw(2)), passes=[10]),
+        lambda m, seed: (maps + seed * OTHERS, quality + seed * OTHERS[:, 0, 0]), passes=[10]),
         {"maps": MAPS, "quality": draw(2)}),
-    "road": (lambda images, noise, value_range: M.road(noise, value_range=value_range)(
-        images, REMOVED), {"images": IMAGES, "noise": 0.01, "value_range": 1.0}),
+    "road": (lambda images, removed, **options: M.road(**options)(images, removed),
+             {"images": IMAGES, "removed": REMOVED, "noise": 0.01, "value_range": 1.0}),
     "sensitivity_max": (lambda factor, **given: M.sensitivity_max(
         attribute(factor), samples=2, **given),
         {"images": IMAGES, "node": NODE, "radius": 0.1, "factor": ONE}),
@@ -133,6 +133,12 @@ TABLE = {
         {"images": IMAGES}),
 }  # fmt: skip
 NO_FLOATING_INPUT = {"Curve", "DiscardCurve", "Imputer", "random_map"}
+OF_MANY_IMAGES = {
+    "batch_invariance", "centre_gaussian", "error_versus_discard", "false_non_match_curve", "fnmr",
+    "lowest_region", "partial_area", "quality_outcome", "quality_spread", "randomised",
+    "repeatability", "similarity_between_images", "threshold_at_fmr", "with_random_weights",
+    "area_under_curve",
+}  # fmt: skip
 IMAGES_OUT = {"GaussianNoise", "RemovedSquare"}
 """They return the image changed: what is not poisoned of it stays as it is."""
 
@@ -163,14 +169,6 @@ def test_the_table_is_complete():
     assert set(SEPARATION) | {"Estimate", "Separation"} == {*separation.__all__, "verdict_on"}
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", EVERY)
-def test_a_valid_call_gives_numbers(name):
-    call, given = EVERY[name]
-    assert all(math.isfinite(x) for x in numbers(call(**given)))
-
-
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize(
     ("name", "path"), [pytest.param(*case, id=f"{case[0]}-{case[1]}") for case in cases(EVERY)]
@@ -179,13 +177,46 @@ def test_no_number_from_nan_or_infinity(name, path, poison):
     check(*EVERY[name], path, poison, parts=name in IMAGES_OUT)
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        metrics.centre_similarity,
-        metrics.similarity_between_images,
-        lambda maps: metrics.spearman(maps, OTHERS),
-    ],
-)
-def test_a_constant_map_correlates_with_nothing(function):
-    assert torch.as_tensor(function(torch.full_like(MAPS, 0.3))).isnan().all()
+@pytest.mark.parametrize("name", EVERY)
+def test_a_call_gives_numbers_changes_nothing_and_is_deaf_to_the_global_seed(name):
+    call, given = EVERY[name]
+    kept, found = copy.deepcopy(given), []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        before = snapshot(NET)
+        found.append(numbers(call(**given)))
+        assert_untouched(before, NET)
+    assert found[0]
+    assert all(map(math.isfinite, found[0]))
+    assert found[0] == found[1]
+    torch.testing.assert_close(given, kept, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in TABLE if n not in OF_MANY_IMAGES])
+def test_an_image_alone_or_in_a_batch_gets_the_same(name):
+    call, given = TABLE[name]
+    parts = {k: v[1:] for k, v in given.items() if torch.is_tensor(v) and len(v) == 2}
+    second = {**given, **parts, **{k: v for k, v in given.items() if k == "calibration"}}
+    torch.testing.assert_close(call(**given)[1:], call(**second))
+
+
+class Chance:
+    def __rmul__(self, values):
+        return values * (1 + 0.1 * torch.rand(values.shape))
+
+
+@pytest.mark.parametrize("name", ["infidelity", "sensitivity_max", "efficient_mprt", "smooth_mprt"])
+def test_the_seed_is_also_that_of_methods_that_draw(name):
+    call, given = TABLE[name]
+    found = []
+    for state, seed in ((3, 1), (4, 1), (4, 2)):
+        torch.manual_seed(state)
+        found.append(call(**{**given, "factor": Chance()}, seed=seed))
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[1], found[2])
+
+
+@pytest.mark.parametrize("name", ["centre_similarity", "similarity_between_images", "spearman"])
+def test_a_constant_map_correlates_with_nothing(name):
+    call, given = TABLE[name]
+    assert torch.as_tensor(call(**{**given, "maps": torch.full_like(MAPS, 0.3)})).isnan().all()

@@ -9,7 +9,8 @@ SER-FIQ: Saliency is one plain forward and backward of the network, the least an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from captum import attr
@@ -19,6 +20,7 @@ from benchmarks.subjects.methods import Attribute, Build, Method, select
 from benchmarks.subjects.naive import naive_plq, official_serfiq
 from benchmarks.subjects.network import ExplainedNetwork, layers_that_ran
 from captum_plq import PixelQualityAttribution
+from captum_plq.network.output import select_embedding
 
 __all__ = [
     "METHODS",
@@ -26,7 +28,9 @@ __all__ = [
     "REPEATED",
     "grid_of_cells",
     "last_spatial_convolution",
+    "plq",
     "select_methods",
+    "sum_gradient",
 ]
 
 REFERENCE, REPEATED = "saliency", "saliency-again"
@@ -70,12 +74,35 @@ def last_spatial_convolution(model: nn.Module, images: Tensor) -> nn.Module:
     return spatial[-1]
 
 
-def _plq(target_scalar: Literal["node", "serfiq"] = "node", **options: Any) -> Build:
+def plq(exact: bool = False, serfiq: dict[str, Any] | None = None, **options: Any) -> Build:
+    """Return PLQ as a method.
+
+    Args:
+
+        exact (bool): Whether it fails on networks without the closed form that is asked for.
+        serfiq (dict, optional): Arguments of :class:`~captum_plq.SERFIQ`.
+        options: Of :class:`~captum_plq.PixelQualityAttribution`.
+    """
+
     def build(network: ExplainedNetwork) -> Attribute:
-        plq = PixelQualityAttribution(network.serfiq(**options), target_scalar=target_scalar)
-        return lambda images: cast("Tensor", plq.attribute(images))
+        quality = network.serfiq(**(serfiq or {}))
+        method = PixelQualityAttribution(quality, **options)
+
+        def attribute(images: Tensor) -> Tensor:
+            found = cast("Tensor", method.attribute(images))
+            if exact and quality.fallback_reason is not None:
+                raise ValueError(f"no closed form on this network: {quality.fallback_reason}")
+            return found
+
+        return attribute
 
     return build
+
+
+def sum_gradient(network: ExplainedNetwork) -> Attribute:
+    """Return the gradient of the embedding's sum as a method: no quality is in it."""
+    method = attr.Saliency(lambda x: select_embedding(network.model(x)).flatten(1).sum(1))
+    return lambda images: cast("Tensor", method.attribute(images, abs=False).detach())
 
 
 def _captum(make: Callable[..., Any], **options: Any) -> Build:
@@ -133,15 +160,10 @@ def _cells(network: ExplainedNetwork, images: Tensor) -> Tensor:
     return grid_of_cells(images)
 
 
-def _window(network: ExplainedNetwork, images: Tensor) -> tuple[int, int, int]:
-    """1/7 of the side, over all channels."""
-    side = max(2, images.shape[-1] // _CELLS)
+def _window(network: ExplainedNetwork, images: Tensor, parts: int = 1) -> tuple[int, int, int]:
+    """1/7 of the side or a part of that, over all channels."""
+    side = max(2, images.shape[-1] // _CELLS) // parts
     return images.shape[1], side, side
-
-
-def _half_window(network: ExplainedNetwork, images: Tensor) -> tuple[int, int, int]:
-    channels, side, _ = _window(network, images)
-    return channels, side // 2, side // 2
 
 
 _LAYER, _DEEP_LIFT = "last spatial convolution", "black baseline; no rule for PReLU and GELU"
@@ -169,7 +191,7 @@ _integrated_gradients = _captum(
 _occlusion = _captum(
     attr.Occlusion,
     sliding_window_shapes=_window,
-    strides=_half_window,
+    strides=partial(_window, parts=2),
     baselines=_black,
     perturbations_per_eval=_copies,
 )
@@ -187,10 +209,12 @@ _kernel_shap = _captum(
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("plq", "plq", _plq(), "m sampled passes, Q included"),
-        Method("plq-balanced", "plq", _plq(estimator="balanced"), "m passes in balanced groups"),
-        Method("plq-closed-form", "plq", _plq(estimator="closed-form"), "no sampling"),
-        Method("plq-serfiq-target", "plq", _plq("serfiq"), "gradient of the SER-FIQ score itself"),
+        Method("plq", "plq", plq(), "m sampled passes, Q included"),
+        Method("plq-balanced", "plq", plq(serfiq={"estimator": "balanced"}),
+               "m passes in balanced groups"),
+        Method("plq-closed-form", "plq", plq(serfiq={"estimator": "closed-form"}), "no sampling"),
+        Method("plq-serfiq-target", "plq", plq(target_scalar="serfiq"),
+               "gradient of the SER-FIQ score itself"),
         Method(REFERENCE, "control", _saliency, "one forward, one backward"),
         Method(REPEATED, "control", _saliency, "the same once more"),
         Method("input-x-gradient", "other", _captum(attr.InputXGradient), as_map="relative"),

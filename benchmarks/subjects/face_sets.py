@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -108,16 +107,9 @@ def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> F
         ValueError: if it holds fewer usable images.
         ImportError: if the extra ``faces`` is not installed.
     """
-    left_out: dict[str, str] = {}
-    usable = usable_chips(directory, _drawn(directory, seed), spec, left_out)
-    chips = dict(itertools.islice(usable, count))
-    if len(chips) < count:
-        raise ValueError(
-            f"{directory} holds {len(chips)} usable faces, fewer than the {count} asked for "
-            f"({len(left_out)} images could not be used)."
-        )
+    chips, unusable = _drawn(directory, spec, count, seed)
     images = as_images(chips.values())
-    return FaceSets(images, tuple(chips), images[:0], (), directory.name, unusable=len(left_out))
+    return FaceSets(images, tuple(chips), images[:0], (), directory.name, unusable=unusable)
 
 
 def face_sets(
@@ -146,23 +138,9 @@ def face_sets(
         raise ValueError(
             f"At least 1 face and 2 reference faces are needed, not {(faces, reference)}."
         )
-    chips: dict[str, NDArray[np.uint8]] = {}
-    people: set[str] = set()
-    left_out: dict[str, str] = {}
-    names = (name for name in _drawn(directory, seed) if _person(name) not in people)
-    for name, chip in usable_chips(directory, names, spec, left_out):
-        people.add(_person(name))
-        chips[name] = chip
-        if len(chips) == faces + reference:
-            break
-    if len(chips) < faces + reference:
-        raise ValueError(
-            f"{directory} holds usable faces of {len(chips)} people, but {faces} to evaluate and "
-            f"{reference} for the reference are asked for: give smaller numbers. {len(left_out)} "
-            "images could not be used."
-        )
+    chips, unusable = _drawn(directory, spec, faces + reference, seed, one_each=True)
     about = Path(os.path.abspath(directory)).name  # "." has none
-    return _divided(chips, reference, about, unusable=len(left_out))
+    return _divided(chips, reference, about, unusable=unusable)
 
 
 def quick_face_sets(
@@ -182,8 +160,8 @@ def quick_face_sets(
         ValueError: if a number is too small or too large.
         ImportError: if the extra ``faces`` is not installed.
     """
-    mirrored, shifts, degraded = (False, True), (-4, -2, 0, 2, 4), range(4)
-    variants = list(itertools.product(mirrored, shifts, shifts, degraded))
+    shifts, how = (-4, -2, 0, 2, 4), ("as it is", "blur", "noise", "fewer pixels")
+    variants = list(itertools.product((False, True), shifts, shifts, how))
     if faces < 1 or reference < 2 or faces + reference > len(variants):
         raise ValueError(
             f"There are {len(variants)} variants of the sample face; give at least 1 face and 2 "
@@ -267,9 +245,25 @@ def quick_pair_sets(
     )
 
 
-def _drawn(directory: Path, seed: int) -> Iterator[str]:
-    """Names of all images of a folder, one of each person first, then a second one of each."""
-    return (str(path.relative_to(directory)) for path in draw_images(directory, seed))
+def _drawn(
+    directory: Path, spec: ModelSpec, count: int, seed: int, one_each: bool = False
+) -> tuple[dict[str, NDArray[np.uint8]], int]:
+    """Chips of a folder by name, people in turn, and how many other images were not usable."""
+    people: set[str] = set()
+    left_out: dict[str, str] = {}
+    names = (str(path.relative_to(directory)) for path in draw_images(directory, seed))
+    wanted = (name for name in names if not (one_each and _person(name) in people))
+    chips: dict[str, NDArray[np.uint8]] = {}
+    for name, chip in itertools.islice(usable_chips(directory, wanted, spec, left_out), count):
+        people.add(_person(name))
+        chips[name] = chip
+    if len(chips) < count:
+        raise ValueError(
+            f"{directory} holds usable faces of {len(people)} people, {len(chips)} in all where "
+            f"{count} are asked for{', one of each' * one_each}: give smaller numbers. "
+            f"{len(left_out)} images could not be used."
+        )
+    return chips, len(left_out)
 
 
 def _person(name: str) -> str:
@@ -279,20 +273,19 @@ def _person(name: str) -> str:
 
 
 def _variant(
-    chip: NDArray[np.uint8], mirror: bool, down: int, right: int, how: int
+    chip: NDArray[np.uint8], mirror: bool, down: int, right: int, how: str
 ) -> tuple[str, NDArray[np.uint8]]:
     image = chip[:, ::-1] if mirror else chip
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="edge")
     rows, columns = chip.shape[:2]
     image = padded[4 - down : 4 - down + rows, 4 - right : 4 - right + columns].copy()
-    if how == 1:
+    if how == "blur":
         image = blur(image, 0.7)
-    elif how == 2:
+    elif how == "noise":
         image = add_noise(image, 5.0, seed=100 + 10 * down + right)
-    elif how == 3:
+    elif how == "fewer pixels":
         image = reduce_resolution(image, rows * 3 // 4)
-    degraded = ("as it is", "blur", "noise", "fewer pixels")[how]
-    return f"sample{' mirrored' * mirror}, {down:+d} {right:+d}, {degraded}", image
+    return f"sample{' mirrored' * mirror}, {down:+d} {right:+d}, {how}", image
 
 
 def _divided(

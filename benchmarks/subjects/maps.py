@@ -2,8 +2,8 @@
 
 Every map but the controls is the mean absolute attribution over the colour channels (Eq. 5), with
 the paper's quality node as target, or a function of it. A *relative* map compares each place with
-the same place of good reference faces, as ``plq-relative`` does; other methods are treated alike,
-so that the gain of that step is not mistaken for a gain of PLQ.
+the same place of high-quality reference faces, as ``plq-relative`` does; other methods are treated
+alike, so that the gain of that step is not mistaken for a gain of PLQ.
 """
 
 from __future__ import annotations
@@ -11,28 +11,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from captum import attr
 from torch import Tensor
 
-from benchmarks.subjects.attributions import METHODS
+from benchmarks.subjects.attributions import METHODS, plq, sum_gradient
 from benchmarks.subjects.methods import Attribute, Build, Method, check_maps, select
 from benchmarks.subjects.network import ExplainedNetwork
-from captum_plq import PixelQualityAttribution
-from captum_plq.functional import NodeWeights, merge_channels
+from captum_plq.functional import merge_channels
 from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
 from captum_plq.metrics import centre_gaussian, random_map
-from captum_plq.network.output import select_embedding
 
-__all__ = [
-    "MAPS",
-    "POOL",
-    "relative",
-    "select_maps",
-]
+__all__ = ["MAPS", "POOL", "relative", "select_maps"]
 
 POOL = 5
 """Side in pixels of the box of pooled and relative maps."""
@@ -59,58 +51,25 @@ def relative(base: Build, pool: int = POOL, smoothed: int = 1) -> Build:
     def build(network: ExplainedNetwork) -> Attribute:
         explain = base(network)
         merged = torch.cat([_checked(explain, part) for part in network.reference_batches()])
-        logs = merged[network.good_reference.to(merged.device)].log()
+        logs = merged[network.better_reference.to(merged.device)].log()
         reference = gradient_reference(logs, pool, smoothed)
         return lambda images: relative_pixel_quality(_checked(explain, images), reference)
 
     return build
 
 
-def _merged(attribution: Method) -> Build:
-    """|attribution| averaged over the channels, once per batch."""
+def _merged(name: str, build: Build) -> Build:
+    """|attribution| averaged over the channels, once per batch for all maps that are made of it."""
 
-    def build(network: ExplainedNetwork) -> Attribute:
-        attribute = attribution.build(network)
-        key = f"merged {attribution.name}"
-        return lambda images: network.once(key, images, lambda: merge_channels(attribute(images)))
+    def merged(network: ExplainedNetwork) -> Attribute:
+        attribute = build(network)
+        return lambda images: network.once(name, images, lambda: merge_channels(attribute(images)))
 
-    return build
-
-
-def _plq(
-    weights: NodeWeights = "l1",
-    target_scalar: Literal["node", "serfiq"] = "node",
-    estimator: Literal["sampling", "closed-form"] = "sampling",
-    directions: int | None = None,
-) -> Build:
-    def build(network: ExplainedNetwork) -> Attribute:
-        serfiq = network.serfiq(estimator=estimator)
-        plq = PixelQualityAttribution(
-            serfiq, weights=weights, target_scalar=target_scalar, directions=directions
-        )
-
-        def compute(images: Tensor) -> Tensor:
-            merged = merge_channels(cast("Tensor", plq.attribute(images)))
-            if serfiq.fallback_reason is not None:
-                raise ValueError(f"no closed form on this network: {serfiq.fallback_reason}")
-            return merged
-
-        key = f"plq {weights} {target_scalar} {estimator} {directions}"
-        return lambda images: network.once(key, images, lambda: compute(images))
-
-    return build
+    return merged
 
 
-def _saliency_sum(network: ExplainedNetwork) -> Attribute:
-    def total(images: Tensor) -> Tensor:
-        return select_embedding(network.model(images)).flatten(1).sum(1)
-
-    method = attr.Saliency(total)
-    return lambda images: network.once(
-        "saliency-sum",
-        images,
-        lambda: merge_channels(method.attribute(images, abs=False).detach()),
-    )
+def _plq(name: str, description: str, *, slow: bool = False, **options: Any) -> Method:
+    return Method(name, "plq", _merged(name, plq(**options)), description, slow)
 
 
 def _pooled(base: Build) -> Build:
@@ -160,49 +119,42 @@ def _relatives(base: Method, words: str = "") -> Iterator[Method]:
             base,
             name=base.name + suffix,
             build=relative(base.build, pool, smoothed),
-            description=f"{words}relative to good faces, pooled"
+            description=f"{words}relative to high-quality faces, pooled"
             + ", smoothed first" * (smoothed > 1),
             bounded=True,
         )
 
 
 def _registry() -> Iterator[Method]:
-    plq = Method("plq", "plq", _plq(), "weights l1, the paper's")
-    four = Method("plq-directions-4", "plq", _plq(directions=4), "4 random directions")
-    sixteen = Method(
-        "plq-directions-16", "plq", _plq(directions=16), "16 random directions", slow=True
-    )
-    yield plq
-    yield Method("plq-sum", "plq", _plq("sum"), "weights of the released code")
-    yield Method("plq-signed", "plq", _plq("signed"), "weights Q̂ sign(e)/‖e‖₁")
-    yield Method("plq-l2", "plq", _plq("l2"), "weights Q̂ e/‖e‖²")
-    yield Method("plq-serfiq", "plq", _plq(target_scalar="serfiq"), "gradient of Q itself")
-    yield Method(
-        "plq-serfiq-closed-form",
-        "plq",
-        _plq(target_scalar="serfiq", estimator="closed-form"),
-        "gradient of Q itself, no sampling",
-    )
+    paper = _plq("plq", "weights l1, the paper's")
+    four = _plq("plq-directions-4", "4 random directions", directions=4)
+    sixteen = _plq("plq-directions-16", "16 random directions", slow=True, directions=16)
+    exact: dict[str, Any] = {"exact": True, "serfiq": {"estimator": "closed-form"}}
+    yield paper
+    yield _plq("plq-sum", "weights of the released code", weights="sum")
+    yield _plq("plq-signed", "weights Q̂ sign(e)/‖e‖₁", weights="signed")
+    yield _plq("plq-l2", "weights Q̂ e/‖e‖²", weights="l2")
+    yield _plq("plq-serfiq", "gradient of Q itself", target_scalar="serfiq")
+    words = "gradient of Q itself, no sampling"
+    yield _plq("plq-serfiq-closed-form", words, target_scalar="serfiq", **exact)
     yield from (four, sixteen)
-    yield Method("plq-pooled", "plq", _pooled(plq.build), f"{POOL}×{POOL} box of ln ĝ only")
-    yield from _relatives(plq)
+    yield Method("plq-pooled", "plq", _pooled(paper.build), f"{POOL}×{POOL} box of ln ĝ only")
+    yield from _relatives(paper)
     for directions in (four, sixteen):
         yield from _relatives(directions, f"{directions.description}, ")
-    gradient = Method("saliency-sum", "control", _saliency_sum, "gradient of Σe, no quality in it")
+    merged = _merged("saliency-sum", sum_gradient)
+    gradient = Method("saliency-sum", "control", merged, "gradient of Σe, no quality in it")
     yield gradient
     yield from _relatives(gradient)
-    yield Method(
-        "saliency",
-        "other",
-        _merged(METHODS["saliency"]),
-        "of the quality node: plq itself, naively",
-    )
+    merged, words = _merged("saliency", METHODS["saliency"].build), "plq itself, naively"
+    yield Method("saliency", "other", merged, f"of the quality node: {words}")
     for attribution in METHODS.values():
         if attribution.as_map:
-            merged = replace(attribution, build=_merged(attribution), gives="map")
-            yield merged
+            merged = _merged(attribution.name, attribution.build)
+            one = replace(attribution, build=merged, gives="map")
+            yield one
             if attribution.as_map == "relative":
-                yield from _relatives(merged)
+                yield from _relatives(one)
     yield Method("random", "control", _random, "uniform noise, seeded per image", bounded=True)
     yield Method("centre", "control", _centre, "Gaussian, σ a quarter of the side", bounded=True)
 

@@ -9,10 +9,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from captum_plq.models import Architecture, FaceModel, InceptionResnetV1, iresnet, load_model
+from captum_plq.models import FaceModel, InceptionResnetV1, iresnet, load_model
 from captum_plq.models.registry import ARCHITECTURES
 
-__all__ = ["BenchmarkModel", "available_models", "load_benchmark_model"]
+__all__ = ["BenchmarkModel", "load_benchmark_model"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,12 @@ class BenchmarkModel:
         return self.low + (self.high - self.low) * torch.rand(shape, generator=generator)
 
 
-def available_models() -> tuple[str, ...]:
-    """Return the names that :func:`load_benchmark_model` takes."""
-    return ("dlib", *_RANDOM, *(name for name in _published() if name not in _RANDOM))
-
-
 def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
     """Build a network by name.
 
     Args:
 
-        name (str): One of :func:`available_models`, or a ``.py`` file that
+        name (str): Of a published or a timm architecture, or a ``.py`` file that
             :func:`captum_plq.models.load_model` can load.
         seed (int): Seed of random weights; the global random state is left alone.
 
@@ -82,22 +77,18 @@ def load_benchmark_model(name: str, seed: int = 0) -> BenchmarkModel:
         if height != width:
             raise ValueError(f"Only square images can be measured, but {name} takes others.")
         return BenchmarkModel(model.spec.name, model, height, 0.0, 255.0, model.spec.source)
-    if name not in available_models():
-        raise ValueError(f"There is no model {name!r}; there are {', '.join(available_models())}.")
+    published = {a.spec.name: a for a in ARCHITECTURES if a.installed is None}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in _RANDOM:
             make, size = _RANDOM[name]
             return BenchmarkModel(name, make().eval(), size, -1.0, 1.0, f"random, seed {seed}")
-        published = _published()[name]
-        model = FaceModel(published.build(), published.spec).eval()
-    size = published.spec.input_size[0]
-    return BenchmarkModel(name, model, size, 0.0, 255.0, f"random, seed {seed}")
-
-
-def _published() -> dict[str, Architecture]:
-    """The architectures whose weights are not to be had here, by name."""
-    return {a.spec.name: a for a in ARCHITECTURES if a.installed is None}
+        if name in published:
+            spec = published[name].spec
+            model, size = FaceModel(published[name].build(), spec).eval(), spec.input_size[0]
+            return BenchmarkModel(name, model, size, 0.0, 255.0, f"random, seed {seed}")
+    names = dict.fromkeys(["dlib", *_RANDOM, *published])
+    raise ValueError(f"There is no model {name!r}; there are {', '.join(names)}.")
 
 
 def _tiny() -> nn.Module:

@@ -123,7 +123,7 @@ class ExplainedNetwork:
         return [part.to(parameter) for part in self.reference.split(self.batch)]
 
     @cached_property
-    def good_reference(self) -> Tensor:
+    def better_reference(self) -> Tensor:
         """(n,) bool: reference faces whose Q is at least the median, as in ``calibrate``."""
         quality = torch.cat([self.quality(part) for part in self.reference_batches()]).double()
         return quality >= quality.quantile(0.5)

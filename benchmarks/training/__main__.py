@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from cyclopts import App
 
 from benchmarks.harness.options import Device, Output, PositiveInt
-from benchmarks.training.config import DEFAULT_CONFIG, read_config
 from benchmarks.training.data import first_of_each, read_chips, split_people, teach
 from benchmarks.training.release import plot_history, release
 from benchmarks.training.student import new_student
-from benchmarks.training.train import Faces, train
+from benchmarks.training.train import DEFAULT_CONFIG, Faces, read_config, train
 from captum_plq.models import load_model
 
 __all__ = ["main"]
@@ -68,21 +67,23 @@ def _train(
 
     network = load_model(teacher, teacher_checkpoint)
     split = split_people(pairs, given.train_folds, given.validation_share, given.seed)
-    of: list[Faces] = []
-    for names in (split.train[:faces], first_of_each(split.validation)):
+
+    def taught(names: Sequence[str]) -> Faces:
         chips = read_chips(images, names, network.spec.input_size)
-        of.append(Faces(chips, teach(network.to(place), chips, place)))
-    student = new_student(network, of[0].chips, place)
+        return Faces(chips, teach(network.to(place), chips, place))
+
+    training, validation = taught(split.train[:faces]), taught(first_of_each(split.validation))
+    student = new_student(network, training.chips, place)
     print(f"{len(split.train)} images to train on, {len(split.validation)} to validate")
     history = train(
-        student, of[0], of[1], given, output, device=place, workers=workers,
+        student, training, validation, given, output, device=place, workers=workers,
         progress=lambda line: print(line, flush=True),
     )  # fmt: skip
     plot_history(history, output / "curves.png")
     record = {
-        "config": given.to_json(),
+        "config": asdict(given),
         "teacher": network.spec.name,
-        "images": {"train": len(of[0].chips), "validation": len(split.validation)},
+        "images": {"train": len(training.chips), "validation": len(split.validation)},
         "seconds": round(sum(epoch["seconds"] for epoch in history)),
         "epochs": len(history),
     }

@@ -72,18 +72,6 @@ def _moved(image: Pixels, generator: Draw) -> Pixels:
     return np.array(moved)
 
 
-def _blurred(image: Pixels, _: Pixels, generator: Draw) -> Pixels:
-    return blur(image, generator.uniform(0.7, 5.0))
-
-
-def _noisy(image: Pixels, _: Pixels, generator: Draw) -> Pixels:
-    return add_noise(image, _log_uniform(generator, 6, 70), seed=int(generator.integers(2**31)))
-
-
-def _coarse(image: Pixels, _: Pixels, generator: Draw) -> Pixels:
-    return reduce_resolution(image, round(_log_uniform(generator, 9, 48)))
-
-
 def _compressed(image: Pixels, _: Pixels, generator: Draw) -> Pixels:
     quality = int(generator.integers(3, 40))
     file = BytesIO()
@@ -145,12 +133,12 @@ def _log_uniform(generator: Draw, low: float, high: float) -> float:
 
 
 _DEGRADATIONS: tuple[Callable[[Pixels, Pixels, Draw], Pixels], ...] = (
-    _blurred,
-    _noisy,
-    _coarse,
+    lambda image, _, draw: blur(image, draw.uniform(0.7, 5.0)),
+    lambda image, _, draw: add_noise(
+        image, _log_uniform(draw, 6, 70), seed=int(draw.integers(2**31))
+    ),
+    lambda image, _, draw: reduce_resolution(image, round(_log_uniform(draw, 9, 48))),
     _compressed,
     _badly_lit,
-    _covered,
-    _covered,
-    _covered,
+    *[_covered] * 3,
 )

@@ -46,8 +46,8 @@ def release(
     """Write weights in float16 and their calibration, and measure them as they were written.
 
     The calibration is made on the validation people, who were not trained on, each once as they
-    are and once degraded, for a scale that has room below good faces; verification and suitability
-    on the test folds.
+    are and once degraded, for a scale that has room below high-quality faces; verification and
+    suitability on the test folds.
 
     Args:
 

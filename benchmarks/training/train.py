@@ -1,12 +1,11 @@
-"""The training loop: resumable, seeded, one checkpoint an epoch."""
+"""The training loop and its configuration: resumable, seeded, one checkpoint an epoch."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,15 +16,65 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.training.config import TrainingConfig
 from benchmarks.training.data import AugmentedFaces, as_batch
 from captum_plq import SERFIQ
+from captum_plq._base.whole_file import whole_file
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import TRUNK
 from captum_plq.suitability.separation import auroc
 
-__all__ = ["Faces", "train", "variance_under_dropout"]
+__all__ = ["DEFAULT_CONFIG", "Faces", "TrainingConfig", "read_config", "train"]
+
+DEFAULT_CONFIG = Path(__file__).parent / "config.json"
+"""Of the weights that are shipped."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides the result but the images and the teacher.
+
+    Args:
+
+        train_folds (list[str]): Folds of the list of pairs whose images are trained on.
+        validation_share (float): Of the *people* of these folds, kept for the curves.
+        seed (int): Of initial weights, order, augmentation and dropout.
+        epochs (int): In all.
+        head_epochs (int): The first of them, in which neck and head alone are trained.
+        batch (int): Images per step.
+        head_rate (float), trunk_rate (float): AdamW's highest learning rates.
+        weight_decay (float): AdamW's.
+        warmup (float): Share of the steps over which the rates rise; then they fall as a cosine.
+        spread_weight (float): Of the second part of the loss, see :func:`train`.
+        degraded_share (float): Probability that an image is degraded once; half as likely as
+            that, twice.
+    """
+
+    train_folds: list[str]
+    validation_share: float
+    seed: int
+    epochs: int
+    head_epochs: int
+    batch: int
+    head_rate: float
+    trunk_rate: float
+    weight_decay: float
+    warmup: float
+    spread_weight: float
+    degraded_share: float
+
+
+def read_config(path: Path = DEFAULT_CONFIG) -> TrainingConfig:
+    """Read a configuration; every field must be there, and no other.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a field is missing or unknown.
+    """
+    try:
+        return TrainingConfig(**json.loads(path.read_text(encoding="utf-8")))
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -77,15 +126,17 @@ def train(
         ValueError: if the checkpoint was made with another configuration.
     """
     network = student.backbone
-    trunk = [network.get_submodule(name) for name in TRUNK]
-    in_trunk = {id(p) for module in trunk for p in module.parameters()}
+    children = dict(network.named_children())
+    trunk = [children.pop(name) for name in TRUNK]
     student.to(device).to(memory_format=torch.channels_last)
-    groups = [
-        {"params": [p for p in network.parameters() if id(p) not in in_trunk]},
-        {"params": [p for p in network.parameters() if id(p) in in_trunk]},
-    ]
     faces = AugmentedFaces(training.chips, training.targets, config.seed, config.degraded_share)
-    optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for module in part for p in module.parameters()]}
+            for part in (children.values(), trunk)
+        ],
+        weight_decay=config.weight_decay,
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=[config.head_rate, config.trunk_rate],
@@ -94,19 +145,19 @@ def train(
         cycle_momentum=False,
     )
     history: list[dict[str, Any]] = []
+    resumed: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
     file = directory / "checkpoint.pt"
     if file.exists():
         state = torch.load(file, map_location=device, weights_only=True)
-        if replace(config, epochs=0).to_json() != {**state["config"], "epochs": 0}:
+        if {**asdict(config), "epochs": 0} != {**state["config"], "epochs": 0}:
             raise ValueError(f"{file} was made with another configuration: {state['config']}.")
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for name, part in resumed.items():
+            part.load_state_dict(state[name])
         history = state["history"]
         progress(f"goes on after epoch {len(history)}")
     for epoch in range(len(history), config.epochs):
         start = time.monotonic()
-        network.get_submodule("dropout").train()
+        children["dropout"].train()
         for module in trunk:
             module.requires_grad_(epoch >= config.head_epochs)
         faces.epoch = epoch
@@ -117,15 +168,9 @@ def train(
         record = {"epoch": epoch + 1, "loss": loss, **_validate(student, validation, device)}
         record["seconds"] = round(time.monotonic() - start, 1)
         history.append(record)
-        state = {
-            "config": config.to_json(),
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "history": history,
-        }
-        torch.save(state, file.with_suffix(".part"))
-        os.replace(file.with_suffix(".part"), file)
+        state = {name: part.state_dict() for name, part in resumed.items()}
+        with whole_file(file) as out:
+            torch.save({**state, "config": asdict(config), "history": history}, out)
         (directory / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
         progress(", ".join(f"{k} {v:.4g}" for k, v in record.items()))
     return history
@@ -148,10 +193,8 @@ def variance_under_dropout(network: nn.Module, features: Tensor) -> Tensor:
     """
     linear, norm = network.get_submodule("fc"), network.get_submodule("bn2")
     p = cast("float", network.get_submodule("dropout").p)
-    scale = (
-        cast("Tensor", norm.weight)
-        / (cast("Tensor", norm.running_var) + cast("float", norm.eps)).sqrt()
-    )
+    moving = (cast("Tensor", norm.running_var) + cast("float", norm.eps)).sqrt()
+    scale = cast("Tensor", norm.weight) / moving
     weight = cast("Tensor", linear.weight) * scale[:, None]
     return p / (1 - p) * (features.square() @ weight.square().mean(0))
 
@@ -194,21 +237,21 @@ def _validate(student: FaceModel, faces: Faces, device: torch.device) -> dict[st
     serfiq = SERFIQ(student)
     found: dict[str, float] = {}
     clean: Tensor | None = None
+    targets = faces.targets.to(device)
     for name, degrade in {"clean": None, **STANDARD_DEGRADATIONS}.items():
         chips = faces.chips
         if degrade is not None:
             chips = np.stack([degrade(chip, seed) for seed, chip in enumerate(chips)])
-        cosines, qualities, errors = [], [], []
+        embeddings, qualities, errors = [], [], []
         with torch.no_grad():
-            for first in range(0, len(chips), 32):
-                images = as_batch(chips[first : first + 32]).to(device)
-                targets = faces.targets[first : first + 32].to(device)
-                cosines.append(F.cosine_similarity(student(images), targets))
-                assessed = serfiq.assess(images, standard_error=True)
+            for images in as_batch(chips).split(32):
+                assessed = serfiq.assess(images.to(device), standard_error=True)
+                embeddings.append(student(images.to(device)))
                 qualities.append(assessed.quality)
                 errors.append(cast("Tensor", assessed.standard_error))
         quality = torch.cat(qualities).cpu()
-        found[f"cosine {name}"] = float(torch.cat(cosines).mean())
+        cosine = F.cosine_similarity(torch.cat(embeddings), targets)
+        found[f"cosine {name}"] = float(cosine.mean())
         if clean is None:
             clean = quality
             error = torch.cat(errors).square().mean().sqrt()

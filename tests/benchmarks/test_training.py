@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,18 +10,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from benchmarks.training import data
 from benchmarks.training.augment import augment
-from benchmarks.training.config import read_config
-from benchmarks.training.data import (
-    AugmentedFaces,
-    as_batch,
-    first_of_each,
-    read_chips,
-    split_people,
-    teach,
-)
+from benchmarks.training.data import as_batch, teach
 from benchmarks.training.student import new_student
-from benchmarks.training.train import Faces, train, variance_under_dropout
+from benchmarks.training.train import Faces, read_config, train, variance_under_dropout
 from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import new_dropout_mobilefacenet
 from captum_plq.models.architectures.mobilefacenet import MOBILEFACENET_SPECS, mobilefacenet
@@ -41,9 +34,8 @@ def chips():
 def teacher(chips):
     """A MobileFaceNet whose BatchNorms fit its random weights."""
     torch.manual_seed(0)
-    network = mobilefacenet("foamliu")
-    model = FaceModel(network, MOBILEFACENET_SPECS["foamliu"])
-    for module in network.modules():
+    model = FaceModel(mobilefacenet("foamliu"), MOBILEFACENET_SPECS["foamliu"])
+    for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
@@ -62,13 +54,9 @@ def write_pairs(path, rows):
     return path
 
 
-# --- configuration and data
-
-
 @pytest.mark.parametrize("change", [{"epoch": 3}, {"seed": None}])
 def test_a_wrong_configuration_is_refused(tmp_path, change):
-    assert read_config().train_folds == ("1", "2", "3")
-    record = {**read_config().to_json(), **change}
+    record = {**asdict(read_config()), **change}
     record = {key: value for key, value in record.items() if value is not None}
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=f"{next(iter(change))}"):
@@ -79,33 +67,31 @@ def test_no_person_is_in_two_parts(tmp_path):
     rows = [(1 + i % 4, f"p{i}/1.jpg", f"p{i}/2.jpg", 1) for i in range(40)]
     rows += [(1 + i % 4, f"p{i}/1.jpg", f"p{(i + 4) % 40}/3.jpg", 0) for i in range(40)]
     pairs = write_pairs(tmp_path / "pairs.csv", rows)
-    split = split_people(pairs, ["1", "2"], 0.25, seed=1)
+    split = data.split_people(pairs, ["1", "2"], 0.25, seed=1)
     parts = (split.train, split.validation, split.test)
     people = [{name.split("/")[0] for name in part} for part in parts]
     assert [len(part) for part in people] == [15, 5, 20]
     assert len(set.union(*people)) == 40
     assert sum(map(len, parts)) == 120
-    assert len(first_of_each(split.test)) == 20
+    assert len(data.first_of_each(split.test)) == 20
     for folds in (["1", "2", "3", "4"], ["5"]):
         with pytest.raises(ValueError, match="must be some of"):
-            split_people(pairs, folds, 0.1, 0)
+            data.split_people(pairs, folds, 0.1, 0)
     shared = [(1, "a/1.jpg", "a/2.jpg", 1), (2, "a/1.jpg", "b/1.jpg", 0)]
     with pytest.raises(ValueError, match="1 people are in training folds and in others"):
-        split_people(write_pairs(tmp_path / "shared.csv", shared), ["1"], 0.1, 0)
+        data.split_people(write_pairs(tmp_path / "shared.csv", shared), ["1"], 0.1, 0)
 
 
-def test_augmentation_is_drawn_from_its_generator_alone(tmp_path, chips):
-    Image.fromarray(chips[0]).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_chips(tmp_path, ["a.png"], (112, 112))[0], chips[0])
+def test_augmentation_is_drawn_from_its_generator_alone(chips):
     before, original = torch.get_rng_state(), chips[:2].copy()
     first, again = (augment(chips[0], chips[1], np.random.default_rng(7), 1.0) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(chips[:2], original)
     assert torch.equal(torch.get_rng_state(), before)
     many = [augment(chips[0], chips[1], np.random.default_rng(i), 1.0) for i in range(60)]
-    assert all(x.shape == (112, 112, 3) and x.dtype == np.uint8 for x in many)
+    assert {(x.shape, x.dtype) for x in many} == {((112, 112, 3), np.dtype(np.uint8))}
     assert len({x.tobytes() for x in many}) == 60
-    faces = AugmentedFaces(chips, torch.zeros(len(chips), 4), seed=1, degraded_share=1.0)
+    faces = data.AugmentedFaces(chips, torch.zeros(len(chips), 4), seed=1, degraded_share=1.0)
     image = faces[3][0]
     assert torch.equal(faces[3][0], image)
     faces.epoch = 1
@@ -113,17 +99,11 @@ def test_augmentation_is_drawn_from_its_generator_alone(tmp_path, chips):
 
 
 def test_the_target_is_the_mean_of_both_mirror_images_at_length_root_d(teacher, chips):
-    targets = teach(teacher, chips[:3], CPU)
-    mirrored = teach(teacher, np.ascontiguousarray(chips[:3, :, ::-1]), CPU)
-    torch.testing.assert_close(targets, mirrored, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(targets.norm(dim=1), torch.full((3,), 128.0**0.5))
-    image = as_batch(chips[:1])
+    image = as_batch(chips[:2])
     with torch.no_grad():
         both = F.normalize(teacher(image)) + F.normalize(teacher(image.flip(3)))
-    torch.testing.assert_close(targets[:1], F.normalize(both) * 128**0.5, rtol=1e-4, atol=1e-4)
-
-
-# --- the start
+    targets = teach(teacher, chips[:2], CPU)
+    torch.testing.assert_close(targets, F.normalize(both) * 128**0.5, rtol=1e-4, atol=1e-4)
 
 
 def test_with_a_neck_that_lets_all_through_the_student_is_the_teacher(teacher, chips):
@@ -145,9 +125,6 @@ def test_the_start_is_near_the_teacher_and_of_length_root_d(started, teacher, ch
         new_student(other, chips[:2], CPU)
 
 
-# --- the loss and the run
-
-
 def test_variance_under_dropout_is_that_of_many_passes():
     torch.manual_seed(0)
     network = new_dropout_mobilefacenet()
@@ -165,26 +142,22 @@ def test_variance_under_dropout_is_that_of_many_passes():
 
 def test_an_interrupted_run_goes_on_to_the_same_network(teacher, started, chips, tmp_path):
     config = replace(read_config(), epochs=2, head_epochs=1, batch=2)
-    training = Faces(chips[:4], teach(teacher, chips[:4], CPU))
-    validation = Faces(chips[8:10], teach(teacher, chips[8:10], CPU))
+    faces = [Faces(x, teach(teacher, x, CPU)) for x in (chips[:4], chips[8:10])]
     before = torch.get_rng_state()
 
-    def run(folder, config=config, stop_after=None):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        student = copy.deepcopy(started)
+    def run(name, config=config, stop_after="nothing"):
+        student, folder = copy.deepcopy(started), tmp_path / name
+        folder.mkdir(exist_ok=True)
 
         def progress(line):
-            if stop_after and line.startswith(f"epoch {stop_after},"):
+            if line.startswith(stop_after):
                 raise KeyboardInterrupt
 
-        return student, train(
-            student, training, validation, config, tmp_path / folder, device=CPU,
-            progress=progress,
-        )  # fmt: skip
+        return student, train(student, *faces, config, folder, device=CPU, progress=progress)
 
     whole, history = run("whole")
     with pytest.raises(KeyboardInterrupt):
-        run("parts", stop_after=1)
+        run("parts", stop_after="epoch 1,")
     with pytest.raises(ValueError, match="another configuration"):
         run("parts", replace(config, batch=4))
     parts, again = run("parts")
@@ -192,6 +165,5 @@ def test_an_interrupted_run_goes_on_to_the_same_network(teacher, started, chips,
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-4, atol=1e-5)
     losses = [[record["loss"] for record in records] for records in (history, again)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert [record["epoch"] for record in history] == [1, 2]
     assert not whole.training
     assert json.loads((tmp_path / "whole" / "history.json").read_text()) == history

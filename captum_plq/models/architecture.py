@@ -160,7 +160,8 @@ def load_weights(
     Raises:
         ValueError: if anything is missing, unexpected, or of another shape; names the first of
             each, and what the weights look like. If they cannot be those of a trained network:
-            NaN, a negative variance, a layer of zeros.
+            NaN, a negative variance, a layer of zeros (see
+            :mod:`~captum_plq.models.weight_files.sound`).
 
     Examples::
 
@@ -173,7 +174,7 @@ def load_weights(
             f"{source} does not fit {architecture.spec.name!r}: {fit.describe()} "
             f"{fit.computed or _resemblance(state, known)}"
         )
-    refuse_unsound_network(source, network, fit.weights)
+    refuse_unsound_network(source, network, architecture.spec, fit.weights)
     network.load_state_dict(fit.weights, strict=True)
     return fit.unused
 

@@ -98,12 +98,14 @@ def timm_model(
             source = f"local-dir:{_folder(Path(folder).expanduser())}"
         with torch.random.fork_rng(devices=[]):  # timm draws weights before it loads others
             network = _trained(source, embedding_size)
-        _refuse_unsound(name, network, embedding_size)
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    if trained and embedding_size is None:
-        _refuse_classifier(name, config)
     size = input_size or tuple(config["input_size"])[1:]
-    return FaceModel(network, _spec(name, network, config, size, trained)).eval()
+    model = FaceModel(network, _spec(name, network, config, size, trained)).eval()
+    if trained:
+        _refuse_unsound(model, config, embedding_size)
+        if embedding_size is None:
+            _refuse_classifier(name, config)
+    return model
 
 
 def timm_architecture(name: str) -> Architecture:
@@ -190,13 +192,12 @@ def _folder(path: Path) -> Path:
     return folder
 
 
-def _refuse_unsound(name: str, network: nn.Module, embedding_size: int | None) -> None:
+def _refuse_unsound(model: FaceModel, config: dict[str, Any], embedding_size: int | None) -> None:
     """Raise for a trained network of NaN or zeros; a new head may begin with zeros."""
-    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     new = f"{config.get('classifier')}." if embedding_size else None
-    state = network.state_dict()
+    state = model.backbone.state_dict()
     weights = {k: v for k, v in state.items() if new is None or not k.startswith(new)}
-    refuse_unsound_network(name, network, weights)
+    refuse_unsound_network(model.spec.name, model.backbone, model.spec, weights)
 
 
 def _refuse_classifier(name: str, config: dict[str, Any]) -> None:

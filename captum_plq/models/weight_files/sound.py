@@ -6,6 +6,8 @@
 - A weight of a convolution or linear layer that is zero throughout, as in a file of which a part
   was never written; or that is any other number throughout, so that all the layer's outputs are
   the same. Filters that average each channel by itself are accepted, and fewer than 64 numbers.
+  A layer of zeros with a bias that is not zero, in a network that tells images apart all the
+  same, is only warned of: weight decay can wear out a layer that a residual leads around.
 
 Biases, the scales of BatchNorm, LayerScale and the like may be zero: networks begin so. A Python
 file that builds its network itself may hold all but NaN, infinity and negative variances.
@@ -13,10 +15,14 @@ file that builds its network itself may hold all but NaN, infinity and negative 
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from captum_plq.models.spec import FaceModel, ModelSpec
 
 __all__ = ["refuse_unsound", "refuse_unsound_network"]
 
@@ -79,23 +85,23 @@ def refuse_unsound(
             continue
         problems.setdefault(problem, []).append(key)
     for what, keys in problems.items():
-        shown = ", ".join(map(repr, keys[:3])) + (", …" if len(keys) > 3 else "")
         raise ValueError(
-            f"{source} holds weights that are {what} ({len(keys)}: {shown}): it is damaged, or "
+            f"{source} holds weights that are {what} ({_named(keys)}): it is damaged, or "
             "was saved from a training that failed. Fetch it again, and compare its checksum; "
             "weights that are meant so can be loaded in a .py file that builds the network."
         )
 
 
 def refuse_unsound_network(
-    source: str, network: nn.Module, weights: Mapping[str, Tensor] | None = None
+    source: str, network: nn.Module, spec: ModelSpec, weights: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Raise if the weights of a network that is at hand are not sound.
+    """Raise if the weights of a network that is at hand are not sound; warn of worn-out layers.
 
     Args:
 
         source (str): Where the weights are from, for the error.
         network (nn.Module): Tells which weight is of what layer, and its precision.
+        spec (ModelSpec): The network's.
         weights (Mapping[str, Tensor], optional): By the network's names, before they are
             loaded into it. ``None``: those in it.
 
@@ -103,15 +109,19 @@ def refuse_unsound_network(
         ValueError: naming the first weights that are not sound.
     """
     own = network.state_dict()
+    weights = own if weights is None else weights
     layers = {
         f"{name}.weight".removeprefix("."): module
         for name, module in network.named_modules()
         if isinstance(module, _LAYERS)
     }
+    worn = [key for key in layers if _only_bias(weights, key)]
+    if worn and not _tells_images_apart(network, spec, weights):
+        worn = []
     refuse_unsound(
         source,
-        own if weights is None else weights,
-        matrices=layers,
+        weights,
+        matrices=[key for key in layers if key not in worn],
         averaging=[
             key
             for key, layer in layers.items()
@@ -119,6 +129,33 @@ def refuse_unsound_network(
         ],
         precision={key: value.dtype for key, value in own.items()},
     )
+    if worn:
+        warnings.warn(
+            f"{source} holds weights that are zero throughout ({_named(worn)}), with biases that "
+            "are not: training or rounding may have left them so, as the network tells images "
+            "apart without them. Compare the file's checksum with that of its source.",
+            stacklevel=6,
+        )
+
+
+def _only_bias(weights: Mapping[str, Tensor], key: str) -> bool:
+    bias = weights.get(f"{key.removesuffix('weight')}bias")
+    return key in weights and bias is not None and bool(bias.any()) and not weights[key].any()
+
+
+def _tells_images_apart(network: nn.Module, spec: ModelSpec, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a black image and one that brightens from left to right are embedded differently."""
+    model = FaceModel(copy.deepcopy(network), spec).eval().float().cpu()
+    model.backbone.load_state_dict(weights, strict=False)
+    images = torch.zeros(2, 3, *spec.input_size)
+    images[1] = torch.linspace(0, 255, spec.input_size[1])
+    with torch.no_grad():
+        black, bright = model(images)
+    return not torch.allclose(black, bright, rtol=1e-4, atol=1e-4 * float(black.abs().max()))
+
+
+def _named(keys: list[str]) -> str:
+    return f"{len(keys)}: {', '.join(map(repr, keys[:3]))}{', …' if len(keys) > 3 else ''}"
 
 
 def _finite(value: Tensor) -> bool:

@@ -7,8 +7,9 @@ insertion game). Q is SER-FIQ's with one set of dropout masks, so it does not mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from benchmarks.harness.statistics import grouped, rounded
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from captum_plq import metrics
 
-__all__ = ["IMPUTERS", "Curves", "imputer_of"]
+__all__ = ["IMPUTERS", "Curves", "both_orders", "imputer_of"]
 
 IMPUTERS = ("black", "mean", "blur", "road")
 """Black; the image's mean colour; a blur of σ = 5 px at 112 rows; ROAD's linear imputation."""
@@ -37,6 +38,33 @@ def imputer_of(name: str, height: int, seed: int = 0) -> metrics.Imputer:
     if name == "blur":
         return metrics.blurred(5 * height / 112)
     return {"black": metrics.black, "mean": metrics.mean_colour}[name]
+
+
+def both_orders(
+    curve: Callable[..., metrics.Curve],
+    maps: Tensor,
+    imputer: str,
+    *,
+    steps: int,
+    rows: int,
+    seed: int,
+) -> metrics.Curve:
+    """Return a curve along maps (B, H, W), worst first and best first: values (B, 2, steps + 1).
+
+    Args:
+
+        curve (Callable): A curve of the images that the maps are of, but for its options.
+        maps (Tensor): (B, H, W).
+        imputer (str): Of :data:`IMPUTERS`.
+        steps (int): In how many equal steps all pixels go.
+        rows (int): Images at a time.
+        seed (int): Of ties, and of the imputer.
+    """
+    given = {"steps": steps, "rows": rows, "tie_seed": seed}
+    impute = imputer_of(imputer, maps.shape[-2], seed)
+    found = [curve(score_map=maps, order=order, impute=impute, **given)
+             for order in ("lowest-first", "highest-first")]  # fmt: skip
+    return metrics.Curve(found[0].fractions, torch.stack([one.values for one in found], 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +110,15 @@ class Curves(MapStudy):
     def rows(self, context: StudyContext, images: Tensor, names: Sequence[str]) -> list[Row]:
         """Return one row per face, imputer and method."""
         rows: list[Row] = []
+        given = {"steps": self.steps, "rows": context.subject.rows, "seed": self.seed}
         for method, maps in context.maps(images).items():
             quality = context.network_for(method).quality
+            curve = partial(metrics.perturbation_curve, quality, images)
             for imputer in self.imputers:
-                impute = imputer_of(imputer, images.shape[-2], self.seed)
-                lerf, morf = (
-                    metrics.perturbation_curve(
-                        quality,
-                        images,
-                        maps,
-                        order=order,
-                        impute=impute,
-                        steps=self.steps,
-                        rows=context.subject.rows,
-                        tie_seed=self.seed,
-                    )
-                    for order in ("lowest-first", "highest-first")
-                )
-                high, low = (metrics.area_under_curve(x).double() for x in (lerf, morf))
-                both = torch.stack([morf.values, lerf.values], 1)
-                numbers = {"srg": high - low, "morf": low, "lerf": high}
-                numbers["curves"] = rounded(both.tolist())
+                both = both_orders(curve, maps, imputer, **given)
+                lerf, morf = metrics.area_under_curve(both).double().T
+                numbers = {"srg": lerf - morf, "morf": morf, "lerf": lerf}
+                numbers["curves"] = rounded(both.values.flip(1).tolist())
                 rows += rows_of(names, numbers, method=method, imputer=imputer)
         return rows
 

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor, nn
 
 from benchmarks.harness.environment import dated
+from benchmarks.harness.figures import log_ticks, ticks_at
 from benchmarks.harness.options import Counts, PositiveInt
-from benchmarks.harness.pages import number, table
+from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.subjects.face_sets import FaceSets, load_faces
 from captum_plq import SERFIQ
@@ -34,7 +35,12 @@ _LABELS = {"sampling": "sampling (paper)", "balanced": "balanced", "closed-form"
 
 @dataclass(frozen=True, kw_only=True)
 class Estimators(Protocol):
-    """Measure the error of each estimator of SER-FIQ against very many passes.
+    """Estimators of SER-FIQ.
+
+    Error of the mean pairwise distance against {limits}, and rank correlation of the images with
+    them. *Limit's own*: the mean relative standard error of that limit, below which no error can be
+    seen. *Stated ÷ actual*: the standard error of Q that the estimator states, over the scatter of
+    Q from seed to seed.
 
     Args:
 
@@ -112,6 +118,11 @@ class Estimators(Protocol):
                 seeds = range(self.seed, self.seed + (1 if passes is None else self.repeats))
                 runs = [self._assess(rest, features, estimator, passes or 2, s) for s in seeds]
                 scores.append(_score(estimator, passes, runs, limit))
+            differences = []
+            for estimator in dict(self._plan()):
+                whole = self._serfiq(model, estimator, 100, self.seed)(pixels[:8]).cpu()
+                own, _ = self._assess(rest, features[:8], estimator, 100, self.seed)
+                differences.append((whole - own).abs().max())
             return {
                 "model": model.spec.name,
                 "source": model.spec.source,
@@ -124,7 +135,7 @@ class Estimators(Protocol):
                 "reference_error": float((limit_error / limit).mean()),
                 "distance": float(limit.mean()),
                 "spread": float(limit.std() / limit.mean()),
-                "whole_network": self._difference(model, pixels[:8], rest, features[:8]),
+                "whole_network": float(torch.stack(differences).max()),  # NaN if one is
                 "scores": scores,
                 "conditions": environment,
                 "reference_estimator": self.limit_by,
@@ -136,14 +147,8 @@ class Estimators(Protocol):
         return [*((estimator, m) for estimator in drawn for m in self.m), ("closed-form", None)]
 
     def _serfiq(self, network: nn.Module, estimator: Estimator, passes: int, seed: int) -> SERFIQ:
-        return SERFIQ(
-            network,
-            passes=passes,
-            dropout=self.dropout,
-            seed=seed,
-            estimator=estimator,
-            average="pairs",
-        )
+        given: dict[str, Any] = {"dropout": self.dropout, "average": "pairs"}
+        return SERFIQ(network, passes=passes, seed=seed, estimator=estimator, **given)
 
     def _assess(
         self, rest: nn.Module, features: Tensor, estimator: Estimator, passes: int, seed: int
@@ -157,39 +162,18 @@ class Estimators(Protocol):
         error = torch.cat([cast("Tensor", part.standard_error) for part in parts])
         return quality.double().cpu(), error.double().cpu()
 
-    def _difference(
-        self, model: FaceModel, images: Tensor, rest: nn.Module, features: Tensor
-    ) -> float:
-        """Largest difference of Q between the whole network and its head."""
-        differences = []
-        for estimator in dict(self._plan()):
-            whole = self._serfiq(model, estimator, 100, self.seed)(images).cpu()
-            head, _ = self._assess(rest, features, estimator, 100, self.seed)
-            differences.append((whole - head).abs().max())
-        return float(torch.stack(differences).max())  # NaN if one is
-
     @classmethod
     def page(cls, records: Sequence[Record]) -> str:
-        """Return one table over all studies; what each was measured on stands below it."""
+        """Return the page, which names the limits."""
         limits = sorted({_limit(record) for record in records})
-        head = [
-            "network", "p", "estimator", "m", "error", "bias", "Spearman", "stated ÷ actual",
-            "limit's own",
-        ]  # fmt: skip
-        rows = [_cells(record, score) for record in records for score in record["scores"]]
-        lines = [
-            "# Estimators of SER-FIQ",
-            "",
-            f"Error of the mean pairwise distance against {', or '.join(limits)}, and rank "
-            "correlation of the images with them. *Limit's own*: the mean relative standard error "
-            "of that limit, below which no error can be seen. *Stated ÷ actual*: the standard "
-            "error of Q that the estimator states, over the scatter of Q from seed to seed.",
-            "",
-            *table(head, rows, 3),
-            "",
-            *(f"- **{record['model']}**: {_about(record)}" for record in records),
-        ]
-        return "\n".join(lines) + "\n"
+        return super().page(records).replace("{limits}", ", or ".join(limits), 1)
+
+    @classmethod
+    def body(cls, records: Sequence[Record]) -> list[str]:
+        """Return one table over all studies; what each was measured on stands below it."""
+        scores = [record | score for record in records for score in record["scores"]]
+        about = [f"- **{record['model']}**: {_about(record)}" for record in records]
+        return [*listing(_FIELDS, scores, words=3), "", *about, ""]
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
@@ -230,20 +214,6 @@ def _score(
     }
 
 
-def _cells(record: Record, score: Record) -> list[str]:
-    return [
-        record["model"],
-        f"{record['conditions']['dropout']:g}",
-        _LABELS[score["estimator"]],
-        number(score["passes"], "d"),
-        number(score["error"], ".2%"),
-        number(score["bias"], "+.2%"),
-        number(score["spearman"], ".4f"),
-        number(score["stated_error"], ".2f"),
-        f"{record['reference_error']:.2%}" + " (balanced)" * (_limit_by(record) != "sampling"),
-    ]
-
-
 def _limit_by(record: Record) -> str:
     found: str = record.get("reference_estimator", "sampling")  # the first files do not say it
     return found
@@ -266,6 +236,20 @@ def _about(record: Record) -> str:
     )
 
 
+_FIELDS: tuple[Field, ...] = (
+    ("network", "model", ""),
+    ("p", lambda x: x["conditions"]["dropout"], "g"),
+    ("estimator", lambda x: _LABELS[x["estimator"]], ""),
+    ("m", "passes", "d"),
+    ("error", "error", ".2%"),
+    ("bias", "bias", "+.2%"),
+    ("Spearman", "spearman", ".4f"),
+    ("stated ÷ actual", "stated_error", ".2f"),
+    ("limit's own", lambda x: f"{x['reference_error']:.2%}"
+     + " (balanced)" * (_limit_by(x) != "sampling"), ""),
+)  # fmt: skip
+
+
 def _figure(records: Sequence[Record]) -> Figure:
     figure = Figure(figsize=(2.9 * len(records) + 0.6, 5.6), layout="constrained")
     panels = figure.subplots(2, len(records), squeeze=False, sharex="col", sharey="row")
@@ -277,22 +261,15 @@ def _figure(records: Sequence[Record]) -> Figure:
         about = f"p = {record['conditions']['dropout']:g}\n{record['faces']} faces"
         upper.set_title(f"{record['model']}, {about}", fontsize=9)
         lower.set_xlabel("passes m", fontsize=8)
-        lower.set_xticks(sorted({s["passes"] for s in record["scores"] if s["passes"] is not None}))
-        lower.xaxis.set_major_formatter(ScalarFormatter())
-        lower.xaxis.set_minor_locator(NullLocator())
+        passes = {score["passes"] for score in record["scores"]} - {None}
+        ticks_at(lower.xaxis, sorted(passes))
     first = panels[0, 0]
     first.set_ylabel("mean relative error of the distance", fontsize=8)
     panels[1, 0].set_ylabel("Spearman with the limit", fontsize=8)
-    first.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    first.yaxis.set_major_formatter(PercentFormatter(1))
-    first.yaxis.set_minor_locator(NullLocator())
-    handles, labels = first.get_legend_handles_labels()
+    log_ticks(first.yaxis, PercentFormatter(1))
+    first.lines[-1].set_label("error of the limit itself")
     figure.legend(
-        [*handles, first.lines[-1]],
-        [*labels, "error of the limit itself"],
-        loc="outside upper center",
-        ncols=4,
-        fontsize=8,
+        *first.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8
     )
     given = records[0]["conditions"]
     figure.supxlabel(

@@ -119,7 +119,7 @@ class OutOfDomain(MapStudy):
     """
 
     name: ClassVar[str] = "out-of-domain"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
+    quick = MapStudy.quick | {
         "faces": "2",
         "batch": "2",
         "methods": "plq,plq-relative",

@@ -25,36 +25,21 @@ from torch import Tensor, nn
 from benchmarks.harness.figures import curve_panels
 from benchmarks.harness.options import PositiveInt, some_of
 from benchmarks.harness.protocol import Headline, Record
-from benchmarks.harness.statistics import rounded
-from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of
-from benchmarks.protocols.curves import IMPUTERS, imputer_of
+from benchmarks.harness.statistics import grouped, rounded
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
+from benchmarks.protocols.curves import IMPUTERS, both_orders
 from benchmarks.subjects.face_sets import PairSets, pair_sets, quick_pair_sets
-from benchmarks.subjects.methods import Attribute, Method
-from benchmarks.subjects.network import ExplainedNetwork
-from captum_plq.metrics import (
-    Curve,
-    area_under_curve,
-    fnmr,
-    perturbation_curve,
-    random_map,
-    similarity_curve,
-    threshold_at_fmr,
-)
-from captum_plq.metrics.perturbation import Order
+from benchmarks.subjects.methods import control
+from captum_plq import metrics
 from captum_plq.models import FaceModel, ModelSpec, load_model
 from captum_plq.network.output import select_embedding
 
 __all__ = ["RANDOM_ORDERS", "Recognition", "clean_threshold", "embed", "with_errors"]
 
-_ORDERS: tuple[Order, Order] = ("lowest-first", "highest-first")
 _CURVES = ("fnmr", "similarity", "quality")
 
 
-def _no_map(subject: ExplainedNetwork) -> Attribute:
-    raise ValueError("is an order and has no map")
-
-
-RANDOM_ORDERS = Method("random orders", "control", _no_map, "mean of several random orders")
+RANDOM_ORDERS = control("random orders", "mean of several random orders")
 """Described as the methods are; it explains nothing."""
 
 
@@ -89,11 +74,7 @@ class Recognition(MapStudy):
     """
 
     name: ClassVar[str] = "recognition"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
-        "imputers": "mean",
-        "steps": "5",
-        "orders": "3",
-    }
+    quick = MapStudy.quick | {"imputers": "mean", "steps": "5", "orders": "3"}
     conditions: ClassVar[tuple[str, ...]] = ("imputer",)
     compared: ClassVar[tuple[str, ...]] = ("fnmr_gain", "similarity_gain")
     controls = (RANDOM_ORDERS,)
@@ -137,20 +118,29 @@ class Recognition(MapStudy):
         recognise, pairs = self._recogniser(context), cast("PairSets", context.faces)
         own = [pairs.gallery[pairs.names.index(name)] for name in names]
         gallery = embed(recognise, torch.stack(own).to(images))
-        measure = partial(self._measured, context, recognise, gallery, images)
+        curves = (
+            partial(
+                metrics.similarity_curve, partial(embed, recognise), images, gallery, way="deletion"
+            ),
+            partial(metrics.perturbation_curve, context.subject.quality, images),
+        )
         explained = {method: [maps] for method, maps in context.maps(images).items()}
         explained[RANDOM_ORDERS.name] = [self._drawn(images, names, i) for i in range(self.orders)]
         rows: list[Row] = []
+        given = {"steps": self.steps, "rows": context.subject.rows, "seed": self.seed}
         for imputer in self.imputers:
             for method, maps in explained.items():
-                found = [measure(one, imputer) for one in maps]
-                quality = torch.stack([x["quality"] for x in found]).mean(0)
-                for i, name in enumerate(names):
-                    # All cosines, since each is held against a threshold; of Q the mean.
-                    cosines = [x["similarity"][i].tolist() for x in found]
-                    row: Row = {"image": name, "method": method, "imputer": imputer}
-                    row["similarity"] = rounded(cosines, 6)
-                    rows.append(row | {"quality": rounded(quality[i].tolist(), 6)})
+                similarity, quality = (
+                    torch.stack([both_orders(curve, x, imputer, **given).values for x in maps])
+                    for curve in curves
+                )
+                # (maps, B, 2, steps + 1): all cosines, since each is held against a threshold; of
+                # Q the mean.
+                numbers = {
+                    "similarity": rounded(similarity.transpose(0, 1).tolist(), 6),
+                    "quality": rounded(quality.double().mean(0).tolist(), 6),
+                }
+                rows += rows_of(names, numbers, method=method, imputer=imputer)
         return rows
 
     def _recogniser(self, context: StudyContext) -> FaceModel:
@@ -159,32 +149,7 @@ class Recognition(MapStudy):
     def _drawn(self, images: Tensor, names: Sequence[str], order: int) -> Tensor:
         height, width = images.shape[-2:]
         seeds = [zlib.crc32(f"{self.seed} {order} {name}".encode()) for name in names]
-        return torch.stack([random_map(height, width, seed) for seed in seeds]).to(images)
-
-    def _measured(
-        self,
-        context: StudyContext,
-        recognise: nn.Module,
-        gallery: Tensor,
-        images: Tensor,
-        maps: Tensor,
-        imputer: str,
-    ) -> dict[str, Tensor]:
-        """``similarity`` and ``quality``, (B, 2, steps + 1): worst first, best first."""
-        options: dict[str, Any] = {
-            "impute": imputer_of(imputer, images.shape[-2], self.seed),
-            "steps": self.steps,
-            "rows": context.subject.rows,
-            "tie_seed": self.seed,
-        }
-        similarity = partial(
-            similarity_curve, partial(embed, recognise), images, gallery, maps, way="deletion"
-        )
-        quality = partial(perturbation_curve, context.subject.quality, images, maps)
-        return {
-            name: torch.stack([curve(order=x, **options).values for x in _ORDERS], 1).double().cpu()
-            for name, curve in (("similarity", similarity), ("quality", quality))
-        }
+        return torch.stack([metrics.random_map(height, width, seed) for seed in seeds]).to(images)
 
     def summary(self, study: Study, context: StudyContext) -> Record:
         """Hold the cosines against the threshold of clean pairs; add it, and the mean curves."""
@@ -260,7 +225,7 @@ def clean_threshold(probes: Tensor, gallery: Tensor, fmr: float = 1e-3) -> float
     """
     cosine = F.normalize(probes.double(), dim=1) @ F.normalize(gallery.double(), dim=1).T
     apart = ~torch.eye(len(cosine), dtype=torch.bool, device=cosine.device)
-    return threshold_at_fmr(cosine[apart], fmr)
+    return metrics.threshold_at_fmr(cosine[apart], fmr)
 
 
 def with_errors(rows: Sequence[Row], threshold: float | None) -> list[Row]:
@@ -281,7 +246,7 @@ def with_errors(rows: Sequence[Row], threshold: float | None) -> list[Row]:
         similarity, quality = (
             torch.tensor(row[key], dtype=torch.float64) for key in ("similarity", "quality")
         )
-        errors = None if threshold is None else fnmr(similarity, threshold)
+        errors = None if threshold is None else metrics.fnmr(similarity, threshold)
         new = {**row}
         for name, curves in zip(_CURVES, (errors, similarity.mean(0), quality), strict=True):
             new[name] = None if curves is None else curves.tolist()
@@ -295,22 +260,19 @@ def _areas(name: str, curves: Tensor | None) -> Row:
     worst = best = gain = None
     if curves is not None:
         shares = torch.linspace(0, 1, curves.shape[1], dtype=curves.dtype)
-        worst, best = area_under_curve(Curve(shares, curves)).tolist()
+        worst, best = metrics.area_under_curve(metrics.Curve(shares, curves)).tolist()
         gain = best - worst if name == "fnmr" else worst - best
     return {f"{name}_gain": gain, f"{name}_worst_first": worst, f"{name}_best_first": best}
 
 
 def _mean_curves(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
     """Imputer → method → name of a curve → its mean worst first and best first, or ``None``."""
-    groups: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        groups.setdefault(row["imputer"], {}).setdefault(row["method"], []).append(row)
 
     def mean(own: Sequence[Row], name: str) -> Any:
         curves = [row[name] for row in own]
-        return None if None in curves else rounded(np.mean(curves, axis=0).tolist())
+        return None if None in curves else rounded(np.mean(curves, axis=0))
 
     return {
         imputer: {method: {x: mean(own, x) for x in _CURVES} for method, own in of.items()}
-        for imputer, of in groups.items()
+        for imputer, of in grouped(rows, "imputer", "method").items()
     }

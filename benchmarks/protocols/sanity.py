@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.options import PositiveInt
-from benchmarks.harness.pages import table
+from benchmarks.harness.pages import Field, listing, table
 from benchmarks.harness.protocol import Cell, Headline, Record
 from benchmarks.harness.statistics import ALL, rounded
-from benchmarks.harness.study import MapStudy, Row, Study, StudyContext
+from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, rows_of
 from benchmarks.subjects.methods import Attribute, Method
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.functional import merge_channels
@@ -68,11 +69,7 @@ class Sanity(MapStudy):
     """
 
     name: ClassVar[str] = "sanity"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
-        "samples": "2",
-        "stages": "3",
-        "others": "3",
-    }
+    quick = MapStudy.quick | {"samples": "2", "stages": "3", "others": "3"}
     compared: ClassVar[tuple[str, ...]] = ("weights",)
     noise: ClassVar[float] = 0.1
     """Standard deviation of the noisy copies, as a share of the range of each image."""
@@ -99,44 +96,34 @@ class Sanity(MapStudy):
         for method in context.methods:
             if method.random_weights or method.name in context.failed:
                 continue
+            explain = _anew(method, context)
+            given: dict[str, Any] = {"seed": self.seed, "calibration": reference}
             try:
-                stages, weights, emprt = self._randomised(method, context, images, reference)
+                curve = smooth_mprt(
+                    context.model,
+                    images,
+                    explain,
+                    samples=self.samples,
+                    noise=self.noise,
+                    stages=self.stages,
+                    **given,
+                )
+                rise = efficient_mprt(context.model, images, explain, **given)
             except Exception as error:
                 context.fail(method, error)
                 continue
             maps = found[method.name]
             numbers = {
-                "weights": weights[-1],
-                "emprt": emprt,
+                "weights": curve.similarity[-1],
+                "emprt": rise,
                 "others": _mean_similarity(maps, others[method.name]),
                 "centre": centre_similarity(maps),
                 "company": _change(maps, torch.cat([own[method.name] for own in alone])),
             }
-            lists = {key: _numbers(values) for key, values in numbers.items()}
-            for i, name in enumerate(names):
-                row: Row = {"image": name, "method": method.name}
-                row |= {key: values[i] for key, values in lists.items()}
-                row["stages"] = dict(zip(stages, _numbers(weights[:, i]), strict=True))
-                rows.append(row)
+            stages = [dict(zip(curve.layers, _numbers(own), strict=True))
+                      for own in curve.similarity.T]  # fmt: skip
+            rows += rows_of(names, numbers | {"stages": stages}, method=method.name)
         return rows
-
-    def _randomised(
-        self, method: Method, context: StudyContext, images: Tensor, reference: Tensor
-    ) -> tuple[tuple[str, ...], Tensor, Tensor]:
-        """Layers, similarities (stages, B), and the rise of the entropy (B,)."""
-        explain = _Anew(method, context)
-        curve = smooth_mprt(
-            context.model,
-            images,
-            explain,
-            samples=self.samples,
-            noise=self.noise,
-            stages=self.stages,
-            seed=self.seed,
-            calibration=reference,
-        )
-        rise = efficient_mprt(context.model, images, explain, seed=self.seed, calibration=reference)
-        return curve.layers, curve.similarity, rise
 
     def summary(self, study: Study, context: StudyContext) -> Record:
         """Add the verdicts, and how Q and maps of PLQ repeat over seeds."""
@@ -161,37 +148,35 @@ class Sanity(MapStudy):
             "difference is the length of the difference over the mean length of both.",
             "",
         ]
-        head = ["target scalar", "m", "maps, Spearman", "maps, difference", "Q, Spearman"]
-        cells = [
-            [target, str(x["passes"]), f"{x['map_spearman']:.4f}", f"{x['map_difference']:.4f}",
-             f"{x['quality_spearman']:.3f}", f"{x['quality_difference']:.4f}"]
-            for target, found in record["repeatability"].items()
-            for x in found
-        ]  # fmt: skip
-        return [*lines, *table([*head, "Q, difference"], cells), ""]
+        fields: list[Field] = [
+            ("target scalar", "target", ""),
+            ("m", "passes", "d"),
+            ("maps, Spearman", "map_spearman", ".4f"),
+            ("maps, difference", "map_difference", ".4f"),
+            ("Q, Spearman", "quality_spearman", ".3f"),
+            ("Q, difference", "quality_difference", ".4f"),
+        ]
+        found = record["repeatability"].items()
+        return [*lines, *listing(fields, [{"target": t, **x} for t, own in found for x in own]), ""]
 
 
-class _Anew:
+def _anew(method: Method, context: StudyContext) -> Callable[[nn.Module, Tensor], Tensor]:
     """A map of whatever network comes, its reference faces included; made once per network."""
 
-    def __init__(self, method: Method, context: StudyContext) -> None:
-        self.method, self.context = method, context
-        self.last: tuple[nn.Module, Attribute] | None = None
+    @lru_cache(maxsize=1)
+    def made_for(model: nn.Module) -> Attribute:
+        own = model is context.model
+        return context.explain(method) if own else method.build(context.subject.of(model))
 
-    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        seed = self.context.subject.seed
+    def maps(model: nn.Module, images: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if self.last is None or self.last[0] is not model:
-                with seeded(images, seed):
-                    self.last = model, self._explain(model)
-            with seeded(images, seed):
-                return self.last[1](images).detach()
+            with seeded(images, context.subject.seed):
+                explain = made_for(model)
+            with seeded(images, context.subject.seed):
+                return explain(images).detach()
 
-    def _explain(self, model: nn.Module) -> Attribute:
-        if model is self.context.model:
-            return self.context.explain(self.method)
-        return self.method.build(self.context.subject.of(model))
+    return maps
 
 
 def repeatability_over_passes(context: StudyContext) -> dict[str, list[dict[str, Any]]]:
@@ -211,18 +196,11 @@ def repeatability_over_passes(context: StudyContext) -> dict[str, list[dict[str,
         def assess(passes: int, seed: int) -> tuple[Tensor, Tensor]:
             serfiq = SERFIQ(subject.model, passes=passes, dropout=subject.dropout, seed=seed)
             plq = PixelQualityAttribution(serfiq, target_scalar=target)
-            maps, quality = [], []
-            for part in images.split(subject.batch):
-                attributions, own = plq.attribute(part, return_quality=True)
-                maps.append(merge_channels(cast("Tensor", attributions)))
-                quality.append(own)
-            return torch.cat(maps), torch.cat(quality)
+            parts = [plq.attribute(x, return_quality=True) for x in images.split(subject.batch)]
+            maps = [merge_channels(cast("Tensor", attributions)) for attributions, _ in parts]
+            return torch.cat(maps), torch.cat([quality for _, quality in parts])
 
-        keys = ("map_spearman", "map_difference", "quality_spearman", "quality_difference")
-        return [
-            {"passes": x.passes, **{key: rounded(float(getattr(x, key))) for key in keys}}
-            for x in repeatability(assess, _PASSES)
-        ]
+        return [rounded(asdict(x)) for x in repeatability(assess, _PASSES)]
 
     return {target: of(target) for target in ("node", "serfiq")}
 

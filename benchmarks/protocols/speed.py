@@ -13,11 +13,11 @@ from typing import ClassVar
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.harness.environment import dated, described
+from benchmarks.harness.figures import log_ticks
 from benchmarks.harness.options import Counts, PositiveInt
-from benchmarks.harness.pages import number, table
+from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Record, read_records
 from benchmarks.protocols.parts.method_costs import MEASURED, MethodCosts, run_name
 from benchmarks.subjects.models import load_benchmark_model
@@ -32,11 +32,28 @@ _KINDS = {
 }
 """Colour and name of each kind of method in the figure."""
 _PANELS = 3
+_FIELDS: tuple[Field, ...] = (
+    ("method", "name", ""),
+    ("time ÷ Saliency", lambda m: m["ratio"] and "{median:.3f} ({low:.3f} to {high:.3f})"
+     .format_map(m["ratio"]), ""),
+    ("rounds", lambda m: m["ratio"] and m["ratio"]["count"], "d"),
+    ("ms", lambda m: m["time"] and 1e3 * m["time"]["median"], ".4g"),
+    ("memory ÷", "memory_ratio", ".3f"),
+    ("FLOPs ÷", "flops_ratio", ".3f"),
+    ("fwd", "forwards", ".3g"),
+    ("bwd", "backwards", ".3g"),
+    ("images/s", "images_per_second", ".4g"),
+    ("of floor", "share_of_floor", ".0%"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed(MethodCosts):
-    """Measure time, memory and FLOPs of each method as ratios to Saliency.
+    """Speed.
+
+    Ratios are to Captum's Saliency on the same quality node, within the same round: median (25 to
+    75 %). Forwards and backwards are passes of the batch through the network's first layer. Memory
+    is the peak above what was there before the call.
 
     Args:
 
@@ -71,18 +88,39 @@ class Speed(MethodCosts):
         return [path, *super().write(directory)]
 
     @classmethod
-    def page(cls, records: Sequence[Record]) -> str:
-        """Return a table for each run."""
+    def body(cls, records: Sequence[Record]) -> list[str]:
+        """Return a section for each run, in order."""
+        return super().body(sorted(records, key=_place))
+
+    @classmethod
+    def section(cls, record: Record) -> list[str]:
+        """Return the table of a run, and what it was measured under."""
         lines = [
-            "# Speed",
+            f"## {_title(record)}",
             "",
-            "Ratios are to Captum's Saliency on the same quality node, within the same round: "
-            "median (25 to 75 %). Forwards and backwards are passes of the batch through the "
-            "network's first layer. Memory is the peak above what was there before the call.",
+            f"Images {' × '.join(map(str, record['input_shape']))}; "
+            f"{record['parameters'] / 1e6:.1f} M parameters, weights {record['weights']}; "
+            f"{record['rounds']} interleaved rounds, slow methods {record['slow_rounds']}.",
+            "",
+            f"{dated(record['conditions'])}.",
+            "",
         ]
-        for record in sorted(records, key=_place):
-            lines += ["", *_section(record)]
-        return "\n".join(lines) + "\n"
+        if record["void"]:
+            lines += ["**Void: Saliency was not within 3 % of itself. The times say nothing.**", ""]
+        if rates := record["rates"]:
+            lines += [
+                f"Measured {rates['matmul'] / 1e12:.1f} Tflop/s (matrix product) and "
+                f"{rates['copy'] / 1e9:.0f} GB/s (copy, read plus written). Floor: the longer of "
+                "operations and unfused traffic at these rates.",
+                "",
+            ]
+        shown = [m for m in record["methods"] if m["reason"] is None]
+        lines += [*listing(_FIELDS if rates else _FIELDS[:-2], shown), ""]
+        if failed := [m for m in record["methods"] if m["reason"] is not None]:
+            lines += ["Without a result:", ""]
+            lines += [*(f"- {m['name']}: {' '.join(m['reason'].split())}" for m in failed), ""]
+        about = [f"{m['name']}: {m['description']}" for m in record["methods"] if m["description"]]
+        return [*lines, f"Methods: {'; '.join(about)}.", ""]
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:
@@ -93,8 +131,7 @@ class Speed(MethodCosts):
         most = max(len(record["methods"]) for record in records)
         dates = sorted(record["conditions"]["date"] for record in records)
         lines = [*dict.fromkeys(described(x["conditions"]) for x in records)]
-        lines.append(f"Measured {dates[0]}")
-        lines[-1] += f" to {dates[-1]}" if len(dates) > 1 else ""
+        lines.append(f"Measured {dates[0]}" + f" to {dates[-1]}" * (len(dates) > 1))
         caption = "\n".join(textwrap.fill(line, 80 * columns) for line in lines)
         height = rows * (0.9 + 0.24 * most) + 0.15 * (caption.count("\n") + 1) + 0.7
         figure = Figure(figsize=(5.6 * columns, height), layout="constrained")
@@ -122,53 +159,6 @@ def _title(record: Record) -> str:
     return f"{record['model']}, {given['device']}, batch {record['input_shape'][0]}{dtype}{extras}"
 
 
-def _section(record: Record) -> list[str]:
-    lines = [
-        f"## {_title(record)}",
-        "",
-        f"Images {' × '.join(map(str, record['input_shape']))}; {record['parameters'] / 1e6:.1f} M "
-        f"parameters, weights {record['weights']}; {record['rounds']} interleaved rounds, slow "
-        f"methods {record['slow_rounds']}.",
-        "",
-        f"{dated(record['conditions'])}.",
-        "",
-    ]
-    if record["void"]:
-        lines += ["**Void: Saliency was not within 3 % of itself. The times say nothing.**", ""]
-    if rates := record["rates"]:
-        lines += [
-            f"Measured {rates['matmul'] / 1e12:.1f} Tflop/s (matrix product) and "
-            f"{rates['copy'] / 1e9:.0f} GB/s (copy, read plus written). Floor: the longer of "
-            "operations and unfused traffic at these rates.",
-            "",
-        ]
-    head = ["method", "time ÷ Saliency", "rounds", "ms", "memory ÷", "FLOPs ÷", "fwd", "bwd"]
-    head += ["images/s", "of floor"] if rates else []
-    shown = [m for m in record["methods"] if m["reason"] is None]
-    lines += table(head, [_cells(m)[: len(head)] for m in shown])
-    if failed := [m for m in record["methods"] if m["reason"] is not None]:
-        lines += ["", "Without a result:", ""]
-        lines += [f"- {m['name']}: {' '.join(m['reason'].split())}" for m in failed]
-    described = [f"{m['name']}: {m['description']}" for m in record["methods"] if m["description"]]
-    return [*lines, "", f"Methods: {'; '.join(described)}."]
-
-
-def _cells(m: Record) -> list[str]:
-    ratio = m["ratio"]
-    return [
-        m["name"],
-        f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" if ratio else "",
-        str(ratio["count"]) if ratio else "",
-        number(m["time"] and m["time"]["median"] * 1e3, ".4g"),
-        number(m["memory_ratio"], ".3f"),
-        number(m["flops_ratio"], ".3f"),
-        number(m["forwards"], ".3g"),
-        number(m["backwards"], ".3g"),
-        number(m["images_per_second"], ".4g"),
-        number(m["share_of_floor"], ".0%"),
-    ]
-
-
 def _draw(axes: Axes, record: Record, most: int) -> None:
     shown = [m for m in reversed(record["methods"]) if m["ratio"] and m["reason"] is None]
     for place, m in enumerate(shown):
@@ -180,9 +170,7 @@ def _draw(axes: Axes, record: Record, most: int) -> None:
     axes.set_yticks(range(len(shown)), [m["name"] for m in shown], fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(0.3, 2 * max([1.0, *(m["ratio"]["high"] for m in shown)]))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_ticks(axes.xaxis)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("time ÷ Saliency, median and quartiles", fontsize=8)
     axes.set_title(f"{_title(record)}{' — VOID' * record['void']}", fontsize=9)

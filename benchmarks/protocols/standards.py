@@ -15,7 +15,7 @@ from benchmarks.harness.options import some_of
 from benchmarks.harness.pages import Shown, by_method, methods_of, table
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import ALL
-from benchmarks.harness.study import MapStudy, Row, StudyContext
+from benchmarks.harness.study import MapStudy, Row, StudyContext, rows_of
 from benchmarks.protocols.parts.mask_scores import auroc
 from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
@@ -47,10 +47,7 @@ class Standards(MapStudy):
     """
 
     name: ClassVar[str] = "standards"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {
-        "methods": "plq,plq-relative",
-        "random-weights": "none",
-    }
+    quick = MapStudy.quick | {"methods": "plq,plq-relative", "random-weights": "none"}
     conditions: ClassVar[tuple[str, ...]] = ("kind", "severity", "cell")
 
     kinds: Annotated[tuple[str, ...], some_of(NONCOMPLIANCES)] = tuple(NONCOMPLIANCES)
@@ -72,17 +69,14 @@ class Standards(MapStudy):
                 for name, maps in context.maps(violating).items():
                     lost = p_clean[name] - context.pixel_qualities(name, maps)
                     change = before[name] - context.network_for(name).quality(violating)
-                    numbers: dict[str, list[Any]] = {
-                        "quality_change": change.tolist(),
-                        "pixel_change": lost.mean((1, 2)).tolist(),
-                    }
+                    numbers: dict[str, Any] = {
+                        "quality_change": change, "pixel_change": lost.mean((1, 2)),
+                    }  # fmt: skip
                     if masks is not None:
                         numbers["auroc"] = _aurocs(maps, masks)
                         numbers["auroc_clean"] = _aurocs(clean[name], masks)
-                    for i, image in enumerate(names):
-                        row: Row = {"image": image, "method": name, "kind": kind}
-                        row |= {"severity": severity, "cell": f"{kind} {severity}"}
-                        rows.append(row | {key: values[i] for key, values in numbers.items()})
+                    given = {"kind": kind, "severity": severity, "cell": f"{kind} {severity}"}
+                    rows += rows_of(names, numbers, method=name, **given)
         return rows
 
     def example(self, context: StudyContext) -> Figure:

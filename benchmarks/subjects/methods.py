@@ -18,6 +18,7 @@ __all__ = [
     "Kind",
     "Method",
     "check_maps",
+    "control",
     "on_random_weights",
     "select",
 ]
@@ -68,6 +69,15 @@ class Method:
     def random_weights(self) -> bool:
         """Whether it explains the network without what it has learned."""
         return self.name.endswith(RANDOM_WEIGHTS)
+
+
+def control(name: str, description: str) -> Method:
+    """Return what has rows among the methods, described as they are, but has no map."""
+
+    def no_map(network: ExplainedNetwork) -> Attribute:
+        raise ValueError("has no map")
+
+    return Method(name, "control", no_map, description)
 
 
 def on_random_weights(method: Method) -> Method:

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.subjects.methods import Attribute, Method
-from benchmarks.subjects.network import ExplainedNetwork
+from benchmarks.subjects.methods import control
 from captum_plq.metrics import lowest_region
 
 __all__ = ["CONTROLS", "RANDOM_SQUARE", "SHIFTED", "TRUE_MASK", "control_regions"]
@@ -17,17 +16,10 @@ __all__ = ["CONTROLS", "RANDOM_SQUARE", "SHIFTED", "TRUE_MASK", "control_regions
 TRUE_MASK, RANDOM_SQUARE, SHIFTED = "true mask", "random square", "shifted mask"
 
 
-def _no_map(subject: ExplainedNetwork) -> Attribute:
-    raise ValueError("is a region and has no map")
-
-
-CONTROLS: tuple[Method, ...] = tuple(
-    Method(name, "control", _no_map, description)
-    for name, description in (
-        (TRUE_MASK, "the occluder itself: the ceiling"),
-        (RANDOM_SQUARE, "a square of the occluder's area at a random place"),
-        (SHIFTED, "the occluder's shape at a random place; what leaves the image re-enters"),
-    )
+CONTROLS = (
+    control(TRUE_MASK, "the occluder itself: the ceiling"),
+    control(RANDOM_SQUARE, "a square of the occluder's area at a random place"),
+    control(SHIFTED, "the occluder's shape at a random place; what leaves the image re-enters"),
 )
 """The regions, described as the methods are; they explain nothing."""
 

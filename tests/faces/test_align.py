@@ -84,7 +84,6 @@ def test_arcface_landmarks_are_the_least_squares_fit_of_the_template(degrees):
 
 
 def test_a_narrow_chip_is_the_middle_of_the_square_one_and_black_beyond_the_image(astronaut):
-    before = astronaut.copy()
     face = detect_faces(astronaut)[0]
     square = align_face(astronaut, face, template="arcface", size=112)
     narrow = align_face(astronaut, face, template="arcface", size=(112, np.int64(96)))
@@ -93,7 +92,6 @@ def test_a_narrow_chip_is_the_middle_of_the_square_one_and_black_beyond_the_imag
     chip = align_face(astronaut, moved, template="arcface", size=112)
     assert (chip[20:90, :10] == 0).all()
     assert chip[:, 60:].mean() > 30
-    np.testing.assert_array_equal(astronaut, before)
 
 
 def test_dlib_landmarks_in_aligned_faces_are_the_templates(lfw, to_aligned, astronaut):
@@ -117,48 +115,3 @@ def test_an_aligned_image_is_resized_only_if_it_must_be(astronaut):
     assert larger.shape == (150, 150, 3)
     back = resize_aligned(larger, (112, 112)).astype(float)
     assert np.abs(back - chip).mean() < 2.0
-
-
-FACE = turned_face(1.0, 0, (100, 100))
-RANDOM = np.random.default_rng(0).random((5, 2))  # fractions of the image, not pixels
-
-
-@pytest.mark.parametrize("size", [1, (112, 0), 10**6, 112.5, (float("nan"), 5), (1, 2, 3)])
-def test_bad_sizes_are_refused(astronaut, size):
-    for call in (
-        lambda: align_face(astronaut, FACE, template="arcface", size=size),
-        lambda: resize_aligned(astronaut, size),
-        lambda: template_landmarks("dlib", size),
-    ):
-        with pytest.raises(ValueError, match="size"):
-            call()
-
-
-@pytest.mark.parametrize(
-    ("landmarks", "message"),
-    [
-        (np.zeros((68, 2)), "five finite points"),
-        (np.full((5, 2), np.nan), "five finite points"),
-        (np.ones((5, 2)), "two different eyes"),
-        (RANDOM, "in pixels"),
-        (RANDOM * 1e300, "in pixels"),
-    ],
-)
-def test_bad_landmarks_are_refused(astronaut, landmarks, message):
-    face = Face((0, 0, 1, 1), 1.0, landmarks)
-    with pytest.raises(ValueError, match=message):
-        align_face(astronaut, face, template="arcface", size=112)
-    with pytest.raises(ValueError, match=message):
-        landmarks_in_chip(face, template="dlib", size=150)
-
-
-def test_what_does_not_fit_is_refused(astronaut):
-    with pytest.raises(ValueError, match="template"):
-        align_face(astronaut, FACE, template="mtcnn", size=112)
-    with pytest.raises(ValueError, match="uint8"):
-        align_face(astronaut / 255, FACE, template="arcface", size=112)
-    far = turned_face(1.0, 0, (5000, 100))  # it gave a black chip
-    with pytest.raises(ValueError, match="None of the face's landmarks lies in the image"):
-        align_face(astronaut, far, template="dlib", size=150)
-    with pytest.raises(ValueError, match="100×112"):
-        resize_aligned(astronaut[:112, :100], (112, 112))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_plq.errors import MissingExtraError
 from captum_plq.faces import Face, NoFaceError, detect_faces
 from captum_plq.faces import detect as detect_module
 
@@ -72,7 +71,6 @@ def test_landmarks_are_sought_in_the_image_itself(astronaut):
     face = detect_faces(resized(astronaut, 2400), max_side=512)[0]
     assert_is_the_astronaut(face, 2400)
     # Had they been found in the copy, they would lie on a grid of 2400 / 512 pixels.
-    assert np.array_equal(face.landmarks, np.rint(face.landmarks))
     offsets = (face.landmarks * 512 / 2400) % 1
     assert np.minimum(offsets, 1 - offsets).max() > 0.2
 
@@ -101,23 +99,6 @@ def test_no_face(shape):
         detect_faces(image)
 
 
-@pytest.mark.parametrize(
-    ("image", "options", "message"),
-    [
-        (np.zeros((64, 64), np.uint8), {}, r"\(H, W, 3\) and type uint8"),
-        (np.zeros((64, 64, 3), np.float32), {}, r"\(H, W, 3\) and type uint8"),
-        (np.zeros((0, 64, 3), np.uint8), {}, r"\(H, W, 3\) and type uint8"),
-        ([[[0, 0, 0]]], {}, "NumPy array, but got list"),
-        (np.zeros((64, 64, 3), np.uint8), {"max_side": np.nan}, "max_side must"),
-        (np.zeros((64, 64, 3), np.uint8), {"max_side": 0}, "max_side must"),
-        (np.zeros((64, 64, 3), np.uint8), {"min_score": np.nan}, "min_score must"),
-    ],
-)
-def test_bad_input_is_refused(image, options, message):
-    with pytest.raises(ValueError, match=message):
-        detect_faces(image, **options)
-
-
 def test_most_of_lfw_is_found(lfw):
     scores = []
     for image in lfw:
@@ -127,14 +108,6 @@ def test_most_of_lfw_is_found(lfw):
             scores.append(-1.0)
     assert np.mean(np.array(scores) > 0.2) >= 0.95
     assert np.median(scores) > 1.2
-
-
-@pytest.mark.parametrize("absent", ["dlib", "face_recognition_models"])
-def test_without_the_extra(astronaut, monkeypatch, absent):
-    detect_module._detector_and_predictor.cache_clear()
-    monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(MissingExtraError, match=rf"needs {absent}, .*'captum-plq\[faces\]'"):
-        detect_faces(astronaut)
 
 
 def test_importing_the_folder_imports_nothing_heavy():

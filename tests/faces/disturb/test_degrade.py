@@ -12,11 +12,7 @@ from captum_plq.faces import (
 )
 
 GREY = np.full((112, 112, 3), 128, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def noise():
-    return np.random.default_rng(0).integers(60, 200, (112, 96, 3), dtype=np.uint8)
+NOISE = np.random.default_rng(0).integers(60, 200, (112, 96, 3), dtype=np.uint8)
 
 
 def test_noise_has_the_sigma_asked_for_and_follows_the_seed():
@@ -47,13 +43,13 @@ def test_blur_is_gaussian(astronaut, sigma):
     np.testing.assert_array_equal(blur(astronaut, 0), astronaut)
 
 
-def test_few_pixels_keep_what_is_coarse_and_lose_what_is_fine(noise):
+def test_few_pixels_keep_what_is_coarse_and_lose_what_is_fine():
     yy, xx = np.mgrid[0:112, 0:112]
     coarse = np.uint8(np.rint(128 + 60 * np.sin(2 * np.pi * yy / 112)))[..., None].repeat(3, 2)
     assert np.abs(reduce_resolution(coarse, 16).astype(float) - coarse).mean() < 4
     fine = np.uint8(255 * ((yy + xx) % 2))[..., None].repeat(3, 2)
     assert reduce_resolution(fine, 16).std() < 3
-    np.testing.assert_array_equal(reduce_resolution(noise, 112), noise)
+    np.testing.assert_array_equal(reduce_resolution(NOISE, 112), NOISE)
 
 
 def covered(image):
@@ -87,14 +83,14 @@ def test_the_lower_part_is_covered_from_edge_to_edge():
         assert (image[: 112 - rows] == 128).all()
 
 
-def test_the_mean_is_that_of_what_is_covered(noise):
+def test_the_mean_is_that_of_what_is_covered():
     for image in (
-        cover_lower_part(noise, 0.25, fill="mean"),
-        cover_with_block(noise, 20, seed=3, fill="mean"),
+        cover_lower_part(NOISE, 0.25, fill="mean"),
+        cover_with_block(NOISE, 20, seed=3, fill="mean"),
     ):
-        rows, columns = np.nonzero((image != noise).any(axis=2))
+        rows, columns = np.nonzero((image != NOISE).any(axis=2))
         part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        assert (image[part] == np.rint(noise[part].reshape(-1, 3).mean(0))).all()
+        assert (image[part] == np.rint(NOISE[part].reshape(-1, 3).mean(0))).all()
 
 
 def test_the_standard_ones_grow_with_the_image():

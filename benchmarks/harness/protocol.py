@@ -52,7 +52,10 @@ from benchmarks.harness.environment import current_environment, reproducible_set
 from benchmarks.harness.options import Device, Names, Output, PositiveInt
 from captum_plq._base.whole_file import whole_file
 
-__all__ = ["RESULTS", "Cell", "Headline", "Protocol", "Record", "read_records", "write_record"]
+__all__ = [
+    "RESULTS", "Cell", "Headline", "Protocol", "Record", "read_record", "read_records",
+    "write_record",
+]  # fmt: skip
 
 Record = dict[str, Any]
 """What a protocol found on one network, ready for JSON."""
@@ -233,7 +236,13 @@ def read_records(directory: Path, pattern: str) -> list[Record]:
     paths = sorted(directory.glob(pattern))
     if not paths:
         raise FileNotFoundError(f"There are no {pattern} in {directory}.")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [read_record(path) for path in paths]
+
+
+def read_record(path: Path) -> Record:
+    """Return the record in a file."""
+    record: Record = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 def write_record(path: Path, record: Record) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
@@ -48,56 +51,46 @@ def data_flow_figure() -> Figure:
     gradient = PixelQualityAttribution(serfiq, scaling=scaling).attribute(images)
     merged = merge_channels(gradient)
 
-    figure = Figure(figsize=(13, 3.0))
-    boxes = [figure.add_axes((0.01 + 0.165 * i, 0.16, 0.125, 0.56)) for i in range(6)]
-    heads = (
-        "image I",
-        f"{len(stochastic)} stochastic embeddings",
-        "quality node on the embedding",
-        "saliency S",
-        "merged Ŝ",
-        "pixel quality P",
-    )
     scaled = scale_quality(quality, scaling).item()
-    below = (
-        f"{chip.shape[0]} × {chip.shape[1]} pixels",
-        f"Q = {quality.item():.3f}  (Eq. 1)\nQ̂ = {scaled:.2f}  (Eq. 2)",
-        f"w = Q̂ / Σ|e| = {weights[0, 0]:.4f}  (Eq. 3)",
-        "signed, mean of colours  (Eq. 4)",
-        "logarithmic grey  (Eq. 5)",
-        f"red 0, green 1, γ = {gamma:.1f}  (Eq. 6)",
-    )
-    for axes, head, words in zip(boxes, heads, below, strict=True):
-        axes.set_title(head, fontsize=9)
-        axes.text(0.5, -0.05, words, fontsize=8, ha="center", va="top", transform=axes.transAxes)
-        axes.set_xticks([])
-        axes.set_yticks([])
-    boxes[0].imshow(chip)
-    _draw_embeddings(boxes[1], stochastic)
-    _draw_node(boxes[2], embedding[0])
     signed = gradient[0].mean(0)
     limit = float(signed.abs().quantile(0.99))
-    boxes[3].imshow(signed, cmap="RdBu", vmin=-limit, vmax=limit)
-    boxes[4].imshow(merged[0].clamp_min(1e-9).log10(), cmap="gray")
-    boxes[5].imshow(pixel_quality(merged, gamma)[0], cmap="RdYlGn", vmin=0, vmax=1)
-    arrows = ("dropout,\nm times", "weights", "gradient", "|·|", "γ")
-    for i, words in enumerate(arrows):
+    logs, p = merged[0].clamp_min(1e-9).log10(), pixel_quality(merged, gamma)[0]
+    panels: list[tuple[str, str, Callable[[Axes], object]]] = [
+        ("image I", f"{chip.shape[0]} × {chip.shape[1]} pixels", lambda axes: axes.imshow(chip)),
+        (f"{len(stochastic)} stochastic embeddings",
+         f"Q = {quality.item():.3f}  (Eq. 1)\nQ̂ = {scaled:.2f}  (Eq. 2)",
+         lambda axes: _draw_embeddings(axes, stochastic)),
+        ("quality node on the embedding", f"w = Q̂ / Σ|e| = {weights[0, 0]:.4f}  (Eq. 3)",
+         lambda axes: _draw_node(axes, embedding[0])),
+        ("saliency S", "signed, mean of colours  (Eq. 4)",
+         lambda axes: axes.imshow(signed, cmap="RdBu", vmin=-limit, vmax=limit)),
+        ("merged Ŝ", "logarithmic grey  (Eq. 5)", lambda axes: axes.imshow(logs, cmap="gray")),
+        ("pixel quality P", f"red 0, green 1, γ = {gamma:.1f}  (Eq. 6)",
+         lambda axes: axes.imshow(p, cmap="RdYlGn", vmin=0, vmax=1)),
+    ]  # fmt: skip
+    figure = Figure(figsize=(13, 3.0))
+    for i, (head, words, draw) in enumerate(panels):
+        axes = figure.add_axes((0.01 + 0.165 * i, 0.16, 0.125, 0.56), xticks=[], yticks=[])
+        axes.set_title(head, fontsize=9)
+        axes.text(0.5, -0.05, words, fontsize=8, ha="center", va="top", transform=axes.transAxes)
+        draw(axes)
+    for i, words in enumerate(("dropout,\nm times", "weights", "gradient", "|·|", "γ")):
         start = 0.137 + 0.165 * i
         figure.text(start + 0.018, 0.47, words, fontsize=6.5, ha="center", va="bottom")
-        boxes[0].annotate("", (start + 0.034, 0.42), (start + 0.002, 0.42),
-                          xycoords="figure fraction", textcoords="figure fraction",
-                          arrowprops={"arrowstyle": "-|>", "color": "black"})  # fmt: skip
-    steps = (
+        _connect(figure, start + 0.034, start + 0.002, 0.42, arrowstyle="-|>", color="black")
+    for left, right, words in (
         (0.01, 0.29, "1  how good is the image for this network?"),
         (0.34, 0.455, "2  a node for it"),
         (0.505, 0.96, "3  its gradient, as the quality of each pixel"),
-    )
-    line = {"arrowstyle": "|-|", "color": "0.5", "mutation_scale": 3}
-    for left, right, words in steps:
+    ):
         figure.text((left + right) / 2, 0.92, words, fontsize=10, ha="center", weight="bold")
-        boxes[0].annotate("", (left, 0.88), (right, 0.88), xycoords="figure fraction",
-                          textcoords="figure fraction", arrowprops=line)  # fmt: skip
+        _connect(figure, left, right, 0.88, arrowstyle="|-|", color="0.5", mutation_scale=3)
     return figure
+
+
+def _connect(figure: Figure, to: float, start: float, height: float, **style: Any) -> None:
+    figure.axes[0].annotate("", (to, height), (start, height), xycoords="figure fraction",
+                            textcoords="figure fraction", arrowprops=style)  # fmt: skip
 
 
 def _stochastic_embeddings(serfiq: SERFIQ, images: Tensor) -> Tensor:

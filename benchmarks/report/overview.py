@@ -6,7 +6,6 @@ not run leaves its columns empty.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.harness.pages import table
-from benchmarks.harness.protocol import Cell, Headline, Record
+from benchmarks.harness.protocol import Cell, Headline, Record, read_record
 from benchmarks.protocols import PROTOCOLS, protocol
 
 __all__ = ["Overview", "headlines", "overview", "pareto_figure"]
@@ -85,8 +84,10 @@ class Overview:
 
 
 def _text(cell: Cell | None, form: str, bounds: str) -> str:
-    if cell is None or cell.word:
-        return "" if cell is None else cell.word
+    if cell is None:
+        return ""
+    if cell.word:
+        return cell.word
     if cell.low is None or cell.high is None:
         return format(cell.value, form)
     low, high = format(cell.low, form), format(cell.high, form)
@@ -102,7 +103,7 @@ def overview(directory: Path) -> list[Overview]:
     found: dict[str, dict[str, Record]] = {}
     for name in headlines():
         for path in sorted(directory.glob(f"{name}-*.json")):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_record(path)
             found.setdefault(record["model"], {})[name] = record
     if not found:
         raise FileNotFoundError(f"There are no summaries of maps in {directory}.")

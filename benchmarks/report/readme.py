@@ -5,16 +5,15 @@ Whatever stands between ``<!-- table NAME -->`` and ``<!-- end -->`` on a page i
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.harness.pages import table
+from benchmarks.harness.protocol import read_record
 from benchmarks.report.data_flow import data_flow_figure
 from captum_plq.cli.demo import run_demo
 
@@ -52,13 +51,8 @@ _SQUARES = {
     "random weights: relative": "plq-relative (random weights)",
     "random weights: relative, smoothed": "plq-relative-smooth (random weights)",
 }
-_FILLS = {
-    "black": "black",
-    "mean colour": "mean",
-    "noise": "noise",
-    "another face": "texture",
-    "blur": "blur",
-}
+_FILLS = {"black": "black", "mean colour": "mean", "noise": "noise", "another face": "texture",
+          "blur": "blur"}  # fmt: skip
 
 
 def _cost(results: Path) -> list[str]:
@@ -80,7 +74,7 @@ def _cost_in_short(results: Path) -> list[str]:
 
 
 def _ratios(results: Path, model: str, batch: int, methods: Iterable[str]) -> list[str]:
-    record = _record(results / f"speed-{model}-cpu-b{batch}.json")
+    record = read_record(results / f"speed-{model}-cpu-b{batch}.json")
     ratios = {m["name"]: m["ratio"] for m in record["methods"]}
     cells = [ratios.get(method) for method in methods]
     return ["" if x is None else _ratio(x["median"]) for x in cells]
@@ -88,7 +82,7 @@ def _ratios(results: Path, model: str, batch: int, methods: Iterable[str]) -> li
 
 def _squares(model: str, results: Path) -> list[str]:
     """Return the AUROC of squares on one network, method by fill, from the random masks."""
-    auroc = _record(results / f"random-mask-{model}.json")["estimates"]["auroc"]
+    auroc = read_record(results / f"random-mask-{model}.json")["estimates"]["auroc"]
     rows = [
         [words, *(_share(auroc[method][f"middle={fill}"]["mean"]) for fill in _FILLS.values())]
         for words, method in _SQUARES.items()
@@ -147,11 +141,6 @@ def refresh_figures(root: Path) -> list[Path]:
         shutil.copyfile(figure, demo)
     data_flow_figure().savefig(data_flow, dpi=110)
     return [demo, data_flow]
-
-
-def _record(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
 
 
 def _ratio(value: float) -> str:

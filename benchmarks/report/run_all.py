@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import traceback
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
 from benchmarks.harness.options import Device, Output
-from benchmarks.harness.protocol import RESULTS, write_record
+from benchmarks.harness.protocol import RESULTS, read_record, write_record
 from benchmarks.harness.study import MapStudy
 from benchmarks.protocols import PROTOCOLS, protocol
 from benchmarks.report.amend import amended
@@ -102,11 +101,10 @@ def amend(summary: ExistingFile, /, *, why: str, output: Output = RESULTS) -> in
         why (str): For what reason; it goes into the summary and onto its page.
         output (Path): Folder of the summary that stands.
     """
-    run, path = json.loads(summary.read_text("utf-8")), output / summary.name
+    run, path = read_record(summary), output / summary.name
     own = protocol(run["protocol"]) if run["protocol"] in PROTOCOLS else None
     if own is None or not issubclass(own, MapStudy):
         raise ValueError(f"{summary} is of {run['protocol']}, which scores no maps.")
-    stands = json.loads(path.read_text("utf-8"))
-    print(write_record(path, amended(stands, run, why)))
+    print(write_record(path, amended(read_record(path), run, why)))
     own.write(output)
     return 0

@@ -30,8 +30,7 @@ def test_flops_of_a_forward_and_of_a_gradient_with_respect_to_a_leaf(net):
 def test_flops_of_plq_are_one_pass_and_the_head(subject, images):
     method = METHODS["plq"].build(subject)
     method(images)
-    conv = 2 * (8 * 14 * 14 * 3 * 9 + 12 * 7 * 7 * 8 * 9)
-    head = 2 * 588 * 16
+    conv, head = 2 * (8 * 14 * 14 * 3 * 9 + 12 * 7 * 7 * 8 * 9), 2 * 588 * 16
     with OperatorCost() as cost:
         method(images)
     gram = 2 * 20 * 20 * 16
@@ -68,13 +67,9 @@ def test_passes(name, forward, backward, subject, images):
     method = METHODS[name].build(subject)
     method(images[:1])
     subject.node(images)
-    with (
-        torch.random.fork_rng(devices=[]),
-        counted_passes(subject.model, images) as passes,
-    ):
+    with torch.random.fork_rng(devices=[]), counted_passes(subject.model, images) as passes:
         method(images)
-    assert passes.forward == pytest.approx(forward)
-    assert passes.backward == pytest.approx(backward)
+    assert (passes.forward, passes.backward) == pytest.approx((forward, backward))
     assert not any(m._forward_hooks for m in subject.model.modules())
     with pytest.raises(ValueError, match="no Linear"), counted_passes(nn.ReLU(), torch.ones(1, 1)):
         pass

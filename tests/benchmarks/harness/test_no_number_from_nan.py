@@ -18,53 +18,39 @@ from tests.support.poisoned import POISONS, cases, check, numbers
 MAPS = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0))
 MASKS = torch.zeros(2, 5, 5, dtype=torch.bool)
 MASKS[:, :2] = True
-FOUR = ["a", "b", "c", "d"]
 SCORES = torch.tensor([0.1, 0.2, 0.6, 0.7, 0.8])
+MATED = np.array([False, False, True, True, True])
 
 
 def against(plq, other):
-    rows = [(name,) for name in FOUR]
-    values = {k: dict(zip(rows, own, strict=True)) for k, own in (("plq", plq), ("other", other))}
-    return statistics.compare(values, "plq")
+    own = {"plq": plq, "other": other}
+    rows = {name: {(i,): x for i, x in enumerate(values)} for name, values in own.items()}
+    return statistics.compare(rows, "plq")
+
+
+def areas(scores, first, second, threshold):
+    qualities = {"serfiq": (first, SCORES), "other": (SCORES, second)}
+    return discarded(scores, qualities, list("abcde"), threshold, against="serfiq")
 
 
 TABLE = {
     "compare": (against, {"plq": [0.1, 0.2, 0.3, 0.4], "other": [0.5, 0.1, 0.9, 0.8]}),
     "holm": (lambda p: statistics.holm(p), {"p": [0.01, 0.2, 0.03]}),
-    "over_images": (
-        lambda values: statistics.over_images(values, ["a", "a", "b"]),
-        {"values": [0.1, 0.2, 0.3]},
-    ),
+    "over_images": (partial(statistics.over_images, images="aab"), {"values": [0.1, 0.2, 0.3]}),
     **{
-        name: (partial(getattr(mask_scores, name), masks=MASKS), {"maps": MAPS})
+        name: (
+            partial(getattr(mask_scores, name), masks=MASKS),
+            {"qualities" if name == "mass_accuracy" else "maps": MAPS},
+        )
         for name in mask_scores.__all__
-        if name != "mass_accuracy"
     },
-    "mass_accuracy": (partial(mask_scores.mass_accuracy, masks=MASKS), {"qualities": MAPS}),
-    "best_threshold": (
-        lambda scores: best_threshold(scores.numpy(), np.array([False, False, True, True, True])),
-        {"scores": SCORES},
-    ),
+    "best_threshold": (lambda x: best_threshold(x.numpy(), MATED), {"x": SCORES}),
     "discarded": (
-        lambda **given: discarded(
-            given["scores"],
-            {"serfiq": (given["first"], SCORES), "other": (SCORES, given["second"])},
-            list("abcde"),
-            given["threshold"],
-            against="serfiq",
-        ),
+        areas,
         {"scores": SCORES, "first": SCORES, "second": SCORES.flip(0), "threshold": 0.5},
     ),
-    "unit_embeddings": (
-        lambda embeddings: unit_embeddings(embeddings, ["a", "b"]),
-        {"embeddings": torch.rand(2, 3, generator=torch.Generator().manual_seed(0))},
-    ),
+    "unit_embeddings": (partial(unit_embeddings, names="ab"), {"embeddings": MAPS[0, :2, :3]}),
 }
-
-
-def test_the_table_is_complete():
-    others = {"ALL", "Row", "rounded", "summarise"}
-    assert {*statistics.__all__, *mask_scores.__all__} <= {*TABLE, *others}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -1,7 +1,5 @@
 """A run that was killed goes on, and ends in the rows of one that was not."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -11,8 +9,6 @@ from benchmarks.subjects.maps import relative, select_maps
 from benchmarks.subjects.methods import Method, check_maps
 from captum_plq.models import FaceModel, ModelSpec
 from tests.support.face_network import study_context
-
-pytest.importorskip("tqdm")
 
 
 class Means:
@@ -54,50 +50,46 @@ def run(tmp_path):
     model = FaceModel(network, spec).eval()
     images = torch.randint(0, 256, (7, 3, 12, 12)).float()
 
-    def go(protocol, folder="run", extra=(), scale=1.0):
+    def go(protocol, path=tmp_path / "raw.jsonl", extra=(), scale=1.0):
         methods = [*select_maps(["plq", "random"]), *extra]
         context = study_context(model, methods, images[:5], images[5:], batch=2)
-        header = {"settings": {"scale": scale}}
-        return run_rows(protocol.rows, context, header, tmp_path / folder / "raw.jsonl", 2)
+        return run_rows(protocol.rows, context, {"settings": {"scale": scale}}, path, 2)
 
-    return SimpleNamespace(go=go, path=lambda folder: tmp_path / folder / "raw.jsonl")
+    return go
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"batch": 2, "failed": {}, "ro'])
-def test_a_killed_run_goes_on(run, torn):
-    whole = run.go(Means(), "whole")
+def test_a_killed_run_goes_on(run, tmp_path, torn):
+    whole = run(Means(), tmp_path / "whole.jsonl")
     order = [(row["image"], row["method"]) for row in whole.rows[:4]]
     assert order == [("a", "plq"), ("b", "plq"), ("a", "random"), ("b", "random")]
     assert (len(whole.rows), whole.failed, len(whole.sessions)) == (10, {}, 1)
     with pytest.raises(KeyboardInterrupt):
-        run.go(Means(dies=2))
-    with run.path("run").open("ab") as file:
+        run(Means(dies=2))
+    with (tmp_path / "raw.jsonl").open("ab") as file:
         file.write(torn)
-    rest = Means()
-    resumed = run.go(rest)
-    assert rest.calls == 1
-    assert resumed.rows == whole.rows
-    assert len(resumed.sessions) == 2
-    again = Means()
-    assert run.go(again).rows == whole.rows
+    rest, again = Means(), Means()
+    resumed = run(rest)
+    assert (rest.calls, len(resumed.sessions)) == (1, 2)
+    assert resumed.rows == run(again).rows == whole.rows
     assert again.calls == 0
 
 
-def test_other_settings_and_damaged_files_are_refused(run):
-    run.go(Means())
+def test_other_settings_and_damaged_files_are_refused(run, tmp_path):
+    run(Means())
     with pytest.raises(ValueError, match=r"settings scale is 1\.0 there and 2\.0 here"):
-        run.go(Means(), scale=2.0)
-    run.path("run").write_text("nonsense\n")
+        run(Means(), scale=2.0)
+    (tmp_path / "raw.jsonl").write_text("nonsense\n")
     with pytest.raises(ValueError, match="damaged"):
-        run.go(Means())
+        run(Means())
 
 
 def test_a_method_that_fails_midway_keeps_no_rows(run):
     bad = Method("bad", "other", fails_on_the_second)
-    study = run.go(Means(), extra=[bad])
+    study = run(Means(), extra=[bad])
     assert study.failed == {"bad": "LookupError: no more"}
     assert {r["method"] for r in study.rows} == {"plq", "random"}
-    assert run.go(Means(), extra=[bad]).failed == study.failed
+    assert run(Means(), extra=[bad]).failed == study.failed
 
 
 @pytest.mark.parametrize(
@@ -110,7 +102,7 @@ def test_a_method_that_fails_midway_keeps_no_rows(run):
 @pytest.mark.parametrize("compared", [False, True])
 def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, compared):
     build = (lambda subject: maps) if not compared else relative(lambda subject: maps)
-    study = run.go(Means(), extra=[Method("void", "other", build, bounded=True)])
+    study = run(Means(), extra=[Method("void", "other", build, bounded=True)])
     assert reason in study.failed["void"]
     assert {r["method"] for r in study.rows} == {"plq", "random"}
 
@@ -125,8 +117,8 @@ def test_one_value_scaled_up_is_constant():
     assert check_maps(sure, (64, 112, 112)) is sure
 
 
-def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run):
-    found = run.go(Means(number=float("nan")), "number")
+def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run, tmp_path):
+    found = run(Means(number=float("nan")))
     assert {row["mean"] for row in found.rows} == {None}
     with pytest.raises(ValueError, match="plq on a gave NaN or infinity in mean"):
-        run.go(Means(number=[1.0, float("inf")]), "curve")
+        run(Means(number=[1.0, float("inf")]), tmp_path / "curve.jsonl")

@@ -9,8 +9,6 @@ from benchmarks.report.pages import write_pages
 
 RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 
-pytest.importorskip("matplotlib")
-
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory):

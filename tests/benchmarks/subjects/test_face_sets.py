@@ -2,76 +2,88 @@
 
 import dataclasses
 import sys
-from pathlib import Path
+from hashlib import md5
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.subjects import face_sets as own
-from benchmarks.subjects.face_sets import FaceSets, face_sets, load_faces, quick_face_sets
+from benchmarks.subjects.face_sets import (
+    ONE_FACE,
+    FaceSets,
+    face_sets,
+    load_faces,
+    quick_face_sets,
+)
 from captum_plq.faces import align_face, detect_faces, sample_face
 from captum_plq.models import ModelSpec
-from tests.benchmarks.conftest import SPEC, save
 
 Image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
+SMALL = ModelSpec("small", (24, 20), mean=(127.5,) * 3, std=(127.5,) * 3)
 CHIP = ModelSpec("chip", (112, 112), mean=(127.5,) * 3, std=(127.5,) * 3)
+NAMES = [f"{x}/{shot}.png" for x in (*"abcdef", "group/g", "group/h") for shot in range(3)]
+NAMES += [f"loose{image}.png" for image in range(3)]
 EVERYONE = 11
+
+
+def save(path, colour, size=SMALL.input_size):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), colour, np.uint8)).save(path)
+
+
+def colour_of(name):
+    return list(md5(name.encode()).digest()[:3])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight people with three shots each, two in a subfolder; three are one loose image each."""
+    for name in NAMES:
+        save(tmp_path / "faces" / name, colour_of(name))
+    return tmp_path / "faces"
 
 
 def assert_own_pixels(images, names):
     for image, name in zip(images, names, strict=True):
-        person, _, shot = name.removesuffix(".png").partition("/")
-        digits = [int("".join(filter(str.isdigit, person))), int(shot or 0), 7]
-        digits[0] += 100 * person.startswith("loose")
-        assert image.flatten(1).unique(dim=1).flatten().tolist() == digits
+        assert image.flatten(1).unique(dim=1).flatten().tolist() == colour_of(name)
 
 
 def people_of(names):
-    return [name.split("/")[0] for name in names]
+    return [name if name.startswith("loose") else str(PurePath(name).parent) for name in names]
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_nobody_is_drawn_twice_and_the_pixels_are_theirs(folder, seed):
+def test_nobody_is_drawn_twice_and_the_pixels_are_theirs(folder, seed, monkeypatch):
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
-    sets = face_sets(folder, SPEC, 4, EVERYONE - 4, seed)
+    monkeypatch.chdir(folder / "a")
+    sets = face_sets(Path(".."), SMALL, 4, EVERYONE - 4, seed)
     people = people_of(sets.names + sets.reference_names)
     assert len(people) == len(set(people)) == EVERYONE
-    assert sets.images.shape == (4, 3, 24, 20)
+    assert (sets.images.shape, sets.about) == ((4, 3, 24, 20), "faces")
     assert_own_pixels(sets.images, sets.names)
     assert_own_pixels(sets.reference, sets.reference_names)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.array_equal(np.random.get_state()[1], states[1])
 
 
-def test_people_in_subfolders_of_subfolders(tmp_path, monkeypatch):
-    people = {f"{group}/p{person}" for group in "ab" for person in range(2)}
-    for person in people:
-        for shot in range(2):
-            save(tmp_path / person / f"{shot}.png", shot)
-    monkeypatch.chdir(tmp_path / "a")
-    sets = face_sets(Path(".."), SPEC, 2, 2)
-    assert {str(Path(name).parent) for name in sets.names + sets.reference_names} == people
-    assert sets.about == tmp_path.name, "the folder above has a name too"
-
-
 def test_more_faces_leave_the_reference_and_are_added(folder):
-    for i in range(0, 8, 2):
-        (folder / f"person{i}" / "1.png").write_bytes(b"no image")
-    everyone = face_sets(folder, SPEC, EVERYONE - 4, 4, seed=3)
+    for person in "ace":
+        (folder / person / "1.png").write_bytes(b"no image")
+    everyone = face_sets(folder, SMALL, EVERYONE - 4, 4, seed=3)
     for faces in (1, 4):
-        sets = face_sets(folder, SPEC, faces, 4, seed=3)
+        sets = face_sets(folder, SMALL, faces, 4, seed=3)
         assert torch.equal(sets.reference, everyone.reference)
         assert sets.names == everyone.names[:faces]
         assert torch.equal(sets.images, everyone.images[:faces])
 
 
 def test_the_seed_draws_people_and_shots(folder):
-    drawn = {seed: face_sets(folder, SPEC, 3, 3, seed) for seed in range(12)}
+    drawn = {seed: face_sets(folder, SMALL, 3, 3, seed) for seed in range(12)}
     assert len({sets.digest for sets in drawn.values()}) == 12
-    assert face_sets(folder, SPEC, 3, 3).digest == drawn[0].digest
+    assert face_sets(folder, SMALL, 3, 3).digest == drawn[0].digest
     seen = {name for sets in drawn.values() for name in sets.names}
-    assert len({name.split("/")[1] for name in seen if "/" in name}) == 3
+    assert {PurePath(name).name for name in seen} > {"0.png", "1.png", "2.png"}
     assert len(set(people_of(seen))) > 8
 
 
@@ -79,31 +91,40 @@ def test_unusable_images_are_skipped_for_the_persons_next(folder):
     pytest.importorskip("dlib", reason="needs the extra [faces]")
     (folder / "loose1.png").write_bytes(b"no image")
     for shot in range(3):
-        (folder / "person3" / f"{shot}.png").write_bytes(b"")
-    save(folder / "person5" / "0.png", 9, size=(8, 8))  # too small for any face
-    save(folder / "person5" / "1.png", 90, size=(40, 40))  # no face in it
-    (folder / "person6" / "notes.txt").write_text("not even called one")
-    sets = face_sets(folder, SPEC, 7, 2, seed=1)
+        (folder / "d" / f"{shot}.png").write_bytes(b"")
+    save(folder / "e" / "0.png", 9, size=(8, 8))  # too small for any face
+    save(folder / "e" / "1.png", 90, size=(40, 40))  # no face in it
+    sets = face_sets(folder, SMALL, 7, 2, seed=1)
     names = sets.names + sets.reference_names
-    assert len(set(people_of(names))) == len(names) == 9
-    assert not {"person3", "loose1.png"} & set(people_of(names))
-    assert "person5/2.png" in names
+    assert set(people_of(names)) == set(people_of(NAMES)) - {"d", "loose1.png"}
+    assert "e/2.png" in names
     with pytest.raises(ValueError, match=r"of 9 people, .* where 10 are asked for, one of each"):
-        face_sets(folder, SPEC, 8, 2, seed=1)
+        face_sets(folder, SMALL, 8, 2, seed=1)
+
+
+def test_people_come_before_second_shots(folder):
+    faces = load_faces(folder, SMALL, 19)
+    people = [PurePath(name).parent for name in faces.names]
+    assert len(set(people[:9])) == len(set(people[9:18])) == 9
+    assert len(set(faces.names)) == 19
+    assert_own_pixels(faces.images, faces.names)
+    assert load_faces(folder, SMALL, 5).names == faces.names[:5]
+    (folder / "a" / "0.png").write_bytes(b"no image")
+    assert load_faces(folder, SMALL, 26).unusable == 1
+    with pytest.raises(ValueError, match=r"26 in all where 27 are asked for: .* 1 images"):
+        load_faces(folder, SMALL, 27)
 
 
 def test_what_cannot_be_drawn_is_refused(folder, monkeypatch):
     for few in ((0, 2), (1, 1)):
         with pytest.raises(ValueError, match=r"1 face and 2 reference"):
-            face_sets(folder, SPEC, *few)
+            face_sets(folder, SMALL, *few)
     for number in ((0, 2), (1, 1), (198, 3)):
         with pytest.raises(ValueError, match=r"200 variants.*not \("):
             quick_face_sets(CHIP, *number)
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        load_faces(folder / "nowhere", SPEC, 1)
     monkeypatch.setitem(sys.modules, "PIL", None)  # not taken for a bad image
     with pytest.raises(ImportError, match=r"captum-plq\[faces\]"):
-        face_sets(folder, SPEC, 1, 2)
+        face_sets(folder, SMALL, 1, 2)
 
 
 def test_the_digest_knows_each_pixel_and_name_and_nothing_else():
@@ -115,7 +136,6 @@ def test_the_digest_knows_each_pixel_and_name_and_nothing_else():
     changes = [
         {"images": images},
         {"reference": reference},
-        {"images": sets.images.flip(0)},
         {"images": sets.images.mT},
         {"names": ("d", "c", "e")},
         {"names": ("c", "d", "e", "a"), "reference_names": ("b",)},
@@ -132,7 +152,7 @@ def test_the_quick_set_is_variants_that_are_what_their_names_say():
     pixels = torch.cat([sets.reference, sets.images])
     names = sets.reference_names + sets.names
     assert len({image.numpy().tobytes() for image in pixels}) == len(set(names)) == 200
-    assert (sets.warning, sets.about) == (own.ONE_FACE, "the sample face")
+    assert (sets.warning, sets.about) == (ONE_FACE, "the sample face")
     chip = sample_face().chip.astype(int)
     apart = {"as it is": [], "blur": [], "noise": [], "fewer pixels": []}
     for image, name in zip(pixels.permute(0, 2, 3, 1).numpy(), names, strict=True):
@@ -144,37 +164,21 @@ def test_the_quick_set_is_variants_that_are_what_their_names_say():
         apart[how].append(image - chip[rows][:, columns])
     assert [len(differences) for differences in apart.values()] == [50] * 4
     assert not np.any(apart.pop("as it is"))
-    for how, differences in apart.items():
-        for difference in differences:  # mild, but there; on the whole as bright
-            assert 0.5 < np.abs(difference).mean() < 8, how
-            assert np.abs(difference.mean()) < 1.5, how
+    for difference in (x for differences in apart.values() for x in differences):
+        assert 0.5 < np.abs(difference).mean() < 8  # mild, but there; on the whole as bright
+        assert np.abs(difference.mean()) < 1.5
     assert np.std(apart["noise"]) == pytest.approx(5, abs=0.3)
     default, fewer = quick_face_sets(CHIP), quick_face_sets(CHIP, 3)
-    assert (len(default.images), len(default.reference)) == (8, 16)
     assert default.digest == quick_face_sets(CHIP, 8, 16, 0).digest
     assert default.digest != quick_face_sets(CHIP, seed=1).digest
     assert fewer.reference_names == default.reference_names
     assert torch.equal(fewer.images, default.images[:3])
 
 
-def test_people_come_before_second_shots(folder):
-    faces = load_faces(folder, SPEC, 19)
-    assert len(set(faces.names)) == 19
-    people = [Path(name).parent for name in faces.names]
-    assert len(set(people[:9])) == len(set(people[9:18])) == 9
-    assert_own_pixels(faces.images, faces.names)
-    assert load_faces(folder, SPEC, 5).names == faces.names[:5]
-    (folder / "person0" / "0.png").write_bytes(b"no image")
-    assert load_faces(folder, SPEC, 26).unusable == 1
-    with pytest.raises(ValueError, match=r"26 in all where 27 are asked for: .* 1 images"):
-        load_faces(folder, SPEC, 27)
-
-
 @pytest.mark.parametrize("tight", [False, True])
 def test_faces_in_other_sizes_are_found_and_aligned(tmp_path, tight):
     pytest.importorskip("dlib", reason="needs the extra [faces]")
-    data = pytest.importorskip("skimage.data", reason="needs scikit-image")
-    portrait = data.astronaut()
+    portrait = pytest.importorskip("skimage.data", reason="needs scikit-image").astronaut()
     face = detect_faces(portrait)[0]
     chip = align_face(portrait, face, template="arcface", size=112)
     shown = align_face(portrait, face, template="arcface", size=160) if tight else portrait

@@ -1,5 +1,6 @@
 """Quality relative to high-quality faces, against loops over pixels written from the definition."""
 
+import itertools
 import math
 import statistics
 
@@ -12,49 +13,37 @@ from captum_plq.functional.relative import (
     gradient_zscore,
     relative_pixel_quality,
 )
+from tests.support.draws import normal
 
 
 def gradients(n=6, height=5, width=7, seed=0):
     """Merged gradients whose size depends on the place and on the face, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    place = torch.randn(height, width, generator=generator, dtype=torch.float64)
-    face = torch.randn(n, 1, 1, generator=generator, dtype=torch.float64)
-    own = torch.randn(n, height, width, generator=generator, dtype=torch.float64)
-    return (3 * place + face / 2 + own / 2 - 14).exp()
+    place, face = normal(height, width, seed=seed), normal(n, 1, 1, seed=seed + 1)
+    return (3 * place + face / 2 + normal(n, height, width, seed=seed + 2) / 2 - 14).exp()
 
 
 def deviation_oracle(value, mean, spread):
     if math.isnan(mean):
         return None
-    if value == 0:
-        return -20.0
-    return max(-20.0, min(20.0, (math.log(value) - mean) / spread))
+    return max(-20.0, min(20.0, (math.log(value) - mean) / spread)) if value else -20.0
 
 
-def pooled_oracle(z, row, column, side):
-    """Mean over the places of the box that exist and have a reference."""
-    if z[row][column] is None:
-        return 0.0
+def around(values, row, column, side):
+    """What lies in the box around a place, and in the image."""
     half = side // 2
-    inside = [
-        z[i][j]
-        for i in range(row - half, row + half + 1)
-        for j in range(column - half, column + half + 1)
-        if 0 <= i < len(z) and 0 <= j < len(z[0]) and z[i][j] is not None
-    ]
-    return sum(inside) / len(inside)
+    rows = values[max(row - half, 0) : row + half + 1]
+    return [v for line in rows for v in line[max(column - half, 0) : column + half + 1]]
 
 
 def oracle(g, reference, side):
-    mean, spread = reference.mean.tolist(), reference.spread.tolist()
-    rows, columns = range(len(mean)), range(len(mean[0]))
-    z = [
-        [deviation_oracle(float(g[i, j]), mean[i][j], spread[i][j]) for j in columns] for i in rows
+    """z-scores, each the mean over the places of its box that have a reference."""
+    columns = zip(g.tolist(), reference.mean.tolist(), reference.spread.tolist(), strict=True)
+    z = [[deviation_oracle(*place) for place in zip(*rows, strict=True)] for rows in columns]
+    known = lambda i, j: [v for v in around(z, i, j, side) if v is not None]  # noqa: E731
+    return [
+        [0.0 if v is None else statistics.mean(known(i, j)) for j, v in enumerate(line)]
+        for i, line in enumerate(z)
     ]
-    return [[pooled_oracle(z, i, j, side) for j in columns] for i in rows]
-
-
-# --- the reference ------------------------------------------------------------------------
 
 
 def test_mean_and_spread_by_hand():
@@ -69,13 +58,10 @@ def test_mean_and_spread_by_hand():
 def test_reference_is_that_of_a_loop(pool_size):
     g = gradients()
     reference = gradient_reference(g.log(), pool_size)
-    for i in range(5):
-        for j in range(7):
-            values = [math.log(v) for v in g[:, i, j].tolist()]
-            assert float(reference.mean[i, j]) == pytest.approx(statistics.mean(values), rel=1e-6)
-            assert float(reference.spread[i, j]) == pytest.approx(
-                statistics.stdev(values), rel=1e-5
-            )
+    for i, j in itertools.product(range(5), range(7)):
+        values = [math.log(v) for v in g[:, i, j].tolist()]
+        assert float(reference.mean[i, j]) == pytest.approx(statistics.mean(values), rel=1e-6)
+        assert float(reference.spread[i, j]) == pytest.approx(statistics.stdev(values), rel=1e-5)
     pooled = [z for face in g for row in oracle(face, reference, pool_size) for z in row]
     expected = math.sqrt(sum(z * z for z in pooled) / len(pooled))
     assert reference.pooled_spread == pytest.approx(expected, rel=1e-5)
@@ -98,36 +84,39 @@ def test_places_without_gradient_have_no_reference():
     assert math.isfinite(reference.pooled_spread)
 
 
-def test_what_no_reference_can_be_made_of():
-    same = gradients(1).log()
-    for logs, reason in (
-        (same, "at least two"),
-        (same.expand(2, -1, -1), "no spread"),
-        (torch.full((3, 4, 4), -math.inf), "no spread"),
-        (torch.full((3, 4, 4), math.inf), "NaN or infinite"),
-        (torch.full((3, 4, 4), math.nan), "NaN or infinite"),
-    ):
-        with pytest.raises(ValueError, match=reason):
-            gradient_reference(logs)
+LOGS = gradients().log()
 
 
-@pytest.mark.parametrize("box", [0, 2, -1, 3.0, True])
-def test_the_boxes_are_odd(box):
-    with pytest.raises(ValueError, match="pool_size must be an odd"):
-        gradient_reference(gradients().log(), box)
-    with pytest.raises(ValueError, match="blur_size must be an odd"):
-        gradient_reference(gradients().log(), blur_size=box)
+@pytest.mark.parametrize(
+    ("reason", "call"),
+    [
+        ("at least two", lambda: gradient_reference(LOGS[:1])),
+        ("no spread", lambda: gradient_reference(LOGS[:1].expand(2, -1, -1))),
+        ("no spread", lambda: gradient_reference(torch.full((3, 4, 4), -math.inf))),
+        ("NaN or infinite", lambda: gradient_reference(torch.full((3, 4, 4), math.inf))),
+        ("NaN or infinite", lambda: gradient_reference(torch.full((3, 4, 4), math.nan))),
+        (
+            r"size \(5, 7\), but these gradients are of size \(7, 5\)",
+            lambda: gradient_zscore(torch.ones(1, 7, 5), gradient_reference(LOGS)),
+        ),
+        *(
+            (f"{name} must be an odd", lambda given={name: box}: gradient_reference(LOGS, **given))
+            for name in ("pool_size", "blur_size")
+            for box in (0, 2, -1, 3.0, True)
+        ),
+    ],
+)
+def test_what_is_refused(reason, call):
+    with pytest.raises(ValueError, match=reason):
+        call()
 
 
 def smoothed_oracle(g, side):
-    """Each place the mean of what lies in the box around it and in the image."""
-    _, rows, columns = g.shape
-    half, smooth = side // 2, torch.empty_like(g)
-    for i in range(rows):
-        for j in range(columns):
-            box = g[:, max(i - half, 0) : i + half + 1, max(j - half, 0) : j + half + 1]
-            smooth[:, i, j] = box.mean((1, 2))
-    return smooth
+    means = [
+        [[statistics.mean(around(face, i, j, side)) for j in range(7)] for i in range(5)]
+        for face in g.tolist()
+    ]
+    return torch.tensor(means, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("pool_size", "side"), [(1, 3), (3, 5)])
@@ -147,9 +136,6 @@ def test_smoothing_first_is_the_same_of_smooth_gradients(pool_size, side):
         atol=1e-6,
     )
     assert (relative_pixel_quality(other, reference) > 0).all(), "a zero has neighbours"
-
-
-# --- the z-score and the quality --------------------------------------------------------
 
 
 @pytest.mark.parametrize("pool_size", [1, 5, 9])
@@ -236,11 +222,3 @@ def test_every_precision_and_leading_dimensions(dtype):
     torch.testing.assert_close(relative_pixel_quality(g[0], reference), quality[0])
     several = relative_pixel_quality(g.view(2, 2, 5, 7), reference)
     torch.testing.assert_close(several.view(4, 5, 7), quality)
-
-
-def test_images_of_another_size_are_refused():
-    reference = gradient_reference(gradients().log())
-    with pytest.raises(
-        ValueError, match=r"size \(5, 7\), but these gradients are of size \(7, 5\)"
-    ):
-        gradient_zscore(torch.ones(1, 7, 5), reference)

@@ -145,15 +145,14 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
             leaves = LayerLeaves(
                 _copy_of(self.layer, serfiq.model),
                 named_layer(serfiq.model, name),
+                serfiq.masks.passes,
                 of_input=attribute_to_layer_input,
                 in_front=self.target_scalar == "serfiq",
                 device_ids=self.device_ids,
             )
-            with leaves.planted():
-                values = call.values(given)
-            images, passes = len(call.images[0]), serfiq.masks.passes
+            values = call.values(given)
             attributions = call.attributions(
-                values, partial(leaves.gradients, values, images, passes), max_gradient_norm
+                values, partial(leaves.gradients, values), max_gradient_norm
             )
         answer = attributions if leaves.in_tuple else attributions[0]
         return call.answer(answer, return_quality, return_standard_error)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_plq._base.choices import require_choice
-from captum_plq.network.borrowed import borrowed, hooked
+from captum_plq.network.borrowed import borrowed, hookable
 from captum_plq.network.state import check_images, untouched_rng
 
 __all__ = ["LayerOrder", "randomised", "with_random_weights"]
@@ -202,7 +202,7 @@ def _as_run(model: nn.Module, names: Sequence[str], images: Tensor) -> list[str]
     network = borrowed(model)
     for name, module in network.named_modules():
         if not isinstance(module, torch.jit.ScriptModule):  # a program runs no hooks
-            hooked(module, lambda *_, name=name: calls.append(name), pre=True)
+            hookable(module).register_forward_pre_hook(lambda *_, name=name: calls.append(name))
     with torch.no_grad(), untouched_rng((images,)):
         network(images[:2])
     first = {name: place for place, name in reversed(list(enumerate(calls)))}

@@ -13,31 +13,23 @@ methods of the network itself, or close over its ``self``, are bound to the copy
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.utils.hooks import RemovableHandle
 
 from captum_plq.network.rebinding import Rebinder
 
-__all__ = [
-    "borrowed",
-    "hooked",
-    "modules_of",
-    "original_of",
-    "originals_that_run",
-    "own_copy",
-]
+__all__ = ["borrowed", "hookable", "modules_of", "original_of", "originals_that_run", "own_copy"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 _MARK = "_borrowed_by_captum_plq"
+"""Attribute of a copy that holds what it was made of."""
 _OWN = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _FUNCTIONS = (FunctionType, MethodType)
@@ -57,18 +49,18 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
     Returns:
         *nn.Module*: of the same class, with the same names.
     """
-    copies = {id(module): _copy(module) for module in modules_of(model)}
-    waiting = list(copies.values())
+    copies: dict[int, nn.Module] = {}
+    waiting: list[nn.Module] = []
 
-    def copy_of(module: nn.Module) -> nn.Module:
-        if id(module) not in copies:  # not a child of any: it keeps its mode
-            for inner in modules_of(module):
-                if id(inner) not in copies:
-                    copies[id(inner)] = _copy(inner, training=inner.training)
-                    waiting.append(copies[id(inner)])
+    def copy_of(module: nn.Module, training: bool | None = None) -> nn.Module:
+        for inner in modules_of(module) if id(module) not in copies else ():
+            if id(inner) not in copies:
+                copies[id(inner)] = _copy(inner, inner.training if training is None else training)
+                waiting.append(copies[id(inner)])
         return copies[id(module)]
 
-    rebind = Rebinder(copy_of)
+    copied = copy_of(model, training=False)
+    rebind = Rebinder(copy_of)  # what is not a child of any keeps its mode
     while waiting:
         copy = waiting.pop()
         if isinstance(copy, torch.jit.ScriptModule):
@@ -85,19 +77,22 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
                 state[name] = rebind(value)
         for name in _HOOKS:
             if state[name]:
-                _own_hooks(copy)
-                hooks = state[name]
+                hooks = vars(hookable(copy))[name]
                 for key, hook in hooks.items():
                     hooks[key] = _hook_on_copy(hook, original_of(copy), copies, rebind)
-    if frozen:
-        _freeze(copies.values())
-    return copies[id(model)]  # type: ignore[return-value]
+        if frozen and state["_parameters"]:
+            state["_parameters"] = {
+                name: p.detach() if type(p) is nn.Parameter and p.requires_grad else p
+                for name, p in state["_parameters"].items()
+            }
+    return copied  # type: ignore[return-value]
 
 
 def original_of(model: nn.Module) -> nn.Module:
     """Return what a copy was made of; the model itself if it is not a copy."""
-    loan: _Loan | None = vars(model).get(_MARK)
-    return model if loan is None else original_of(loan.original)
+    while _MARK in vars(model):
+        model = vars(model)[_MARK]
+    return model
 
 
 def own_copy(model: nn.Module) -> nn.Module:
@@ -110,44 +105,24 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     found = {id(model): model}
     waiting = [model]
     while waiting:
-        module = waiting.pop()
-        scripted = isinstance(module, torch.jit.ScriptModule)
-        for child in module.children() if scripted else module._modules.values():
+        for child in waiting.pop()._modules.values():
             if child is not None and id(child) not in found:
                 found[id(child)] = child
                 waiting.append(child)
     return list(found.values())
 
 
-def hooked(
-    module: nn.Module,
-    hook: Callable[..., Any],
-    *,
-    pre: bool = False,
-    with_kwargs: bool = False,
-    in_turn: bool = False,
-) -> RemovableHandle:
-    """Set a forward hook on a module of a copy; no other thread, call or network runs it.
+def hookable(module: nn.Module) -> nn.Module:
+    """Return a module of a copy, ready to be given hooks that no other call or network runs.
 
-    Args:
-
-        module (nn.Module): Of a copy that :func:`borrowed` made.
-        hook (Callable): As for ``register_forward_hook``.
-        pre (bool): Before the module's forward, not after it.
-        with_kwargs (bool): The hook takes the keyword arguments too.
-        in_turn (bool): Take off what was set on this module in turn before.
-
-    Returns:
-        *RemovableHandle*: to take it off again.
+    Until then it shares the hooks of its original.
     """
-    loan = _own_hooks(module)
-    if in_turn and loan.in_turn is not None:
-        loan.in_turn.remove()
-    register = module.register_forward_pre_hook if pre else module.register_forward_hook
-    handle: RemovableHandle = register(hook, with_kwargs=with_kwargs)
-    if in_turn:
-        loan.in_turn = handle
-    return handle
+    state, shared = vars(module), vars(vars(module)[_MARK])
+    if state["_forward_hooks"] is shared["_forward_hooks"]:
+        for name, value in state.items():
+            if "_hooks" in name and isinstance(value, dict):
+                state[name] = value.copy()
+    return module
 
 
 @contextmanager
@@ -184,74 +159,39 @@ def originals_that_run(
         yield ran
 
 
-@dataclass
-class _Loan:
-    """What is recorded about a module of a copy."""
-
-    original: nn.Module
-    has_own_hooks: bool = False
-    in_turn: RemovableHandle | None = None
-
-
 class _Eager(nn.Module):
     """Stands in a copy for a compiled module: runs what was compiled, as it is."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__()
-        self._orig_mod = original
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module that was compiled."""
         return self._orig_mod(*args, **kwargs)
 
     def __len__(self) -> int:
-        return len(self._orig_mod)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._orig_mod[key]  # type: ignore[index]
+        return len(self._orig_mod)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("_orig_mod"), name)
+        original = vars(self)["_modules"]["_orig_mod"]
+        return original if name == "_orig_mod" else getattr(original, name)
 
 
-def _copy(module: nn.Module, *, training: bool = False) -> nn.Module:
+def _copy(module: nn.Module, training: bool) -> nn.Module:
     """Copy the module alone: its children are still the original's."""
     if isinstance(module, torch.jit.ScriptModule):
         return module
-    kind = type(module)
     copy: nn.Module
-    if kind.__name__ == "OptimizedModule":
+    if type(module).__name__ == "OptimizedModule":
         copy, state = _Eager.__new__(_Eager), vars(nn.Module())
         state.update({name: value for name, value in vars(module).items() if name in _OWN})
     else:  # not by the class's own __new__, which for a GraphModule makes another class
-        copy, state = object.__new__(kind), vars(module).copy()
+        copy, state = object.__new__(type(module)), vars(module).copy()
     if state["_modules"]:
         state["_modules"] = state["_modules"].copy()
     state["training"] = training
-    state[_MARK] = _Loan(module)
+    state[_MARK] = module
     if state.get("_compiled_call_impl") is not None:  # of module.compile()
         state["_compiled_call_impl"] = None
     object.__setattr__(copy, "__dict__", state)
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            if hasattr(module, slot):
-                object.__setattr__(copy, slot, getattr(module, slot))
     return copy
-
-
-def _own_hooks(module: nn.Module) -> _Loan:
-    """Give a module of a copy hooks of its own; until then it shares the original's."""
-    loan: _Loan = vars(module)[_MARK]
-    if not loan.has_own_hooks:
-        for name, value in vars(module).items():
-            if "_hooks" in name and isinstance(value, dict):
-                vars(module)[name] = value.copy()
-        loan.has_own_hooks = True
-    return loan
 
 
 def _hook_on_copy(
@@ -273,19 +213,3 @@ def _hook_on_copy(
         return hook(original, *args)
 
     return call
-
-
-def _freeze(modules: Iterable[nn.Module]) -> None:
-    frozen: dict[int, Tensor] = {}
-    for module in modules:
-        trainable = {
-            name: parameter
-            for name, parameter in module._parameters.items()
-            if type(parameter) is nn.Parameter and parameter.requires_grad
-        }
-        if trainable:
-            vars(module)["_parameters"] = module._parameters.copy()
-        for name, parameter in trainable.items():
-            if id(parameter) not in frozen:
-                frozen[id(parameter)] = parameter.detach()  # a tensor: cheaper than a Parameter
-            module._parameters[name] = frozen[id(parameter)]  # type: ignore[assignment]

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from captum_plq.network.borrowed import hooked, own_copy
-from captum_plq.network.output import EmbeddingLayerError, OutputSelector, embed, select_embedding
+from captum_plq.network.borrowed import hookable
+from captum_plq.network.output import (
+    EmbeddingLayerError,
+    Example,
+    Execution,
+    OutputSelector,
+    leaf_modules,
+    select_embedding,
+)
 
 __all__ = [
     "EmbeddingLayerError",
-    "Execution",
     "OutputSelector",
     "check_embedding_layer",
     "chosen_layer",
     "close_rows",
-    "executions_of",
     "find_embedding_layer",
-    "leaf_modules",
     "named_layer",
     "select_embedding",
+    "slopes_of",
 ]
 
 
@@ -36,38 +38,17 @@ _LATER = (
 )
 
 
-@dataclass(frozen=True)
-class Execution:
-    """One call of a linear layer, as a hook saw it."""
-
-    name: str
-    layer: nn.Module
-    input: Tensor
-    output: Tensor
-    output_version: int
-
-    def __str__(self) -> str:
-        kind = type(self.layer).__name__
-        shapes = f"{tuple(self.input.shape[1:])} -> {tuple(self.output.shape[1:])}"
-        return f"{self.name or '(the model itself)'}: {kind} {shapes}"
-
-
-def find_embedding_layer(
-    model: nn.Module, inputs: Sequence[object], selector: OutputSelector = None
-) -> str:
+def find_embedding_layer(example: Example) -> str:
     """Find the last linear map on the way from the images to the embedding.
 
-    Runs ``model`` once with a hook on each linear and convolution layer. The answer is the
+    Runs the network once with a hook on each linear and convolution layer. The answer is the
     last of them, in the order of execution, that the embedding depends on; of a low-rank
     pair (a wide layer feeding a wider one through fewer features, with nothing between
     them) the first.
 
     Args:
 
-        model (nn.Module): The network; a copy of it is run, in evaluation mode.
-        inputs (sequence): Its arguments; at least one floating-point tensor that requires
-            grad. Autograd must be on.
-        selector (int, str, Callable or None): see :func:`select_embedding`.
+        example (Example): The network at work. Autograd must be on.
 
     Returns:
         *str*: the qualified name, for ``model.get_submodule``; ``""`` is the model itself.
@@ -76,21 +57,19 @@ def find_embedding_layer(
         EmbeddingLayerError: if no linear layer was seen at work, or if the embedding
             depends on none of them.
     """
-    model = own_copy(model)
-    linear = [(n, x) for n, x in model.named_modules() if isinstance(x, (nn.Linear, _ConvNd))]
-    executions, embedding = executions_of(model, linear, inputs, selector)
+    executions, embedding = example.executions(_linear_modules(example.network))
     if not executions:
         raise EmbeddingLayerError(
             "The model ran no Linear or convolution module, so there is no embedding layer to "
             "drop out. Functional calls (F.linear), scripted and exported programs cannot be "
             "seen: use the original nn.Module, or name a module with embedding_layer=."
         )
-    if not _depends(embedding, _images(inputs)):
+    if not _depends_on_images(example, embedding):
         raise EmbeddingLayerError(
             "The embedding does not depend on the images: the model cuts the gradient "
             "(torch.no_grad, .detach or a non-differentiable step inside its forward)."
         )
-    slopes = _slopes(embedding, [x.output for x in executions])
+    slopes = slopes_of(embedding, [x.output for x in executions])
     used = [x for x, slope in zip(executions, slopes, strict=True) if slope is not None]
     if not used:
         raise EmbeddingLayerError(
@@ -101,26 +80,20 @@ def find_embedding_layer(
     if len(used) > 1 and _is_low_rank_pair(used[-2], last):
         last = used[-2]
     try:
-        check_embedding_layer(model, last.name, inputs, selector, embedding)
+        check_embedding_layer(example, last.name)
     except EmbeddingLayerError as error:
-        others = _alternatives(model, last, inputs, selector, embedding)
+        others = _alternatives(example, last)
         raise EmbeddingLayerError(
             f"The last linear layer that ran cannot serve as the embedding layer. {error} Name "
             "the module before which to drop out, SERFIQ(model, embedding_layer=NAME). "
             + (f"Possible: {_listed(others)}. {_LATER} " if others else "")
             + f"Linear layers that ran last: {_listed(used)}."
         ) from error
-    _refuse_functional_layers(model, last.layer, executions, inputs, selector)
+    _refuse_functional_layers(example, last.layer, executions)
     return last.name
 
 
-def check_embedding_layer(
-    model: nn.Module,
-    name: str,
-    inputs: Sequence[object],
-    selector: OutputSelector,
-    embedding: Tensor,
-) -> None:
+def check_embedding_layer(example: Example, name: str) -> None:
     """Raise unless everything passes through a layer exactly once, and nothing is random.
 
     Cuts the gradient at the layer: if the embedding still depends on the images, a second
@@ -129,28 +102,24 @@ def check_embedding_layer(
 
     Args:
 
-        model (nn.Module): The network; a copy of it is run, in evaluation mode.
+        example (Example): The network at work.
         name (str): Qualified name of the layer.
-        inputs (sequence): As for :func:`find_embedding_layer`.
-        selector (int, str, Callable or None): see :func:`select_embedding`.
-        embedding (Tensor): What ``model`` gave for ``inputs`` before.
 
     Raises:
         EmbeddingLayerError: if the layer is unknown, ran not exactly once, returned no
             tensor, can be bypassed, or if two forwards differ.
     """
-    model = own_copy(model)
-    layer = named_layer(model, name)
+    layer = named_layer(example.network, name)
     calls: list[object] = []
 
     def cut(_: nn.Module, __: object, output: object) -> object:
         calls.append(output)
         return output.detach() if isinstance(output, Tensor) else output
 
-    with hooked(layer, cut):  # also while a checkpointed block is computed anew
-        again = embed(model, inputs, selector)
+    with hookable(layer).register_forward_hook(cut):  # also while a block is computed anew
+        again = example.again()
         ran = len(calls)
-        bypassed = _depends(again, _images(inputs))
+        bypassed = _depends_on_images(example, again)
     shown = f"{name!r} ({type(layer).__name__})"
     if ran != 1:
         raise EmbeddingLayerError(
@@ -159,7 +128,7 @@ def check_embedding_layer(
         )
     if not isinstance(calls[0], Tensor):
         raise EmbeddingLayerError(f"{shown} returns a {type(calls[0]).__name__}, not a tensor.")
-    if not close_rows(again, embedding):
+    if not close_rows(again, example.embedding):
         raise EmbeddingLayerError(
             "Two forwards of the same images gave different embeddings: some part of the model "
             "is random in evaluation mode (e.g. F.dropout without training=self.training). "
@@ -168,34 +137,6 @@ def check_embedding_layer(
     if bypassed:
         raise EmbeddingLayerError(
             f"Another path leads around {shown} to the embedding (a skip connection or a gate)."
-        )
-
-
-def _refuse_functional_layers(
-    model: nn.Module,
-    layer: nn.Module,
-    executions: Sequence[Execution],
-    inputs: Sequence[object],
-    selector: OutputSelector,
-) -> None:
-    """Raise if a matrix is applied behind the layer other than by a linear module."""
-    seen = {id(p) for x in executions for p in x.layer.parameters()}
-    matrices = {
-        name: p
-        for name, p in model.named_parameters()
-        if p.requires_grad and p.ndim > 1 and id(p) not in seen
-    }
-    if not matrices:
-        return
-    with hooked(layer, lambda _, __, output: output.detach().requires_grad_()):
-        embedding = embed(model, inputs, selector)
-        slopes = _slopes(embedding, list(matrices.values()))
-    behind = [name for name, slope in zip(matrices, slopes, strict=True) if slope is not None]
-    if behind:
-        raise EmbeddingLayerError(
-            f"Behind the last linear layer that ran as a module, the model applies {behind[-1]!r} "
-            "by a functional call (F.linear, attention), before which no dropout can be put. Make "
-            "that a module, or name the module before which to drop out, embedding_layer=."
         )
 
 
@@ -210,7 +151,7 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
     try:
         return model.get_submodule(name)
     except AttributeError as error:
-        linear = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
+        linear = [n for n, _ in _linear_modules(model)]
         raise EmbeddingLayerError(
             f"The model has no module named {name!r}. Its last linear layers: {linear[-5:]}."
         ) from error
@@ -227,80 +168,8 @@ def close_rows(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.float(), b.float(), rtol=0.0, atol=tolerance, equal_nan=True)
 
 
-def executions_of(
-    model: nn.Module,
-    modules: Iterable[tuple[str, nn.Module]],
-    inputs: Sequence[object],
-    selector: OutputSelector = None,
-) -> tuple[list[Execution], Tensor]:
-    """Run a copy of a network once and note what its modules do.
-
-    Args:
-
-        model (nn.Module): A copy, see :func:`~captum_plq.network.borrowed.borrowed`.
-        modules (iterable of (str, nn.Module)): Those to watch, by name.
-        inputs (sequence): The model's arguments.
-        selector (int, str, Callable or None): see :func:`select_embedding`.
-
-    Returns:
-        *tuple[list[Execution], Tensor]*: calls from tensor to tensor in their order, and the
-        embedding.
-    """
-    executions: list[Execution] = []
-
-    def watch(name: str) -> Callable[..., None]:
-        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
-            x = args[0] if args else next(iter(kwargs.values()), None)
-            if isinstance(x, Tensor) and isinstance(y, Tensor):
-                executions.append(Execution(name, layer, x, y, y._version))
-
-        return note
-
-    with ExitStack() as hooks:
-        for name, module in modules:
-            hooks.enter_context(hooked(module, watch(name), with_kwargs=True))
-        embedding = embed(model, inputs, selector)
-    return executions, embedding
-
-
-def leaf_modules(model: nn.Module, also: str) -> list[tuple[str, nn.Module]]:
-    """Return the modules that have none within them, and the one named ``also``, by name."""
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if name == also or next(module.children(), None) is None
-    ]
-
-
-def _alternatives(
-    model: nn.Module,
-    last: Execution,
-    inputs: Sequence[object],
-    selector: OutputSelector,
-    embedding: Tensor,
-) -> list[Execution]:
-    """What may be named in place of the last linear layer: blocks around it, and what follows."""
-
-    def serves(candidate: Execution) -> bool:
-        try:
-            check_embedding_layer(model, candidate.name, inputs, selector, embedding)
-        except EmbeddingLayerError:
-            return False
-        return True
-
-    blocks = [(n, x) for n, x in model.named_modules() if n and last.name.startswith(f"{n}.")]
-    around = executions_of(model, blocks, inputs, selector)[0]
-    ran = executions_of(model, leaf_modules(model, last.name), inputs, selector)[0]
-    after = ran[max(i for i, x in enumerate(ran) if x.layer is last.layer) + 1 :]
-    return [*list(filter(serves, around))[:1], *filter(serves, after)]
-
-
-def _images(inputs: Sequence[object]) -> list[Tensor]:
-    return [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
-
-
-def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    """Gradients of the embedding's sum; ``None`` where it does not depend on a tensor."""
+def slopes_of(embedding: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return gradients of an embedding's sum; ``None`` where it does not depend on a tensor."""
     reachable = [x for x in tensors if x.requires_grad]
     if not embedding.requires_grad or not reachable:
         return [None] * len(tensors)
@@ -310,8 +179,54 @@ def _slopes(embedding: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | N
     return [next(found) if x.requires_grad else None for x in tensors]
 
 
-def _depends(embedding: Tensor, tensors: Sequence[Tensor]) -> bool:
-    return any(slope is not None for slope in _slopes(embedding, tensors))
+def _depends_on_images(example: Example, embedding: Tensor) -> bool:
+    images = [x for x in example.inputs if isinstance(x, Tensor) and x.requires_grad]
+    return any(slope is not None for slope in slopes_of(embedding, images))
+
+
+def _linear_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(n, x) for n, x in model.named_modules() if isinstance(x, (nn.Linear, _ConvNd))]
+
+
+def _refuse_functional_layers(
+    example: Example, layer: nn.Module, executions: Sequence[Execution]
+) -> None:
+    """Raise if a matrix is applied behind the layer other than by a linear module."""
+    seen = {id(p) for x in executions for p in x.layer.parameters()}
+    matrices = {
+        name: p
+        for name, p in example.network.named_parameters()
+        if p.requires_grad and p.ndim > 1 and id(p) not in seen
+    }
+    if not matrices:
+        return
+    with hookable(layer).register_forward_hook(lambda _, __, y: y.detach().requires_grad_()):
+        slopes = slopes_of(example.again(), list(matrices.values()))
+    behind = [name for name, slope in zip(matrices, slopes, strict=True) if slope is not None]
+    if behind:
+        raise EmbeddingLayerError(
+            f"Behind the last linear layer that ran as a module, the model applies {behind[-1]!r} "
+            "by a functional call (F.linear, attention), before which no dropout can be put. Make "
+            "that a module, or name the module before which to drop out, embedding_layer=."
+        )
+
+
+def _alternatives(example: Example, last: Execution) -> list[Execution]:
+    """What may be named in place of the last linear layer: blocks around it, and what follows."""
+
+    def serves(candidate: Execution) -> bool:
+        try:
+            check_embedding_layer(example, candidate.name)
+        except EmbeddingLayerError:
+            return False
+        return True
+
+    modules = example.network.named_modules()
+    blocks = [(n, x) for n, x in modules if n and last.name.startswith(f"{n}.")]
+    around = example.executions(blocks)[0]
+    ran = example.executions(leaf_modules(example.network, last.name))[0]
+    after = ran[max(i for i, x in enumerate(ran) if x.layer is last.layer) + 1 :]
+    return [*list(filter(serves, around))[:1], *filter(serves, after)]
 
 
 def _is_low_rank_pair(first: Execution, second: Execution) -> bool:

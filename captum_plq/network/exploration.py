@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from captum_plq.functional.masks import ProbeMasks
-from captum_plq.network.borrowed import hooked, modules_of, original_of, originals_that_run
+from captum_plq.network.borrowed import (
+    borrowed,
+    hookable,
+    modules_of,
+    original_of,
+    originals_that_run,
+)
 from captum_plq.network.embedding_layer import (
-    EmbeddingLayerError,
-    OutputSelector,
     check_embedding_layer,
     chosen_layer,
     close_rows,
@@ -22,9 +27,9 @@ from captum_plq.network.embedding_layer import (
     named_layer,
 )
 from captum_plq.network.independence import check_independence, refuse_not_finite
-from captum_plq.network.output import embed
+from captum_plq.network.output import EmbeddingLayerError, Example, OutputSelector, embed
+from captum_plq.network.rows import Site, run_in_turn, run_together
 from captum_plq.network.state import (
-    differentiable_copies,
     eager,
     evaluation_mode,
     outside_inference,
@@ -33,8 +38,6 @@ from captum_plq.network.state import (
 )
 
 __all__ = ["Found", "explore", "first_images", "structure_of"]
-
-Run = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Found(NamedTuple):
@@ -60,11 +63,7 @@ class Found(NamedTuple):
 
 
 def explore(
-    model: nn.Module,
-    inputs: Sequence[object],
-    layer: str | None,
-    output: OutputSelector,
-    ways: tuple[Run, Run],
+    model: nn.Module, inputs: Sequence[object], layer: str | None, output: OutputSelector
 ) -> Found:
     """Find and check the embedding layer of a network.
 
@@ -74,8 +73,6 @@ def explore(
         inputs (sequence): Its arguments, images first, (B, ...).
         layer (str, optional): Name of the layer, if the caller gives one.
         output (int, str, Callable or None): Which part of the output is the embedding.
-        ways (tuple[Callable, Callable]): To run a copy with stochastic rows: all rows in one
-            forward, or one forward for each.
 
     Returns:
         *Found*: of the network as it is now.
@@ -99,18 +96,18 @@ def explore(
         torch.enable_grad(),
         originals_that_run(original, _hidden) as ran,
     ):
-        example, embedding = _example(network, inputs, output)
+        example = _example(network, inputs, output)
         try:
-            name, more = _layer_and_rows(network, layer, example, output, embedding, ways)
+            name, more = _layer_and_rows(example, layer)
+            if ran:
+                _refuse_hidden_tail(example, name, ran)
         except EmbeddingLayerError as error:
             if ran:
                 raise _hidden(ran[-1]) from error
             raise
-        if ran:
-            _refuse_hidden_tail(network, name, example, output, ran)
     if not any(module.training for module in modules_of(original)):  # it can be run without a trace
-        with unnoticed(example), torch.no_grad():
-            same = close_rows(embed(original, example, output), embedding)
+        with unnoticed(example.inputs), torch.no_grad():
+            same = close_rows(embed(original, example.inputs, output), example.embedding)
         if not same:
             raise EmbeddingLayerError(
                 "The network gives another embedding than a copy of its modules: a hook or a "
@@ -151,59 +148,50 @@ def _hooks_on(model: nn.Module, name: str) -> tuple[int, ...]:
     return tuple(map(id, (*layer._forward_hooks.values(), *layer._forward_pre_hooks.values())))
 
 
-def _example(
-    network: nn.Module, inputs: Sequence[object], output: OutputSelector
-) -> tuple[tuple[object, ...], Tensor]:
+def _example(network: nn.Module, inputs: Sequence[object], output: OutputSelector) -> Example:
     """Two images and their embeddings, or as many as the caller has if it must be as many."""
     explained = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
     explained[0] |= not any(explained)
-    found: tuple[tuple[object, ...], Tensor] | None = None
-    reason: Exception | None = None
-    for given in (first_images(inputs, 2), inputs):
-        leaves = differentiable_copies(given)
-        example = tuple(
-            leaf.detach() if isinstance(leaf, Tensor) and not wanted else leaf
-            for leaf, wanted in zip(leaves, explained, strict=True)
-        )
-        try:
-            found = example, embed(network, example, output)
-        except Exception as error:  # whatever the model's own code objects to
-            reason = error
-        else:
-            if not isinstance(example[0], Tensor) or len(example[0]) == len(found[1]):
-                break
-    if found is not None:
-        return found
-    assert reason is not None
-    if isinstance(inputs[0], Tensor) and hasattr(reason, "add_note"):  # Python 3.11
-        reason.add_note(
-            f"The network raised this on images of shape {tuple(inputs[0].shape)}. It is "
-            "run on batches, (B, C, H, W), of the size that it takes."
-        )
-    raise reason
 
+    def run_on(given: Sequence[object]) -> Example:
+        leaves: tuple[Any, ...] = tuple(
+            x.detach().requires_grad_(wanted)
+            if isinstance(x, Tensor) and x.is_floating_point()
+            else x
+            for x, wanted in zip(outside_inference(given), explained, strict=True)
+        )
+        return Example(network, leaves, output, embed(network, leaves, output))
 
-def _layer_and_rows(
-    network: nn.Module,
-    layer: str | None,
-    example: Sequence[object],
-    output: OutputSelector,
-    embedding: Tensor,
-    ways: tuple[Run, Run],
-) -> tuple[str, bool]:
-    """The layer's name, and whether what follows takes more rows than images."""
-    refuse_not_finite(embedding)
-    name = chosen_layer(network, layer)
-    if name is None:
-        name = find_embedding_layer(network, example, output)
-    else:
-        check_embedding_layer(network, name, example, output, embedding)
-    check_independence(network, example, embedding, output)
+    few = first_images(inputs, 2)
+    with suppress(Exception):  # whatever the model's own code objects to
+        example = run_on(few)
+        if not isinstance(few[0], Tensor) or len(few[0]) == len(example.embedding):
+            return example
     try:
-        _check_rows(network, name, example, output, embedding, ways[0])
+        return run_on(inputs)
+    except Exception as error:
+        if isinstance(inputs[0], Tensor) and hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(
+                f"The network raised this on images of shape {tuple(inputs[0].shape)}. It is "
+                "run on batches, (B, C, H, W), of the size that it takes."
+            )
+        raise
+
+
+def _layer_and_rows(example: Example, layer: str | None) -> tuple[str, bool]:
+    """The layer's name, and whether what follows takes more rows than images."""
+    refuse_not_finite(example.embedding)
+    name = chosen_layer(example.network, layer)
+    if name is None:
+        name = find_embedding_layer(example)
+    else:
+        check_embedding_layer(example, name)
+    check_independence(example)
+    try:
+        _check_rows(example, name, run_together)
     except EmbeddingLayerError as error:
         try:
-            _check_rows(network, name, example, output, embedding, ways[1])
+            _check_rows(example, name, run_in_turn)
         except EmbeddingLayerError:
             raise error from None
         warnings.warn(
@@ -216,17 +204,11 @@ def _layer_and_rows(
     return name, True
 
 
-def _check_rows(
-    network: nn.Module,
-    name: str,
-    example: Sequence[object],
-    output: OutputSelector,
-    embedding: Tensor,
-    run: Run,
-) -> None:
+def _check_rows(example: Example, name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> None:
     """Raise unless stochastic rows come out right and leave the clean ones alone."""
+    network = borrowed(original_of(example.network))
     try:
-        clean, appended = run(network, name, example, output, ProbeMasks(), False)
+        clean, appended = run(Site(network, name, example.inputs, example.output), ProbeMasks())
     except EmbeddingLayerError:
         raise
     except Exception as error:  # whatever the model's own code objects to
@@ -234,12 +216,12 @@ def _check_rows(
             f"Rows put in at {name!r} do not pass through the rest of the model: "
             f"{type(error).__name__}: {error}"
         ) from error
-    if not close_rows(clean, embedding):
+    if not close_rows(clean, example.embedding):
         raise EmbeddingLayerError(
             f"Rows put in at {name!r} change the embeddings of the others: what follows "
             "the layer mixes the rows of a batch."
         )
-    if not close_rows(appended[:, 0], embedding):
+    if not close_rows(appended[:, 0], example.embedding):
         raise EmbeddingLayerError(
             f"Run anew on its own input, {name!r} gives another embedding: it changes its "
             "input in place, or a hook of yours changes its output. Name another layer with "
@@ -247,18 +229,16 @@ def _check_rows(
         )
 
 
-def _refuse_hidden_tail(
-    network: nn.Module, name: str, example: Sequence[object], output: OutputSelector, ran: list[str]
-) -> None:
+def _refuse_hidden_tail(example: Example, name: str, ran: list[str]) -> None:
     """Raise if a module that is run in the place of its copy runs behind the layer.
 
     In front of the layer, or within it, it does no harm.
     """
     ran.clear()
-    until: list[int] = []
-    with hooked(named_layer(network, name), lambda *_: until.append(len(ran))):
-        embed(network, example, output)
-    if ran[until[-1] :]:
+    layer = hookable(named_layer(example.network, name))
+    with layer.register_forward_hook(lambda *_: ran.clear()):
+        example.again()
+    if ran:
         raise _hidden(ran[-1])
 
 

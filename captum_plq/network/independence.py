@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_plq._base.tracing import untraced
 from captum_plq.errors import UninformativeWarning, places, refuse_images
-from captum_plq.network.embedding_layer import EmbeddingLayerError, close_rows
-from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.embedding_layer import close_rows
+from captum_plq.network.output import EmbeddingLayerError, Example, embed
 
 __all__ = ["check_independence", "refuse_not_finite", "refuse_uninformative"]
 
@@ -23,52 +22,37 @@ _CONSTANT = (
 _LOOK = "Look at the image (is it blank?), at the network's input, and at its weights."
 
 
-def check_independence(
-    network: nn.Module,
-    example: Sequence[object],
-    embedding: Tensor,
-    output: OutputSelector = None,
-) -> None:
+def check_independence(example: Example) -> None:
     """Raise if an image's embedding depends on the other images, or not on the image.
 
-    Puts another image beside the first one, or where the network takes no other batch, copies of
-    the first one in the place of the others.
+    Puts other images beside the first one, in a batch of the same size, or of two.
 
     Args:
 
-        network (nn.Module): In evaluation mode.
-        example (sequence): Its arguments, images first, (B, ...). Nothing is checked if other
-            tensors, that may come per image, are among them.
-        embedding (Tensor): (B, ...), what the network gives for ``example``.
-        output (int, str, Callable or None): Which part of the network's output is the embedding.
+        example (Example): The network at work. Nothing is checked if other tensors, that may come
+            per image, are among its inputs.
 
     Raises:
         EmbeddingLayerError: if images depend on each other, or two different images have exactly
             the same embedding.
     """
-    images, *others = example
+    images, *others = example.inputs
     if not isinstance(images, Tensor) or any(isinstance(x, Tensor) for x in others):
         return
-    with torch.no_grad():
-        first = images[:1].detach()
+    first, count = images[:1].detach(), max(1, len(images) - 1)
+    for place, other in enumerate((_turned(first), *_unlike(first))):
+        batch = torch.cat([first, *[other] * count])
         try:
-            again = embed(network, (torch.cat([first, _turned(first)]), *others), output)
-            if again.shape[:1] != (2,):
-                raise RuntimeError("The network does not give two rows for two images.")
-            apart: Tensor | None = again
-        except Exception:  # whatever a model objects to that takes another batch, e.g. just three
-            if len(images) < 2:
-                return
-            apart = None
-            again = embed(network, (first.expand_as(images).clone(), *others), output)
-        if not close_rows(again[:1], embedding[:1]):
-            raise EmbeddingLayerError(_mixed(network))
-        if apart is None or not torch.equal(apart[0], apart[1]):
+            with torch.no_grad():
+                apart = embed(example.network, (batch, *others), example.output)
+        except Exception:  # whatever a model objects to that takes one image at a time
+            if place or len(images) > 1:
+                raise
             return
-        for other in _others(first):
-            apart = embed(network, (torch.cat([first, other]), *others), output)
-            if bool(torch.isfinite(apart).all()) and not torch.equal(apart[0], apart[1]):
-                return
+        if not close_rows(apart[:1], example.embedding[:1]):
+            raise EmbeddingLayerError(_mixed(example.network))
+        if bool(torch.isfinite(apart).all()) and not torch.equal(apart[0], apart[-1]):
+            return
     raise EmbeddingLayerError(_CONSTANT.format("different"))
 
 
@@ -145,7 +129,7 @@ def _turned(image: Tensor) -> Tensor:
     return image.flip(tuple(range(1, image.ndim))[-2:])
 
 
-def _others(image: Tensor) -> list[Tensor]:
+def _unlike(image: Tensor) -> list[Tensor]:
     """Images that differ from one, even where that is blank."""
     ramp = torch.linspace(0, 1, image[0].numel(), device=image.device, dtype=torch.float32)
     scale = image.abs().max().float().clamp_min(1.0)

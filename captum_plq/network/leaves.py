@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_plq.network.borrowed import hooked
+from captum_plq.network.borrowed import hookable
 
 __all__ = ["LayerError", "LayerLeaves"]
 
@@ -23,7 +22,7 @@ class LayerError(ValueError):
 class _Run:
     """One call of the layer: its tensors, and the embedding layer's rows if that ran before."""
 
-    leaves: tuple[Tensor, ...]
+    leaves: list[Tensor]
     is_tuple: bool
     embedded: int | None
 
@@ -35,12 +34,15 @@ class _Run:
 class LayerLeaves:
     """What a layer takes or gives in one forward, as leaves of the graph behind it.
 
-    Nothing in front of the layer is kept for the backward, and the backward ends there.
+    Nothing in front of the layer is kept for the backward, and the backward ends there. Calls
+    under ``no_grad`` do not count. The hooks stay, on modules that are nobody else's: a backward
+    through a checkpointed block runs it again, and must meet the same operations.
 
     Args:
 
-        layer (nn.Module): The layer.
+        layer (nn.Module): The layer, of a copy that is run once.
         embedding_layer (nn.Module): From which on, stochastic rows may follow each image's.
+        passes (int): How many, if any do.
         of_input (bool): Its input in place of its output.
         in_front (bool): Refuse a layer whose values come after the dropout.
         device_ids (sequence of int, optional): Order of the devices of a ``DataParallel`` model.
@@ -50,46 +52,30 @@ class LayerLeaves:
         self,
         layer: nn.Module,
         embedding_layer: nn.Module,
+        passes: int,
         *,
         of_input: bool = False,
         in_front: bool = False,
         device_ids: Sequence[int] | None = None,
     ) -> None:
-        self._layer = layer
-        self._embedding_layer = embedding_layer
+        self._passes = passes
         self._of_input = of_input
         self._in_front = in_front
-        self._device_ids = device_ids
-        self._planting = False
+        self._order = {index: place for place, index in enumerate(device_ids or ())}
+        self._shown = f"The layer {type(layer).__name__}"
+        self._is_last = layer is embedding_layer and not of_input
+        self._recording = True
         self._runs: list[_Run] = []
         self._embedded: dict[torch.device, int] = {}
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """Put leaves at the layer for one forward; calls under ``no_grad`` do not count.
-
-        The hooks stay, on modules that are nobody else's: a backward through a checkpointed block
-        runs it again, and must meet the same operations.
-        """
-        if self._of_input:
-            hooked(self._layer, self._enter, pre=True, with_kwargs=True)
+        if of_input:
+            hookable(layer).register_forward_pre_hook(self._enter, with_kwargs=True)
         else:
-            hooked(self._layer, self._leave)
+            hookable(layer).register_forward_hook(self._leave)
         # This hook comes after: the embedding layer's own output is not behind it.
-        hooked(self._embedding_layer, self._note)
-        self._planting = True
-        try:
-            yield
-        finally:
-            self._planting = False
+        hookable(embedding_layer).register_forward_hook(self._note)
 
     def gradients(
-        self,
-        scalars: Tensor,
-        images: int,
-        passes: int,
-        selection: Tensor,
-        retain_graph: bool = False,
+        self, scalars: Tensor, selection: Tensor, retain_graph: bool = False
     ) -> tuple[Tensor, ...]:
         """Differentiate ``(selection * scalars).sum()`` at the layer, on the images' own rows.
 
@@ -97,8 +83,6 @@ class LayerLeaves:
 
             scalars (Tensor): (B, ...), what the forward came to, under autograd.
             selection (Tensor): the shape of ``scalars``.
-            passes (int): Stochastic rows that may follow each image's own.
-            images (int): B.
             retain_graph (bool): Another backward follows.
 
         Returns:
@@ -109,6 +93,7 @@ class LayerLeaves:
             LayerError: if the layer did not run exactly once, has no part in the scalars, or
                 its rows do not belong to single images.
         """
+        self._recording = False
         runs = self._one_run_per_device()
         leaves = [leaf for run in runs for leaf in run.leaves]
         found: Sequence[Tensor | None] = [None] * len(leaves)
@@ -116,22 +101,22 @@ class LayerLeaves:
             found = torch.autograd.grad(scalars, leaves, selection, retain_graph, allow_unused=True)
         if all(gradient is None for gradient in found):
             raise LayerError(
-                f"{self._shown()} has no part in the quality: its values do not reach the "
+                f"{self._shown} has no part in the quality: its values do not reach the "
                 "embedding, or the model cuts the gradient on the way."
             )
         slopes = iter(
             torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)
         )
-        by_run = [[self._own_rows(next(slopes), run, passes) for _ in run.leaves] for run in runs]
+        by_run = [[self._own_rows(next(slopes), run) for _ in run.leaves] for run in runs]
         together = tuple(
             torch.cat([part.to(scalars.device) for part in parts])
             for parts in zip(*by_run, strict=True)
         )
         for gradient in together:
-            if gradient.ndim == 0 or gradient.shape[0] % images:
+            if gradient.ndim == 0 or gradient.shape[0] % len(scalars):
                 raise LayerError(
-                    f"{self._shown()} has values of shape {tuple(gradient.shape)} for {images} "
-                    "images: they do not belong to single images."
+                    f"{self._shown} has values of shape {tuple(gradient.shape)} for "
+                    f"{len(scalars)} images: they do not belong to single images."
                 )
         return together
 
@@ -145,21 +130,21 @@ class LayerLeaves:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if not torch.is_grad_enabled():
             return None
-        replaced = self._replace([*args, *kwargs.values()], in_tuple=None)
+        replaced = self._replace([*args, *kwargs.values()], is_tuple=False)
         return tuple(replaced[: len(args)]), dict(zip(kwargs, replaced[len(args) :], strict=True))
 
     def _leave(self, _: nn.Module, __: object, output: object) -> object:
         if not torch.is_grad_enabled():
             return None
         if isinstance(output, tuple) and not hasattr(output, "_fields"):
-            return tuple(self._replace(output, in_tuple=True))
-        return self._replace([output], in_tuple=False)[0]
+            return tuple(self._replace(output, is_tuple=True))
+        return self._replace([output], is_tuple=False)[0]
 
     def _note(self, _: nn.Module, __: object, output: object) -> None:
-        if isinstance(output, Tensor) and self._planting:
+        if isinstance(output, Tensor) and self._recording:
             self._embedded[output.device] = output.shape[0]
 
-    def _replace(self, values: Sequence[object], in_tuple: bool | None) -> list[object]:
+    def _replace(self, values: Sequence[object], is_tuple: bool) -> list[object]:
         """Replace floating-point tensors by copies of new leaves."""
         leaves: list[Tensor] = []
         replaced: list[object] = []
@@ -172,47 +157,40 @@ class LayerLeaves:
         if not leaves:
             kinds = ", ".join(type(value).__name__ for value in values) or "nothing"
             raise LayerError(
-                f"{self._shown()} {'takes' if self._of_input else 'returns'} {kinds}, not "
+                f"{self._shown} {'takes' if self._of_input else 'returns'} {kinds}, not "
                 "floating-point tensors: name a layer that does."
             )
-        if not self._planting:
-            return replaced
-        is_tuple = len(leaves) > 1 if in_tuple is None else in_tuple
-        embedded = self._embedded.get(leaves[0].device)
-        is_last = self._layer is self._embedding_layer and not self._of_input
-        if self._in_front and (is_last or embedded is not None):
-            raise LayerError(
-                f"{self._shown()} comes after the dropout, where the score looks at the stochastic "
-                "rows and not at the image's own: name a layer in front of the embedding layer, "
-                "or take target_scalar='node'."
-            )
-        self._runs.append(_Run(tuple(leaves), is_tuple, embedded))
+        if self._recording:
+            embedded = self._embedded.get(leaves[0].device)
+            if self._in_front and (self._is_last or embedded is not None):
+                raise LayerError(
+                    f"{self._shown} comes after the dropout, where the score looks at the "
+                    "stochastic rows and not at the image's own: name a layer in front of the "
+                    "embedding layer, or take target_scalar='node'."
+                )
+            self._runs.append(_Run(leaves, is_tuple or len(leaves) > 1, embedded))
         return replaced
 
     def _one_run_per_device(self) -> list[_Run]:
         if not self._runs:
             raise LayerError(
-                f"{self._shown()} was not run, or ran where hooks do not fire: name a module of "
+                f"{self._shown} was not run, or ran where hooks do not fire: name a module of "
                 "this model that its forward calls."
             )
         if len({run.device for run in self._runs}) < len(self._runs):  # a DataParallel replica each
             raise LayerError(
-                f"{self._shown()} ran {len(self._runs)} times in one forward, so there is no one "
+                f"{self._shown} ran {len(self._runs)} times in one forward, so there is no one "
                 "value to attribute to: name a layer that runs once."
             )
-        order = list(self._device_ids or [])
 
         def place(run: _Run) -> tuple[int, int]:
             index = run.device.index or 0
-            return (order.index(index) if index in order else len(order), index)
+            return self._order.get(index, len(self._order)), index
 
         return sorted(self._runs, key=place)
 
-    def _own_rows(self, gradient: Tensor, run: _Run, passes: int) -> Tensor:
-        if run.embedded is None or gradient.shape[0] != run.embedded * (passes + 1):
+    def _own_rows(self, gradient: Tensor, run: _Run) -> Tensor:
+        if run.embedded is None or gradient.shape[0] != run.embedded * (self._passes + 1):
             return gradient
-        own: Tensor = gradient.unflatten(0, (run.embedded, passes + 1))[:, 0]
+        own: Tensor = gradient.unflatten(0, (run.embedded, self._passes + 1))[:, 0]
         return own
-
-    def _shown(self) -> str:
-        return f"The layer {type(self._layer).__name__}"

@@ -1,13 +1,28 @@
-"""What a model returns, and the embedding in it."""
+"""What a network returns, the embedding in it, and what its modules did on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["EmbeddingLayerError", "OutputSelector", "embed", "select_embedding"]
+from captum_plq.network.borrowed import hookable
+
+__all__ = [
+    "EmbeddingLayerError",
+    "Example",
+    "Execution",
+    "OutputSelector",
+    "embed",
+    "executions_of",
+    "features_among",
+    "leaf_modules",
+    "select_embedding",
+]
 
 OutputSelector = int | str | Callable[[Any], Tensor] | None
 """Which part of a model's output is the embedding: index, key or field, or a function."""
@@ -15,6 +30,107 @@ OutputSelector = int | str | Callable[[Any], Tensor] | None
 
 class EmbeddingLayerError(ValueError):
     """The embedding layer cannot be found or used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One call of a module, as a hook saw it: its features, its output, and that one's version."""
+
+    name: str
+    layer: nn.Module
+    input: Tensor
+    output: Tensor
+    output_version: int
+
+    def __str__(self) -> str:
+        kind = type(self.layer).__name__
+        shapes = f"{tuple(self.input.shape[1:])} -> {tuple(self.output.shape[1:])}"
+        return f"{self.name or '(the model itself)'}: {kind} {shapes}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A network tried out on a few images.
+
+    Args:
+
+        network (nn.Module): A copy, see :func:`~captum_plq.network.borrowed.borrowed`.
+        inputs (tuple): Its arguments, images first, (B, ...). What is explained requires grad.
+        output (int, str, Callable or None): see :func:`select_embedding`.
+        embedding (Tensor): (B, ...), what the network gives, under autograd.
+    """
+
+    network: nn.Module
+    inputs: tuple[object, ...]
+    output: OutputSelector
+    embedding: Tensor
+
+    def again(self) -> Tensor:
+        """Return the embedding of another forward."""
+        return embed(self.network, self.inputs, self.output)
+
+    def executions(
+        self, modules: Iterable[tuple[str, nn.Module]]
+    ) -> tuple[list[Execution], Tensor]:
+        """Return those of another forward, see :func:`executions_of`."""
+        return executions_of(self.network, modules, self.inputs, self.output)
+
+
+def executions_of(
+    model: nn.Module,
+    modules: Iterable[tuple[str, nn.Module]],
+    inputs: Sequence[object],
+    selector: OutputSelector = None,
+    *,
+    as_they_were: bool = False,
+) -> tuple[list[Execution], Tensor]:
+    """Run a copy of a network once and note what its modules do.
+
+    Args:
+
+        model (nn.Module): A copy, see :func:`~captum_plq.network.borrowed.borrowed`.
+        modules (iterable of (str, nn.Module)): Those to watch, by name.
+        inputs (sequence): The model's arguments.
+        selector (int, str, Callable or None): see :func:`select_embedding`.
+        as_they_were (bool): Copy outputs, since what follows may write into them.
+
+    Returns:
+        *tuple[list[Execution], Tensor]*: calls from tensor to tensor in their order, and the
+        embedding.
+    """
+    executions: list[Execution] = []
+
+    def note(
+        name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any
+    ) -> None:
+        x = features_among(args, kwargs)
+        if x is not None and isinstance(y, Tensor):
+            kept = y.clone() if as_they_were else y
+            executions.append(Execution(name, layer, x, kept, y._version))
+
+    with ExitStack() as hooks:
+        for name, module in modules:
+            watch = hookable(module).register_forward_hook(partial(note, name), with_kwargs=True)
+            hooks.enter_context(watch)
+        embedding = embed(model, inputs, selector)
+    return executions, embedding
+
+
+def features_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Return the first of a module's arguments that is a floating-point tensor, (B, ...)."""
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
+            return x
+    return None
+
+
+def leaf_modules(model: nn.Module, also: str) -> list[tuple[str, nn.Module]]:
+    """Return the modules that have none within them, and the one named ``also``, by name."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if name == also or next(module.children(), None) is None
+    ]
 
 
 def select_embedding(output: object, selector: OutputSelector = None) -> Tensor:

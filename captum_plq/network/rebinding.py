@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -57,16 +57,16 @@ class Rebinder:
             return None
         self._seen[id(value)] = (value, None)  # a value within itself is left alone
 
-        def anew(part: Any) -> Any:
-            return self._anew(part, depth - 1)
+        changed = False
 
         def put(part: Any) -> Any:
-            new = anew(part)
+            nonlocal changed
+            new = self._anew(part, depth - 1)
+            changed = changed or new is not None
             return part if new is None else new
 
-        new = None
-        if any(anew(part) is not None for part in _parts(value)):
-            new = _made_anew(value, put)
+        make = _maker_of(value, put)
+        new = make() if changed else None
         self._seen[id(value)] = (value, new)  # the value too, so that its id stays its own
         return new
 
@@ -90,47 +90,40 @@ def modules_behind(function: object) -> list[nn.Module]:
     return list(found)
 
 
-def _parts(value: Any) -> Iterable[Any]:
-    """What lies directly within a value."""
+def _maker_of(value: Any, put: Callable[[Any], Any]) -> Callable[[], Any]:
+    """Replace what lies directly within a value; return what makes another value of it."""
     if isinstance(value, MethodType):
-        return [value.__self__]
-    if isinstance(value, partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, FunctionType):
-        cells = [c.cell_contents for c in value.__closure__ or () if _is_filled(c)]
-        named = [value.__globals__[n] for n in _global_names(value.__code__, value.__globals__)]
-        defaults = (value.__defaults__ or (), (value.__kwdefaults__ or {}).values())
-        return [*cells, *defaults[0], *defaults[1], *named, *vars(value).values()]
-    if isinstance(value, MutableMapping):
-        return list(value.values()) if len(value) <= _LONGEST else []
-    if isinstance(value, (list, tuple, deque, set, frozenset)):
-        return value if len(value) <= _LONGEST else []
-    return list(getattr(value, "__dict__", {}).values())
-
-
-def _made_anew(value: Any, put: Callable[[Any], Any]) -> Any:
-    if isinstance(value, MethodType):
-        return MethodType(value.__func__, put(value.__self__))
+        return partial(MethodType, value.__func__, put(value.__self__))
     if isinstance(value, partial):
         keywords = {k: put(v) for k, v in value.keywords.items()}
-        return partial(put(value.func), *map(put, value.args), **keywords)
+        return partial(partial, put(value.func), *map(put, value.args), **keywords)
     if isinstance(value, FunctionType):
-        return _function(value, put)
-    if isinstance(value, tuple):
-        items = [put(part) for part in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, (set, frozenset)):
-        return type(value)(put(part) for part in value)
-    new = copy.copy(value)
+        function = _function(value, put)
+        return lambda: function
+    if isinstance(value, (tuple, set, frozenset)):
+        items = [put(part) for part in _short(value)]
+        if hasattr(value, "_fields"):
+            return partial(type(value), *items)
+        return partial(tuple if isinstance(value, tuple) else type(value), items)
     if isinstance(value, MutableMapping):
-        for key, part in value.items():
-            new[key] = put(part)
+        parts = {k: put(part) for k, part in _short(value.items())}
     elif isinstance(value, (list, deque)):
-        for i, part in enumerate(value):
-            new[i] = put(part)
+        parts = {i: put(part) for i, part in enumerate(_short(value))}
     else:
-        vars(new).update({name: put(part) for name, part in vars(value).items()})
-    return new
+        parts = {name: put(part) for name, part in getattr(value, "__dict__", {}).items()}
+
+    def filled() -> Any:
+        new = copy.copy(value)
+        held = new if isinstance(value, (MutableMapping, list, deque)) else vars(new)
+        for key, part in parts.items():
+            held[key] = part
+        return new
+
+    return filled
+
+
+def _short(value: Collection[Any]) -> Collection[Any]:
+    return value if len(value) <= _LONGEST else ()
 
 
 def _function(function: FunctionType, put: Callable[[Any], Any]) -> FunctionType:

@@ -1,9 +1,17 @@
-"""What an embedding layer gives for masked features."""
+"""The embeddings of a network for features that are masked in front of its embedding layer.
+
+A forward hook on the embedding layer keeps its clean output under autograd, runs the layer
+itself on m randomly masked copies of its detached input, and returns all rows together,
+(B, m + 1, ...) flattened. Whatever follows (BatchNorm, normalisation) is then applied by
+the model's own code. The network in front of the layer runs once, without copies.
+
+Where what follows the layer insists on one row per image, it takes m full passes in place of that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +19,18 @@ from torch.utils.checkpoint import checkpoint
 
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional.masks import BLOCKS, BalancedMasks, DropoutMasks
-from captum_plq.network.embedding_layer import EmbeddingLayerError
+from captum_plq.network.borrowed import borrowed, hookable, original_of
+from captum_plq.network.embedding_layer import named_layer
+from captum_plq.network.output import (
+    EmbeddingLayerError,
+    OutputSelector,
+    embed,
+    executions_of,
+    features_among,
+)
 from captum_plq.network.state import eager
 
-__all__ = ["layer_features", "stochastic_outputs"]
+__all__ = ["Site", "run_in_turn", "run_once", "run_together"]
 
 _ELEMENTS_AT_A_TIME = 2**22
 """Masked features held at once when no chunk size is given: 16 MiB in float32."""
@@ -23,29 +39,130 @@ Head = Callable[[Tensor], Tensor]
 """The embedding layer as a function of its features alone."""
 
 
-def layer_features(
-    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Tensor, Head]:
-    """Return what is to be dropped out, and the layer as a function of it alone.
+class Site(NamedTuple):
+    """An embedding layer of a copy of a network, and what the network is run on.
 
     Args:
 
-        layer (nn.Module): The embedding layer, of a copy of the network.
-        args (tuple): What it was called with.
-        kwargs (dict): Likewise.
+        network (nn.Module): The copy, see :func:`~captum_plq.network.borrowed.borrowed`.
+        name (str): Qualified name of the layer.
+        inputs (tuple): The network's arguments, images first, (B, ...).
+        output (int, str, Callable or None): Which part of its output is the embedding.
+    """
+
+    network: nn.Module
+    name: str
+    inputs: tuple[object, ...]
+    output: OutputSelector
+
+    @property
+    def layer(self) -> nn.Module:
+        """The layer, ready to be given hooks."""
+        return hookable(named_layer(self.network, self.name))
+
+
+def run_once(site: Site) -> tuple[Tensor, Tensor, Tensor]:
+    """Return clean embeddings and the layer's input and output, from one forward."""
+    network, name, inputs, output = site
+    watched = [(name, site.layer)]
+    ran, embedding = executions_of(network, watched, inputs, output, as_they_were=True)
+    if len(ran) != 1 or len(ran[0].input) != len(embedding):
+        raise EmbeddingLayerError(
+            f"The embedding layer {name!r} must run exactly once, on one row per image."
+        )
+    return embedding, ran[0].input, ran[0].output
+
+
+def run_together(
+    site: Site, masks: DropoutMasks, differentiable: bool = False, chunk_size: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return clean (B, ...) and stochastic (B, m, ...) embeddings, from one forward.
+
+    The layer's hook gives m + 1 rows for each image. It stays on the copy: a backward through a
+    checkpointed block runs the layer again.
+
+    Args:
+
+        site (Site): Of a copy that is not run again, since it keeps the hook.
+        masks (DropoutMasks): The m dropout patterns.
+        differentiable (bool): Keep the stochastic embeddings under autograd as well.
+        chunk_size (int, optional): Rows that go through the layer at a time.
 
     Returns:
-        *tuple[Tensor, Callable]*: its first floating-point argument that comes per image,
-        (B, ...), and its own forward, without hooks, on others.
+        *tuple[Tensor, Tensor]*: clean and stochastic embeddings.
 
     Raises:
-        EmbeddingLayerError: if there is no such argument.
+        EmbeddingLayerError: if the rows do not come out as they should.
     """
-    for x in (*args, *kwargs.values()):
-        if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
-            features = x
-            break
+    calls: list[tuple[torch.device, int]] = []
+
+    def append(
+        layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
+    ) -> Tensor:
+        features, head = _taken(layer, args, kwargs)
+        calls.append((features.device, len(features)))
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+            centre = clean if differentiable else clean.detach()
+            stochastic = _stochastic_outputs(layer, head, features, centre, masks, chunk_size)
+        return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
+
+    site.layer.register_forward_hook(append, with_kwargs=True)
+    embeddings, first = embed(site.network, site.inputs, site.output), site.inputs[0]
+    devices, rows = {device for device, _ in calls}, masks.passes + 1
+    images = sum(count for _, count in calls)
+    if not calls:
+        problem = "was not run, or ran where hooks do not fire: pass the original nn.Module"
+    elif len(devices) < len(calls):  # a DataParallel replica runs it on a device of its own
+        problem = f"ran {len(calls)} times in one forward, but must run exactly once"
+    elif isinstance(first, Tensor) and len(first) != images:
+        problem = f"saw {images} rows for {len(first)} images, but must see each image once"
+    elif len(embeddings) != images * rows:
+        problem = (
+            f"gave {rows} rows per image, but the model returned {len(embeddings)} for {images} "
+            "images: what follows the layer does not treat rows one by one"
+        )
     else:
+        by_image = embeddings.unflatten(0, (images, rows))
+        return by_image[:, 0], by_image[:, 1:]
+    raise EmbeddingLayerError(f"The embedding layer {site.name!r} {problem}.")
+
+
+def run_in_turn(
+    site: Site, masks: DropoutMasks, differentiable: bool = False, chunk_size: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """As :func:`run_together`, from one forward for each stochastic row and one for the clean."""
+    clean, features, _ = run_once(site)
+    detached = tuple(x.detach() if isinstance(x, Tensor) else x for x in site.inputs)
+    rows = []
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        for mask in masks.for_features(features.shape[1:], features.device):
+            masked = features * masks.scale * mask
+
+            def replace(
+                layer: nn.Module,
+                args: tuple[Any, ...],
+                kwargs: dict[str, Any],
+                _: object,
+                masked: Tensor = masked,
+            ) -> Tensor:
+                return _taken(layer, args, kwargs)[1](masked)
+
+            # a copy each, for the backward's sake
+            passing = site._replace(network=borrowed(original_of(site.network)))
+            with passing.layer.register_forward_hook(replace, with_kwargs=True):
+                rows.append(embed(passing.network, detached, site.output))
+    if any(row.shape != clean.shape for row in rows):
+        raise EmbeddingLayerError(
+            f"Embeddings have shape {tuple(clean.shape)} without dropout before {site.name!r}, "
+            "but another one with it."
+        )
+    return clean, torch.stack(rows, dim=1)
+
+
+def _taken(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Head]:
+    """What is to be dropped out of a layer's arguments, and the layer as a function of it alone."""
+    features = features_among(args, kwargs)
+    if features is None:
         raise EmbeddingLayerError(
             f"The layer {type(layer).__name__} takes no features to drop out."
         )
@@ -60,7 +177,7 @@ def layer_features(
     return features, head
 
 
-def stochastic_outputs(
+def _stochastic_outputs(
     layer: nn.Module,
     head: Head,
     features: Tensor,
@@ -68,20 +185,7 @@ def stochastic_outputs(
     masks: DropoutMasks,
     chunk_size: int | None,
 ) -> Tensor:
-    """Return what a layer gives for features under each mask.
-
-    Args:
-
-        layer (nn.Module): The embedding layer.
-        head (Callable): see :func:`layer_features`.
-        features (Tensor): Likewise.
-        clean (Tensor): (B, ...), what the layer gave for the features as they are.
-        masks (DropoutMasks): The m dropout patterns.
-        chunk_size (int, optional): Rows at a time.
-
-    Returns:
-        *Tensor*: (B, m, ...).
-    """
+    """(B, m, ...), what a layer gives for features under each mask, some rows at a time."""
     weight = _matrix(layer, features, clean)
     if isinstance(masks, BalancedMasks) and weight is not None:
         return _balanced_rows(features, clean, weight, masks, chunk_size)

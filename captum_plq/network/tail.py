@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from captum_plq._base.precision import at_least_float32
-from captum_plq.network.borrowed import hooked, own_copy
-from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.embedding_layer import named_layer, slopes_of
+from captum_plq.network.output import OutputSelector, executions_of, leaf_modules
 from captum_plq.network.state import differentiable_copies
 
 __all__ = ["AffineHead", "NotAffineError", "find_affine_head"]
@@ -96,7 +95,7 @@ def find_affine_head(
 
     Args:
 
-        model (nn.Module): The network, in evaluation mode.
+        model (nn.Module): A copy of the network, see :func:`~captum_plq.network.borrowed.borrowed`.
         name (str): Qualified name of the embedding layer.
         inputs (sequence): The model's arguments.
         output (int, str, Callable or None): Which part of the model's output is the
@@ -109,25 +108,14 @@ def find_affine_head(
         NotAffineError: if one of them is not a linear layer, a BatchNorm with fixed
             statistics, or something that changes no value.
     """
-    model = own_copy(model)
-    layer = model.get_submodule(name)
-    inside = set(layer.modules()) - {layer}
-    seen: list[tuple[nn.Module, Tensor]] = []
-
-    def record(module: nn.Module, _: object, y: object) -> None:
-        if isinstance(y, Tensor) and (seen or module is layer) and module not in inside:
-            seen.append((module, y))
-
-    with torch.enable_grad(), ExitStack() as hooks:
-        for module in model.modules():
-            if module is layer or next(module.children(), None) is None:
-                hooks.enter_context(hooked(module, record))
-        embedding = embed(model, differentiable_copies(inputs), output)
-        ran = tuple(seen)  # a backward through a checkpointed block runs it again
-        slopes = torch.autograd.grad(embedding.sum(), [y for _, y in ran], allow_unused=True)
-    tail = [m for (m, _), slope in zip(ran[1:], slopes[1:], strict=True) if slope is not None]
-    names = {module: name for name, module in model.named_modules()}
-    head = AffineHead(layer, tuple(tail), (name, *(names[module] for module in tail)))
+    layer = named_layer(model, name)
+    with torch.enable_grad():
+        leaves = differentiable_copies(inputs)
+        ran, embedding = executions_of(model, leaf_modules(model, name), leaves, output)
+        slopes = slopes_of(embedding, [x.output for x in ran])
+    place = [x.layer for x in ran].index(layer)
+    tail = [x for x, y in zip(ran[place + 1 :], slopes[place + 1 :], strict=True) if y is not None]
+    head = AffineHead(layer, tuple(x.layer for x in tail), (name, *(x.name for x in tail)))
     head.fold()
     return head
 

@@ -1,11 +1,4 @@
-"""One forward of a network gives the clean embedding and the m stochastic ones.
-
-A forward hook on the embedding layer keeps its clean output under autograd, runs the layer
-itself on m randomly masked copies of its detached input, and returns all rows together,
-(B, m + 1, ...) flattened. Whatever follows (BatchNorm, normalisation) is then applied by
-the model's own code. The network in front of the layer runs once, without copies.
-
-Where what follows the layer insists on one row per image, it takes m full passes in place of that.
+"""Taps the input of a network's embedding layer.
 
 Hooks are set on a copy of the network's modules that shares its weights (see
 :mod:`captum_plq.network.borrowed`), so no other call of the network ever meets them.
@@ -14,18 +7,17 @@ Hooks are set on a copy of the network's modules that shares its weights (see
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional.masks import DropoutMasks
-from captum_plq.network.borrowed import borrowed, hooked, modules_of, original_of, own_copy
-from captum_plq.network.embedding_layer import EmbeddingLayerError, OutputSelector, named_layer
+from captum_plq.network.borrowed import borrowed, modules_of, own_copy
 from captum_plq.network.exploration import Found, explore
-from captum_plq.network.output import embed
-from captum_plq.network.rows import layer_features, stochastic_outputs
+from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.rows import Site, run_in_turn, run_once, run_together
 from captum_plq.network.state import eager, outside_inference, undisturbed
 
 __all__ = ["EmbeddingTap"]
@@ -116,10 +108,9 @@ class EmbeddingTap:
             EmbeddingLayerError: if the layer cannot be found or tapped.
         """
         found = self._locate(model, inputs)
-        run = _run_together if found.takes_more_rows else _run_in_turn
-        network = own_copy(model)
+        run = run_together if found.takes_more_rows else run_in_turn
         with eager():
-            return run(network, found.layer, inputs, self.output, masks, differentiable, chunk_size)
+            return run(self._site(found, model, inputs), masks, differentiable, chunk_size)
 
     @never_compiled
     def features(self, model: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,9 +128,9 @@ class EmbeddingTap:
         Raises:
             EmbeddingLayerError: if the layer cannot be found, or does not run exactly once.
         """
-        name = self.locate(model, inputs)
+        found = self._locate(model, inputs)
         with eager():
-            return _run_once(own_copy(model), name, inputs, self.output)
+            return run_once(self._site(found, model, inputs))
 
     @never_compiled
     def examine(
@@ -167,109 +158,8 @@ class EmbeddingTap:
     def _locate(self, model: nn.Module, inputs: Sequence[object]) -> Found:
         found = self._found
         if found is None or not found.holds_for(model, self.layer):
-            ways = (_run_together, _run_in_turn)
-            found = self._found = explore(model, inputs, self.layer, self.output, ways)
+            found = self._found = explore(model, inputs, self.layer, self.output)
         return found
 
-
-def _run_once(
-    network: nn.Module, name: str, inputs: Sequence[object], output: OutputSelector
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the clean embedding and the layer's input and output, from one forward."""
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def see(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Any) -> None:
-        # a copy: what follows the layer may write into its output
-        seen.append((layer_features(layer, args, kwargs)[0], y.clone()))
-
-    with hooked(named_layer(network, name), see, with_kwargs=True, in_turn=True):
-        embedding = embed(network, inputs, output)
-    if len(seen) != 1 or len(seen[0][0]) != len(embedding):
-        raise EmbeddingLayerError(
-            f"The embedding layer {name!r} must run exactly once, on one row per image."
-        )
-    return embedding, *seen[0]
-
-
-def _run_together(
-    network: nn.Module,
-    name: str,
-    inputs: Sequence[object],
-    output: OutputSelector,
-    masks: DropoutMasks,
-    differentiable: bool,
-    chunk_size: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return clean (B, ...) and stochastic (B, m, ...) embeddings, from one forward.
-
-    The layer's hook gives m + 1 rows for each image. It stays on the copy: a backward through a
-    checkpointed block runs the layer again.
-    """
-    calls: list[tuple[torch.device, int]] = []
-
-    def append(
-        layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], clean: Tensor
-    ) -> Tensor:
-        features, head = layer_features(layer, args, kwargs)
-        calls.append((features.device, len(features)))
-        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-            centre = clean if differentiable else clean.detach()
-            stochastic = stochastic_outputs(layer, head, features, centre, masks, chunk_size)
-        return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
-
-    hooked(named_layer(network, name), append, with_kwargs=True, in_turn=True)
-    embeddings, first = embed(network, inputs, output), inputs[0]
-    devices, rows = {device for device, _ in calls}, masks.passes + 1
-    images = sum(count for _, count in calls)
-    if not calls:
-        problem = "was not run, or ran where hooks do not fire: pass the original nn.Module"
-    elif len(devices) < len(calls):  # a DataParallel replica runs it on a device of its own
-        problem = f"ran {len(calls)} times in one forward, but must run exactly once"
-    elif isinstance(first, Tensor) and len(first) != images:
-        problem = f"saw {images} rows for {len(first)} images, but must see each image once"
-    elif len(embeddings) != images * rows:
-        problem = (
-            f"gave {rows} rows per image, but the model returned {len(embeddings)} for {images} "
-            "images: what follows the layer does not treat rows one by one"
-        )
-    else:
-        by_image = embeddings.unflatten(0, (images, rows))
-        return by_image[:, 0], by_image[:, 1:]
-    raise EmbeddingLayerError(f"The embedding layer {name!r} {problem}.")
-
-
-def _run_in_turn(
-    network: nn.Module,
-    name: str,
-    inputs: Sequence[object],
-    output: OutputSelector,
-    masks: DropoutMasks,
-    differentiable: bool,
-    chunk_size: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """As :func:`_run_together`, from one forward for each stochastic row and one for the clean."""
-    clean, features, _ = _run_once(network, name, inputs, output)
-    detached = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
-    rows = []
-    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        for mask in masks.for_features(features.shape[1:], features.device):
-            masked = features * masks.scale * mask
-
-            def replace(
-                layer: nn.Module,
-                args: tuple[Any, ...],
-                kwargs: dict[str, Any],
-                _: object,
-                masked: Tensor = masked,
-            ) -> Tensor:
-                return layer_features(layer, args, kwargs)[1](masked)
-
-            passing = borrowed(original_of(network))  # a copy each, for the backward's sake
-            with hooked(named_layer(passing, name), replace, with_kwargs=True):
-                rows.append(embed(passing, detached, output))
-    if any(row.shape != clean.shape for row in rows):
-        raise EmbeddingLayerError(
-            f"Embeddings have shape {tuple(clean.shape)} without dropout before {name!r}, but "
-            "another one with it."
-        )
-    return clean, torch.stack(rows, dim=1)
+    def _site(self, found: Found, model: nn.Module, inputs: Sequence[object]) -> Site:
+        return Site(own_copy(model), found.layer, tuple(inputs), self.output)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_plq.functional import mean_pairwise_distance
 from captum_plq.functional.closed_form import NoiseMap, expected_pairwise_distance, noise_map
 from captum_plq.functional.masks import DropoutMasks
+from captum_plq.network.borrowed import original_of
 from captum_plq.network.exploration import first_images
 from captum_plq.network.tail import AffineHead, NotAffineError, find_affine_head
 from captum_plq.network.tap import EmbeddingTap
@@ -57,7 +58,7 @@ class ClosedForm:
         self, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object], dropout: float
     ) -> None:
         self._dropout = dropout
-        inputs = first_images(inputs, _CHECK_IMAGES)
+        model, inputs = original_of(model), first_images(inputs, _CHECK_IMAGES)
         head = tap.examine(model, inputs, find_affine_head)
         self._names = head.names
         with torch.inference_mode(False), torch.no_grad():

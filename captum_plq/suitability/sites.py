@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from captum_plq.network.embedding_layer import (
+from captum_plq.network.output import (
     EmbeddingLayerError,
     Execution,
     OutputSelector,

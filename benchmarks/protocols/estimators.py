@@ -22,7 +22,7 @@ from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.subjects.face_sets import FaceSets, load_faces
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel, load_model
-from captum_plq.network.tail import find_affine_head
+from captum_plq.quality.closed_form import affine_head
 from captum_plq.quality.serfiq import Estimator
 
 __all__ = ["Estimators"]
@@ -103,8 +103,7 @@ class Estimators(Protocol):
             device, environment = found
             model, pixels = model.to(device), faces.images.float().to(device)
             serfiq = SERFIQ(model)
-            head = serfiq.tap.examine(model, (pixels[:2],), find_affine_head)
-            rest = nn.Sequential(head.layer, *head.tail)
+            rest = nn.Sequential(*affine_head(model, serfiq.tap, (pixels[:2],)).values())
             self.progress(model.spec.name, "embedding")
             features = torch.cat([serfiq.tap.features(model, (x,))[1] for x in pixels.split(16)])
 

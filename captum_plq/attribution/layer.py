@@ -22,7 +22,6 @@ from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.network.borrowed import original_of
 from captum_plq.network.embedding_layer import named_layer
 from captum_plq.network.leaves import LayerError, LayerLeaves
-from captum_plq.network.state import outside_inference
 
 __all__ = ["LayerPixelQuality"]
 
@@ -140,7 +139,7 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
         )
         serfiq = call.model.serfiq
         with torch.inference_mode(False), torch.enable_grad():
-            given = outside_inference((*call.images, *call.extras))
+            given = (*call.images, *call.extras)
             name = self.quality_model.serfiq.prepare(*given)
             leaves = LayerLeaves(
                 _copy_of(self.layer, serfiq.model),
@@ -154,8 +153,7 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
             attributions = call.attributions(
                 values, partial(leaves.gradients, values), max_gradient_norm
             )
-        answer = attributions if leaves.in_tuple else attributions[0]
-        return call.answer(answer, return_quality, return_standard_error)
+        return call.answer(attributions, leaves.in_tuple, return_quality, return_standard_error)
 
 
 def _copy_of(layer: nn.Module, model: nn.Module) -> nn.Module:

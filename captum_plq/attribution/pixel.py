@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from captum.log import log_usage
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_plq._base.choices import require_choice
 from captum_plq._base.tracing import never_compiled
@@ -18,7 +17,7 @@ from captum_plq.attribution.quality_gradient import (
     QualityGradient,
     TargetScalar,
 )
-from captum_plq.functional import NodeWeights, QualityScaling
+from captum_plq.functional import QualityScaling
 from captum_plq.network.state import differentiable_copies
 
 __all__ = ["PixelQualityAttribution", "scaling_factor"]
@@ -103,25 +102,6 @@ class PixelQualityAttribution(QualityGradient):
         >>> all_features = PixelQualityAttribution(model, directions=4).attribute(images)
     """
 
-    def __init__(
-        self,
-        model: nn.Module | Callable[..., object],
-        *,
-        weights: NodeWeights = "l1",
-        target_scalar: TargetScalar = "node",
-        scaling: QualityScaling | None = None,
-        normalize: bool | None = None,
-        directions: int | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            weights=weights,
-            target_scalar=target_scalar,
-            scaling=scaling,
-            normalize=normalize,
-            directions=directions,
-        )
-
     @log_usage()  # type: ignore[untyped-decorator]
     @never_compiled
     def attribute(
@@ -183,5 +163,5 @@ class PixelQualityAttribution(QualityGradient):
                 lambda selection, again: torch.autograd.grad(values, leaves, selection, again),
                 max_gradient_norm,
             )
-        answer = attributions if isinstance(inputs, tuple) else attributions[0]
-        return call.answer(answer, return_quality, return_standard_error)
+        in_tuple = isinstance(inputs, tuple)
+        return call.answer(attributions, in_tuple, return_quality, return_standard_error)

@@ -34,11 +34,11 @@ class QualityGradient(GradientAttribution):  # type: ignore[misc]
         self,
         model: nn.Module | Callable[..., object],
         *,
-        weights: NodeWeights,
-        target_scalar: TargetScalar,
-        scaling: QualityScaling | None,
-        normalize: bool | None,
-        directions: int | None,
+        weights: NodeWeights = "l1",
+        target_scalar: TargetScalar = "node",
+        scaling: QualityScaling | None = None,
+        normalize: bool | None = None,
+        directions: int | None = None,
     ) -> None:
         require_choice("target_scalar", target_scalar, TargetScalar)
         _check_directions(directions, target_scalar)
@@ -52,15 +52,6 @@ class QualityGradient(GradientAttribution):  # type: ignore[misc]
     def attribute_future(self) -> None:
         """Not implemented, as for Captum's Saliency."""
         raise NotImplementedError("attribute_future is not implemented for pixel-level quality.")
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """``False``: the attribution is a gradient."""
-        return False
-
-    def has_convergence_delta(self) -> bool:
-        """``False``: a gradient does not sum to a difference of outputs."""
-        return False
 
 
 class QualityCall:
@@ -109,19 +100,18 @@ class QualityCall:
             target or directions select. The node's scale is left out, and multiplied into the
             gradient afterwards: the same number, without underflow in half precision.
         """
-        arguments, method = outside_inference(given), self._method
-        if method.target_scalar == "serfiq":
-            assessed = self.model.serfiq.assess(
-                *arguments, differentiable=True, standard_error=self._standard_error
-            )
-            self._told = assessed.quality.detach(), assessed.standard_error
+        score = self._method.target_scalar == "serfiq"
+        assessed = self.model.serfiq.assess(
+            *outside_inference(given), differentiable=score, standard_error=self._standard_error
+        )
+        self._told = assessed.quality.detach(), assessed.standard_error
+        if score:
             return scale_quality(assessed.quality, self.model.scaling)
-        node = self.model.build(arguments, standard_error=self._standard_error)
+        embedding, direction, self._scale = self.model.node_on(assessed)
         if self.model.weights == "l2":
-            _refuse_unit_length(node.embedding, self.model.normalize)
-        self._told, self._scale = (node.quality, node.standard_error), node.scale
-        values = node.direction * node.embedding
-        by_feature = self._target is not None or method.directions is not None
+            _refuse_unit_length(embedding, self.model.normalize)
+        values = direction * embedding
+        by_feature = self._target is not None or self._method.directions is not None
         return values if by_feature else values.flatten(1).sum(1)
 
     def attributions(
@@ -156,11 +146,14 @@ class QualityCall:
         _warn_of_gradients(gradients, len(self._told[0]))
         return tuple(self._finished(gradient, max_gradient_norm) for gradient in gradients)
 
-    def answer(self, attributions: object, quality: bool, standard_error: bool) -> Any:
+    def answer(
+        self, attributions: tuple[Tensor, ...], in_tuple: bool, quality: bool, standard_error: bool
+    ) -> Any:
         """Return attributions, and on request Q and its standard error, as ``attribute`` does."""
         asked = zip(self._told, (quality, standard_error), strict=True)
         told = [x for x, wanted in asked if wanted]
-        return (attributions, *told) if told else attributions
+        answer = attributions if in_tuple else attributions[0]
+        return (answer, *told) if told else answer
 
     def _finished(self, gradient: Tensor, max_gradient_norm: float | None) -> Tensor:
         by_image = gradient.unflatten(0, (len(self._told[0]), -1))

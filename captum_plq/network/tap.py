@@ -6,10 +6,8 @@ Hooks are set on a copy of the network's modules that shares its weights (see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from captum_plq._base.tracing import never_compiled
@@ -18,11 +16,9 @@ from captum_plq.network.borrowed import borrowed, modules_of, own_copy
 from captum_plq.network.exploration import Found, explore
 from captum_plq.network.output import OutputSelector, embed
 from captum_plq.network.rows import Site, run_in_turn, run_once, run_together
-from captum_plq.network.state import eager, outside_inference, undisturbed
+from captum_plq.network.state import eager
 
 __all__ = ["EmbeddingTap"]
-
-Answer = TypeVar("Answer")
 
 
 class EmbeddingTap:
@@ -131,29 +127,6 @@ class EmbeddingTap:
         found = self._locate(model, inputs)
         with eager():
             return run_once(self._site(found, model, inputs))
-
-    @never_compiled
-    def examine(
-        self,
-        model: nn.Module,
-        inputs: Sequence[object],
-        question: Callable[[nn.Module, str, Sequence[object], OutputSelector], Answer],
-    ) -> Answer:
-        """Ask a question about the model and its embedding layer, leaving both untouched.
-
-        Args:
-
-            model (nn.Module): The network.
-            inputs (sequence): Its arguments, images first, (B, ...).
-            question (Callable): Of a copy of the model in evaluation mode, the layer's name, the
-                inputs and the selector of the embedding.
-
-        Returns:
-            *Answer*: what ``question`` returned.
-        """
-        name = self.locate(model, inputs)
-        with undisturbed(model, inputs) as network, torch.no_grad():
-            return question(network, name, outside_inference(inputs), self.output)
 
     def _locate(self, model: nn.Module, inputs: Sequence[object]) -> Found:
         found = self._found

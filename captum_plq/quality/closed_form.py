@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
 
+from captum_plq._base.precision import at_least_float32
 from captum_plq.functional import mean_pairwise_distance
 from captum_plq.functional.closed_form import NoiseMap, expected_pairwise_distance, noise_map
 from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.borrowed import original_of
+from captum_plq.network.embedding_layer import named_layer, slopes_of
 from captum_plq.network.exploration import first_images
-from captum_plq.network.tail import AffineHead, NotAffineError, find_affine_head
+from captum_plq.network.output import executions_of, leaf_modules
+from captum_plq.network.state import differentiable_copies, undisturbed
 from captum_plq.network.tap import EmbeddingTap
 
-__all__ = ["ClosedForm"]
+__all__ = ["ClosedForm", "NotAffineError", "affine_head"]
 
 _PROBES = 8
 _COLUMNS = 2048
@@ -25,6 +31,47 @@ _COLUMNS = 2048
 _CHECK_PASSES = 200
 _CHECK_IMAGES = 4
 _TOLERANCE = 0.03
+
+
+class NotAffineError(ValueError):
+    """The embedding is not an affine function of the embedding layer's input."""
+
+
+def affine_head(
+    model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]
+) -> dict[str, nn.Module]:
+    """Find the embedding layer and the modules between it and the embedding.
+
+    By running a copy of the model once. Functional calls cannot be seen; compare the fold with the
+    model's own embeddings. Modules that the embedding does not depend on (another head, for
+    quality) are left out.
+
+    Args:
+
+        model (nn.Module): The network.
+        tap (EmbeddingTap): Of its embedding layer.
+        inputs (sequence): The model's arguments.
+
+    Returns:
+        *dict[str, nn.Module]*: by name, in order, the layer first; modules of the copy, which
+        share the model's weights.
+
+    Raises:
+        NotAffineError: if one of them is not a linear layer, a BatchNorm with fixed
+            statistics, or something that changes no value.
+    """
+    name = tap.locate(model, inputs)
+    with undisturbed(model, inputs) as network, torch.enable_grad():
+        leaves, watched = differentiable_copies(inputs), leaf_modules(network, name)
+        ran, embedding = executions_of(network, watched, leaves, tap.output)
+        slopes = slopes_of(embedding, [x.output for x in ran])
+        layer = named_layer(network, name)
+    used = [x for x, slope in zip(ran, slopes, strict=True) if slope is not None]
+    tail = used[[x.layer for x in used].index(layer) + 1 :]
+    head = {name: layer, **{x.name: x.layer for x in tail}}
+    with torch.no_grad():
+        _composed((x.layer for x in tail), *_matrix(layer))
+    return head
 
 
 class _Folded(NamedTuple):
@@ -59,22 +106,22 @@ class ClosedForm:
     ) -> None:
         self._dropout = dropout
         model, inputs = original_of(model), first_images(inputs, _CHECK_IMAGES)
-        head = tap.examine(model, inputs, find_affine_head)
-        self._names = head.names
+        head = affine_head(model, tap, inputs)
+        self._names, modules = tuple(head), tuple(head.values())
         with torch.inference_mode(False), torch.no_grad():
-            self._values = head.values()
-            self._folded = _fold(head)
-            self._check(head, model, tap, inputs)
+            self._values = _values(modules)
+            self._folded = _fold(modules)
+            self._check(modules, model, tap, inputs)
 
     def holds_for(self, model: nn.Module) -> bool:
         """Tell whether the modules and weights that were folded are still the model's."""
         try:
-            layer, *tail = (model.get_submodule(name) for name in self._names)
+            modules = [model.get_submodule(name) for name in self._names]
         except AttributeError:
             return False
-        if not isinstance(getattr(layer, "weight", None), Tensor):
+        if not isinstance(getattr(modules[0], "weight", None), Tensor):
             return False
-        now = AffineHead(layer, tuple(tail), self._names).values()
+        now = _values(modules)
         return len(now) == len(self._values) and all(
             a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
             for a, b in zip(now, self._values, strict=True)
@@ -120,12 +167,16 @@ class ClosedForm:
         )
 
     def _check(
-        self, head: AffineHead, model: nn.Module, tap: EmbeddingTap, inputs: Sequence[object]
+        self,
+        head: Sequence[nn.Module],
+        model: nn.Module,
+        tap: EmbeddingTap,
+        inputs: Sequence[object],
     ) -> None:
         masks = DropoutMasks(_CHECK_PASSES, self._dropout)
         _, features, output = tap.features(model, inputs)
         _, stochastic = tap.run(model, inputs, masks)
-        weight, bias = (x.to(features.device) for x in head.fold())
+        weight, bias = (x.to(features.device) for x in _composed(head[1:], *_matrix(head[0])))
         flat = features.flatten(1)
         if weight.shape[1] != flat.shape[1]:
             raise NotAffineError("The embedding layer is a convolution that slides.")
@@ -149,9 +200,10 @@ class ClosedForm:
             )
 
 
-def _fold(head: AffineHead) -> _Folded:
-    weight = head.fold()[0]
-    tail, shift = head.fold_tail()
+def _fold(head: Sequence[nn.Module]) -> _Folded:
+    own, bias = _matrix(head[0])
+    weight, _ = _composed(head[1:], own, bias)
+    tail, shift = _composed(head[1:], torch.eye(len(own)).to(own), torch.zeros_like(bias))
     # Fixed draws: the estimate is the same on every call and every machine.
     generator = torch.Generator("cpu").manual_seed(0)
     coins = torch.randint(2, (len(weight), _PROBES), generator=generator, device="cpu")
@@ -164,3 +216,59 @@ def _fold(head: AffineHead) -> _Folded:
     if torch.equal(tail, diagonal.diag()):
         tail = diagonal.clone()
     return _Folded(noise, tail, shift)
+
+
+def _values(head: Sequence[nn.Module]) -> list[Tensor]:
+    """Tensors that tell whether weights have changed; all but the layer's matrix W in full.
+
+    Of W, which may be large, its product with a fixed random vector. (Data pointers and versions
+    do not tell: ``weight.data.normal_()`` changes neither.)
+    """
+    weight, bias = head[0].weight, head[0].bias
+    assert isinstance(weight, Tensor)
+    with torch.no_grad():
+        matrix = at_least_float32(weight).flatten(1)
+        generator = torch.Generator("cpu").manual_seed(0)
+        probe = torch.randn(len(matrix), generator=generator, device="cpu").to(matrix)
+        rest = [x for m in head[1:] for x in (*m.parameters(), *m.buffers())]
+        own = [bias] if isinstance(bias, Tensor) else []
+        return [probe @ matrix, *(x.detach().clone() for x in (*own, *rest))]
+
+
+def _composed(tail: Iterable[nn.Module], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """An affine map and the modules that follow it, as one matrix and one vector."""
+    for module in tail:
+        if not isinstance(module, (nn.Identity, nn.Flatten, _DropoutNd)):
+            weight, bias = _compose(module, weight, bias)
+    return weight, bias
+
+
+def _matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """A linear layer, or a convolution that covers its whole input, as (d, D) and (d,)."""
+    if not isinstance(layer, (nn.Linear, _ConvNd)) or getattr(layer, "transposed", False):
+        raise NotAffineError(f"The embedding layer is a {type(layer).__name__}.")
+    if "weight" in vars(layer):  # not a parameter: nothing tells of its changes between forwards
+        raise NotAffineError(
+            "A weight is computed by a hook (torch.nn.utils.weight_norm, spectral_norm, prune)."
+        )
+    blocks = at_least_float32(layer.weight).flatten(1)
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    weight = torch.block_diag(*blocks.chunk(groups)) if groups > 1 else blocks
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else at_least_float32(layer.bias)
+    return weight, bias
+
+
+def _compose(module: nn.Module, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(module, nn.Linear):
+        second, offset = _matrix(module)
+        return second @ weight, second @ bias + offset
+    if isinstance(module, _BatchNorm) and module.running_mean is not None:
+        mean, variance = at_least_float32(module.running_mean), at_least_float32(module.running_var)  # type: ignore[arg-type]
+        factor = (variance + module.eps).rsqrt()
+        if module.affine:
+            factor = factor * at_least_float32(module.weight)
+        shift = -mean * factor
+        if module.affine:
+            shift = shift + at_least_float32(module.bias)
+        return factor.unsqueeze(1) * weight, factor * bias + shift
+    raise NotAffineError(f"A {type(module).__name__} follows the embedding layer.")

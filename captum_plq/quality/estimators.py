@@ -25,9 +25,8 @@ from captum_plq.functional import (
 from captum_plq.functional.masks import BalancedMasks, DropoutMasks
 from captum_plq.network.exploration import structure_of
 from captum_plq.network.state import outside_inference, weights_state
-from captum_plq.network.tail import NotAffineError
 from captum_plq.network.tap import EmbeddingTap
-from captum_plq.quality.closed_form import ClosedForm
+from captum_plq.quality.closed_form import ClosedForm, NotAffineError
 
 __all__ = [
     "Assessment",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,12 @@ from captum_plq.functional import (
     unit_length,
 )
 from captum_plq.network.state import check_images
-from captum_plq.quality.serfiq import SERFIQ
+from captum_plq.quality.serfiq import SERFIQ, Assessment
 
 __all__ = ["QualityModel", "QualityNode"]
 
 
-@dataclass(frozen=True)
-class QualityNode:
+class QualityNode(NamedTuple):
     """The quality node of a batch of images, taken apart.
 
     Args:
@@ -33,15 +32,11 @@ class QualityNode:
         embedding (Tensor): (B, ...), clean, under autograd, normalised if asked for.
         direction (Tensor): the shape of ``embedding``, detached.
         scale (Tensor): (B,), detached. ``scale * direction`` are the weights of Eq. 3.
-        quality (Tensor): (B,), Q, detached.
-        standard_error (Tensor or None): (B,), of Q; ``None`` if it was not asked for.
     """
 
     embedding: Tensor
     direction: Tensor
     scale: Tensor
-    quality: Tensor
-    standard_error: Tensor | None
 
 
 class QualityModel(nn.Module):
@@ -121,8 +116,8 @@ class QualityModel(nn.Module):
         """
         inputs = (images, *additional_inputs)
         if node is None:
-            built = self.build(inputs)
-            return built.scale * _dot(built.direction, built.embedding)
+            own = self.node_on(self.serfiq.assess(*inputs))
+            return own.scale * _dot(own.direction, own.embedding)
         check_images(inputs[:1])
         embedding = self._embedding(self.serfiq.tap.embed(self.serfiq.model, inputs))
         nodes = torch.atleast_2d(node).flatten(1)  # Captum's Lime unpacks a bare (1, d) tensor
@@ -145,30 +140,26 @@ class QualityModel(nn.Module):
         Returns:
             *Tensor*: (B, d), detached.
         """
-        built = self.build(inputs)
-        return built.scale.unsqueeze(1) * built.direction.flatten(1)
+        own = self.node_on(self.serfiq.assess(*inputs))
+        return own.scale.unsqueeze(1) * own.direction.flatten(1)
 
-    def build(self, inputs: Sequence[object], *, standard_error: bool = False) -> QualityNode:
-        """Build the quality node of each image, in one forward of the network.
+    def node_on(self, assessed: Assessment) -> QualityNode:
+        """Put the quality node of each image on the network's embedding of it.
 
         Args:
 
-            inputs (sequence): What the model takes, the images first, (B, ...).
-            standard_error (bool): Also that of the quality.
+            assessed (Assessment): What :meth:`SERFIQ.assess` told of the images.
 
         Returns:
             *QualityNode*: with the clean embedding under autograd.
         """
-        clean, assessed, error = self.serfiq.assess(*inputs, standard_error=standard_error)
-        embedding, quality = self._embedding(clean), assessed.detach()
+        embedding = self._embedding(assessed.embedding)
         fixed = embedding.detach()
-        scaled = scale_quality(quality, self.scaling)
+        scaled = scale_quality(assessed.quality.detach(), self.scaling)
         return QualityNode(
-            embedding=embedding,
+            embedding,
             direction=node_direction(fixed, self.weights),
             scale=node_scale(fixed, scaled, self.weights),
-            quality=quality,
-            standard_error=error,
         )
 
     def _embedding(self, clean: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["StudyContext"]
 _FOR_GAMMA = 16
 
 
+@dataclass
 class StudyContext:
     """A network and its maps, made ready once; a map that fails is left out from then on.
 
@@ -33,22 +35,18 @@ class StudyContext:
         methods (sequence of Method): What is compared.
         faces (FaceSets): Of whom.
         environment (dict): What is measured under.
+        failed (dict): Method → why it is left out.
     """
 
-    def __init__(
-        self,
-        model: FaceModel,
-        subject: ExplainedNetwork,
-        methods: Sequence[Method],
-        faces: FaceSets,
-        environment: dict[str, Any],
-    ) -> None:
-        self.model, self.subject, self.methods = model, subject, tuple(methods)
-        self.faces, self.environment = faces, environment
-        self.failed: dict[str, str] = {}
-        self._explain: dict[str, Attribute] = {}
-        self._gamma: dict[str, float] = {}
-        self._others: dict[str, StudyContext] = {}
+    model: FaceModel
+    subject: ExplainedNetwork
+    methods: Sequence[Method]
+    faces: FaceSets
+    environment: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+    _explain: dict[str, Attribute] = field(default_factory=dict, init=False)
+    _gamma: dict[str, float] = field(default_factory=dict, init=False)
+    _others: dict[str, StudyContext] = field(default_factory=dict, init=False)
 
     def network_for(self, method: str) -> ExplainedNetwork:
         """Return the network that a method explains: this one, or itself with random weights."""
@@ -131,10 +129,7 @@ class StudyContext:
             reference = change(torch.cat(self.subject.reference_batches()))
             other = self.subject.of(self.subject.model, reference)
             other.__dict__["random"] = other.of(self.subject.random.model)
-            self._others[name] = StudyContext(
-                self.model, other, self.methods, self.faces, self.environment
-            )
-            self._others[name].failed = self.failed
+            self._others[name] = replace(self, subject=other)
         return self._others[name]
 
     def _map(self, method: Method, images: Tensor) -> Tensor:

@@ -87,12 +87,8 @@ def _moved(func: Any, args: tuple[Any, ...], options: dict[str, Any], result: An
     is_view = all(x.untyped_storage()._cdata in storages for x in written.values())
     if is_view and not func._schema.is_mutable:
         return 0
-    return sum(_bytes(x) for x in (read | written).values())
-
-
-def _bytes(x: Tensor) -> int:
-    """Of the elements; of those really there, if the tensor is an expanded one."""
-    return min(x.numel() * x.element_size(), x.untyped_storage().nbytes())
+    # An expanded tensor has fewer bytes than elements.
+    return sum(min(x.nbytes, x.untyped_storage().nbytes()) for x in (read | written).values())
 
 
 @dataclass

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,14 +21,7 @@ _PACKAGES = ("captum", "captum-plq", "timm", "numpy", "scikit-learn")
 
 
 def current_environment(
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    passes: int,
-    dropout: float,
-    seed: int,
-    rows: int,
-    channels_last: bool = False,
+    device: torch.device, dtype: torch.dtype, *, channels_last: bool = False, **given: Any
 ) -> dict[str, Any]:
     """Return all that a reader needs to doubt or repeat a measurement, as it is now.
 
@@ -36,11 +29,10 @@ def current_environment(
 
         device (torch.device): Where is measured.
         dtype (torch.dtype): Of weights and images.
-        passes (int): m of SER-FIQ; 0 where it plays no part.
-        dropout (float): p of SER-FIQ.
-        seed (int): Of weights, images, masks and methods that draw.
-        rows (int): Images that methods with many forwards put through at a time.
         channels_last (bool): Whether weights and images lie in this memory format.
+        given: ``passes`` and ``dropout``, m and p of SER-FIQ (m is 0 where it plays no part);
+            ``seed`` of weights, images, masks and methods that draw; ``rows``, images that methods
+            with many forwards put through at a time.
 
     Returns:
         *dict*: ready for JSON: these, and what was looked up: ``"device_name"`` of the processor
@@ -60,10 +52,7 @@ def current_environment(
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "passes": passes,
-        "dropout": dropout,
-        "seed": seed,
-        "rows": rows,
+        **given,
         "commit": _commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "channels_last": channels_last,
@@ -120,10 +109,8 @@ def reproducible_settings(threads: int | None, tf32: bool, seed: int) -> Iterato
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -131,10 +118,8 @@ def _processor() -> str:
 def _versions() -> dict[str, str]:
     versions = {"Python": platform.python_version(), "torch": str(torch.__version__)}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     if torch.cuda.is_available():
         versions["CUDA"] = str(torch.version.cuda)
         versions["cuDNN"] = str(torch.backends.cudnn.version())

@@ -162,14 +162,12 @@ def measure_rates(
     source = torch.ones(copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
 
-    def multiply() -> object:
-        return torch.mm(a, b, out=product)
-
-    def copy() -> object:
-        return target.copy_(source)
-
-    multiply(), copy()
-    work = {"matmul": (multiply, 2 * side**3), "copy": (copy, 2 * copied)}
+    work: dict[str, tuple[Call, int]] = {
+        "matmul": (lambda: torch.mm(a, b, out=product), 2 * side**3),
+        "copy": (lambda: target.copy_(source), 2 * copied),
+    }
+    for call, _ in work.values():
+        call()
     return {
         name: amount / min(seconds(call) for _ in range(repeats))
         for name, (call, amount) in work.items()

@@ -152,11 +152,7 @@ def _black(network: ExplainedNetwork, images: Tensor) -> float:
     return network.low
 
 
-def _copies(network: ExplainedNetwork, images: Tensor) -> int:
-    return network.at_once(images)
-
-
-def _cells(network: ExplainedNetwork, images: Tensor) -> Tensor:
+def _cells(_: ExplainedNetwork, images: Tensor) -> Tensor:
     return grid_of_cells(images)
 
 
@@ -193,10 +189,13 @@ _occlusion = _captum(
     sliding_window_shapes=_window,
     strides=partial(_window, parts=2),
     baselines=_black,
-    perturbations_per_eval=_copies,
+    perturbations_per_eval=ExplainedNetwork.at_once,
 )
 _feature_ablation = _captum(
-    attr.FeatureAblation, baselines=_black, feature_mask=_cells, perturbations_per_eval=_copies
+    attr.FeatureAblation,
+    baselines=_black,
+    feature_mask=_cells,
+    perturbations_per_eval=ExplainedNetwork.at_once,
 )
 _kernel_shap = _captum(
     attr.KernelShap,

@@ -22,8 +22,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of :func:`_train`; ``None``: with the arguments of the command line."""
-    app = App(name="python -m benchmarks.training", result_action="return_value")
-    app.default(_train)
+    app = App("python -m benchmarks.training", default_command=_train, result_action="return_value")
     app(sys.argv[1:] if arguments is None else arguments)
     return 0
 

@@ -97,28 +97,22 @@ def release(
     print(suitability)
 
     reading = suitability.usual
+    tested = {key: verification[key] for key in ("mated", "non_mated")}
+    tested |= {key: getattr(reading, key) for key in ("quality", "spread", "standard_error")}
     metrics = {
         **record,
         "bytes": file.stat().st_size,
         "test": {
+            **tested,
             "verification": verification["accuracy"],
             "pairs": sum(fold["pairs"] for fold in verification["folds"]),
-            "mated": verification["mated"],
-            "non_mated": verification["non_mated"],
             "faces": suitability.images_judging,
             "degradations": {
                 key: {"auroc": asdict(found.auroc), "falls": asdict(found.share)}
                 for key, found in reading.degradations.items()
             },
-            "quality": reading.quality,
-            "spread": reading.spread,
-            "standard_error": reading.standard_error,
         },
-        "calibration": {
-            "alpha": calibration.scaling.alpha,
-            "r": calibration.scaling.r,
-            "gamma": calibration.gamma,
-        },
+        "calibration": {**calibration.scaling._asdict(), "gamma": calibration.gamma},
         "conditions": current_environment(
             device, torch.float32, passes=0, dropout=0.0, seed=0, rows=16
         ),

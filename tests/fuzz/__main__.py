@@ -1,13 +1,14 @@
 """``python -m tests.fuzz``: see ``make fuzz``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuzz.runner import Tally, run, target_of, tell
+from tests.fuzz.runner import target_of, tell, tried
 
 TARGETS = {
     name: f"tests.fuzz.{name}"
@@ -25,48 +26,42 @@ def main(arguments: list[str] | None = None) -> int:
     add("--target", choices=TARGETS, action="append", help="only this one")
     add("--jobs", type=int, default=2, help="processes (default: 2)")
     add("--findings", type=Path, default=Path(".fuzz-findings"), help="folder for their cases")
-    add("--replay", metavar="TARGET:CASE", help="one case again: its number, or a finding's file")
+    add("--replay", metavar="TARGET:CASE", help="one case again, by its number")
     options = parser.parse_args(arguments)
     if options.replay:
-        return _replay(*options.replay.split(":", 1), options.seed)
-    tallies = run(
-        {name: TARGETS[name] for name in options.target or TARGETS},
-        seed=options.seed,
-        findings=options.findings,
-        seconds=None if options.cases else 60 * options.minutes,
-        cases=options.cases,
-        jobs=options.jobs,
-        progress=lambda so_far: print(_line(so_far), flush=True),
-    )
-    print(f"seed {options.seed}: {_line(tallies)}")
-    for name, tally in tallies.items():
-        print(
-            f"\n{name}: {tally.cases:,} cases in {tally.seconds:.0f} s, the slowest "
-            f"{tally.slowest:.1f} s; {tally.count('uncaught')} uncaught, {tally.count('more than')}"
-            f" too slow, {tally.count('over memory')} over memory, {tally.count('crash')} crashes"
-        )
-        for what, count in tally.outcomes.most_common():
-            print(f"  {count:8,}  {what}")
-        for told in sorted(tally.findings.values(), key=len, reverse=True):
-            print(f"  FINDING ×{len(told)}: {told[0].finding} [{told[0].kind}]")
-            replay = f"--seed {options.seed} --replay {name}:{told[0].index}"
-            print(f"    {replay}  {told[0].saved}")
-    return int(any(tally.findings for tally in tallies.values()))
+        name, index = options.replay.split(":")
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            target = target_of(TARGETS[name], folder)
+            told = tell(target, int(index), target.numbered(options.seed, int(index)))
+        print(f"{options.replay} {told.outcome} {told.finding}")
+        return int(bool(told.finding))
+    names = options.target or tuple(TARGETS)
+    return max([_fuzz(name, options, 60 * options.minutes / len(names)) for name in names])
 
 
-def _line(tallies: dict[str, Tally]) -> str:
-    cases = sum(tally.cases for tally in tallies.values())
-    return f"{cases:,} cases, {sum(tally.count('') for tally in tallies.values()):,} findings"
+def _fuzz(name: str, options: argparse.Namespace, seconds: float) -> int:
+    cases, jobs, seed = options.cases or 2**62, options.jobs, options.seed
+    end = time.monotonic() + (float("inf") if options.cases else seconds)
 
+    def work(job):
+        indices = range(job, cases, jobs)
+        return list(tried(TARGETS[name], seed, indices, end, options.findings))
 
-def _replay(name: str, case: str, seed: int) -> int:
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        target = target_of(TARGETS[name], Path(folder))
-        numbered = case.isdigit()
-        tried = target.numbered(seed, int(case)) if numbered else target.read(Path(case))
-        told = tell(target, int(case) if numbered else -1, tried)
-    print(f"{name}:{case} [{tried.kind}] {told.outcome} {told.finding}")
-    return int(bool(told.finding))
+    with ThreadPoolExecutor(jobs) as pool:
+        every = [told for part in pool.map(work, range(jobs)) for told in part]
+    slowest = max((told.seconds for told in every), default=0.0)
+    print(f"{name}: {len(every):,} cases of seed {seed}, the slowest {slowest:.1f} s")
+    for what, count in Counter(x.outcome for x in every if not x.finding).most_common():
+        print(f"  {count:8,}  {what}")
+    groups = defaultdict(list)
+    for told in every:
+        if told.finding:
+            groups[told.finding.split(",")[0]].append(told)
+    for group in sorted(groups.values(), key=len, reverse=True):
+        print(f"  FINDING ×{len(group)}: {group[0].finding}")
+        print(f"    --seed {seed} --replay {name}:{group[0].index}")
+    sys.stdout.flush()
+    return int(bool(groups))
 
 
 if __name__ == "__main__":

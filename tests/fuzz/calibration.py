@@ -11,7 +11,7 @@ import torch
 from captum_plq.calibration import Calibration, MethodSettings
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.relative import GradientReference
-from tests.fuzz.mutations import Member, archive, damaged_archive, flip, spoil
+from tests.fuzz.mutations import archive, damaged_archive, flip, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
 
 _VALUES = (
@@ -27,10 +27,8 @@ _SHAPES = (
     "()", "(20, 20)", "(0, 0)", "(20, 20, 3)", "(-1, -1)", "(1000000000,)", "(2**62, 4)", "(3,)",
     "99999999999999999999", "None", "((", "(True,)", "(1.0,)", "(20000, 20000)",
 )  # fmt: skip
-_OPTIONAL = {
-    "network_digest", "low_quality", "high_quality", "centre_quality", "border_quality",
-    "gamma_holds", "directions", "dlib",
-}  # fmt: skip
+_SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
+_OPTIONAL = {*_SHARES, "network_digest", "directions", "pool", "pooled_spread", "smoothed"}
 
 
 class CalibrationFiles(FileTarget):
@@ -54,38 +52,40 @@ class CalibrationFiles(FileTarget):
 
     def case(self, rng):
         data = rng.choice(tuple(self.files))
-        parts = dict(self.files[data])
+        parts = {f"{name}.npy": part for name, part in self.files[data].items()}
         chosen = rng.choice(tuple(parts))
         way = rng.choice(("bytes", "values", "members", "arrays", "descriptions"))
         if way == "bytes":
             return Case(*spoil(rng, data, tuple(self.files)), ".npz")
         if way == "values":
-            parts["header"] = _npy(np.array(_other_values(rng, parts["header"])))
+            parts["header.npy"] = _npy(np.array(_other_values(rng, parts["header.npy"])))
         elif way == "arrays":
-            last = rng.choice((128, len(parts[chosen])))
-            parts[chosen] = flip(rng, parts[chosen], 0, last)
+            parts[chosen] = flip(rng, parts[chosen], 0, rng.choice((128, len(parts[chosen]))))
         elif way == "descriptions":
             parts[chosen] = _described(rng)
-        members = [Member.of(f"{n}.npy", part, True) for n, part in parts.items()]
-        made = damaged_archive(rng, members) if way == "members" else archive(members)
-        return Case(way, made, ".npz")
+        make = archive if way != "members" else lambda *given: damaged_archive(rng, *given)
+        return Case(way, make(parts.items(), True), ".npz")
 
     def load(self, path, case):
         calibration = Calibration.load(path)
         header = calibration.header()
         json.dumps(header, allow_nan=False)
-        for name, value in header.items():
-            if not _alike(value, self.whole[name], name):
+        for name, example in _flat(self.whole).items():
+            value = _flat(header).get(name)
+            as_is = type(value) is type(example) or (value is None and name in _OPTIONAL)
+            if not as_is and (type(value), type(example)) != (int, float):
                 raise Finding(f"senseless {name}, {value!r}")
         s, n, c = calibration.scaling, calibration.conditions, calibration
-        shares = [header[name] for name in _OPTIONAL & header.keys() - {"network_digest"}]
+        shares = [header[name] for name in _SHARES if header[name] is not None]
         if not (
             min(c.input_size) > 0
+            and {*map(type, c.input_size)} == {int}
+            and {*map(type, (*c.networks, *c.versions.values()))} <= {str, type(None)}
             and s.alpha > 0 <= s.r <= 1
             and n.passes > 1 > n.dropout > 0
             and (n.directions or 1) > 0 <= c.good_faces <= c.faces
             and c.left_out >= 0
-            and all(share is None or 0 <= share <= 1 for share in shares)
+            and all(0 <= share <= 1 for share in shares)
         ):
             raise Finding(f"numbers that no measurement gives, {header}")
         if c.reference is not None:
@@ -104,6 +104,10 @@ class CalibrationFiles(FileTarget):
         if Calibration.load(again).header() != header:
             raise Finding("not the same after saving and loading")
         return "loaded, the same" if header == self.whole else "loaded, another"
+
+
+def _flat(header):
+    return {**header, **header["conditions"], **header["scaling"]}
 
 
 def _other_values(rng, header):
@@ -136,23 +140,6 @@ def _described(rng):
     )
     text = text.encode() + b" " * (63 - (10 + len(text)) % 64) + b"\n"
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(rng.choice((0, 1600)))
-
-
-def _alike(value, example, name):
-    """Whether a value is of the type that a sound one has."""
-    if value is None:
-        return name in _OPTIONAL
-    if isinstance(example, dict) and name != "versions":
-        return value.keys() == example.keys() and all(
-            _alike(value[key], example[key], key) for key in example
-        )
-    if isinstance(value, dict):
-        return all(isinstance(x, str | None) for x in value.values())
-    if isinstance(example, list):
-        return isinstance(value, list) and all(_alike(x, example[0], name) for x in value)
-    if isinstance(example, float):
-        return type(value) in (int, float)
-    return type(value) is type(example)
 
 
 TARGET = CalibrationFiles

@@ -13,6 +13,10 @@ from tests.fuzz.target import Case, FileTarget, Finding
 
 _MAX_PIXELS, _MIN_SIDE = 50_000_000, 16  # load_image's own limits
 _NUMBERS = (0, 1, 2, 15, 16, 255, 4096, 7071, 12_000, 32_767, 65_500, 65_535)
+_TAGS = (256, 257, 258, 259, 262, 273, 277, 278, 279, 317, 320, 322, 338, 339)
+_CHUNKS = (b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"tRNS", b"PLTE", b"acTL", b"fcTL")
+_SEGMENTS = [bytes([255, code]) for code in (0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDD, 0xDB, 0xC4)]
+_BODIES = (b"Exif\0\0", b"ICC_PROFILE\0\1\1", b"Adobe", b"Photoshop 3.0\0", b"")
 
 
 class ImageFiles(FileTarget):
@@ -34,7 +38,7 @@ class ImageFiles(FileTarget):
     def case(self, rng):
         name = rng.choice(tuple(self.whole))
         data, suffix = self.whole[name], f".{name.split()[0]}"
-        inner = {".png": _png, ".jpg": _jpeg, ".tif": _tiff}.get(suffix)
+        inner = {".png": _altered, ".jpg": _altered, ".tif": _tiff}.get(suffix)
         if inner is not None and rng.random() < 0.4:
             way, damaged = inner(rng, data)
         else:
@@ -71,34 +75,35 @@ def _every_format():
     exif[0x112], exif[0x10F] = 6, "maker"
     tags, frames = {"exif": exif.tobytes()}, {"save_all": True}
     written = {
-        "jpg": (rgb, "JPEG", tags),
-        "jpg progressive": (rgb, "JPEG", {"progressive": True}),
-        "jpg cmyk": (rgb.convert("CMYK"), "JPEG", {}),
-        "jpg grey, restarts": (grey, "JPEG", {"restart_marker_blocks": 2}),
-        "mpo": (rgb, "MPO", frames),
-        "png": (rgb, "PNG", tags),
-        "png palette": (rgb.convert("P"), "PNG", {"transparency": 0}),
-        "png 16 bits": (deep, "PNG", {}),
-        "png 1 bit": (rgb.convert("1"), "PNG", {}),
-        "png alpha": (rgb.convert("RGBA"), "PNG", frames),
-        "gif": (rgb, "GIF", frames),
-        "webp": (rgb, "WEBP", tags),
-        "webp lossless": (rgb.convert("RGBA"), "WEBP", {"lossless": True}),
-        "tif lzw": (rgb, "TIFF", {"compression": "tiff_lzw"}),
-        "tif jpeg": (rgb, "TIFF", {"compression": "jpeg"}),
-        "tif raw": (rgb, "TIFF", frames),
-        "tif float": (real, "TIFF", {}),
-        "tif deflate": (deep, "TIFF", {"compression": "tiff_adobe_deflate"}),
-        "ico": (rgb, "ICO", {"sizes": [(32, 32)]}),
-        "icns": (rgb.resize((128, 128)), "ICNS", {}),
-        "tga": (rgb, "TGA", {"compression": "tga_rle"}),
+        "jpg": (rgb, tags),
+        "jpg progressive": (rgb, {"progressive": True}),
+        "jpg cmyk": (rgb.convert("CMYK"), {}),
+        "jpg grey, restarts": (grey, {"restart_marker_blocks": 2}),
+        "mpo": (rgb, frames),
+        "png": (rgb, tags),
+        "png palette": (rgb.convert("P"), {"transparency": 0}),
+        "png 16 bits": (deep, {}),
+        "png 1 bit": (rgb.convert("1"), {}),
+        "png alpha": (rgb.convert("RGBA"), frames),
+        "gif": (rgb, frames),
+        "webp": (rgb, tags),
+        "webp lossless": (rgb.convert("RGBA"), {"lossless": True}),
+        "tif lzw": (rgb, {"compression": "tiff_lzw"}),
+        "tif jpeg": (rgb, {"compression": "jpeg"}),
+        "tif raw": (rgb, frames),
+        "tif float": (real, {}),
+        "tif deflate": (deep, {"compression": "tiff_adobe_deflate"}),
+        "ico": (rgb, {"sizes": [(32, 32)]}),
+        "icns": (rgb.resize((128, 128)), {}),
+        "tga": (rgb, {"compression": "tga_rle"}),
     }
-    for kind in ("BMP", "JPEG2000", "AVIF", "PPM", "PCX", "SGI", "DDS", "EPS", "PDF"):
-        written[{"JPEG2000": "jp2"}.get(kind, kind.lower())] = (rgb, kind, {})
+    plain = ("jp2", "bmp", "avif", "ppm", "pcx", "sgi", "dds", "eps", "pdf")
+    written |= dict.fromkeys(plain, (rgb, {}))
     files = {}
-    for name, (image, kind, options) in written.items():
+    for name, (image, options) in written.items():
         file, image = io.BytesIO(), image.copy()  # saving leaves traces in an image
         more = {"append_images": [image.rotate(90)]} if "save_all" in options else {}
+        kind = Image.registered_extensions().get(f".{name.split()[0]}")
         try:
             image.save(file, kind, **options, **more)
         except (KeyError, OSError):  # this build of Pillow lacks the codec
@@ -107,92 +112,61 @@ def _every_format():
     return files
 
 
-def _altered(rng, parts, frame, size, header, more):
-    """Parts of a file with one thing wrong; what is wrong, and the parts."""
-    i = rng.randrange(len(parts))
-    match rng.choice(("size", "header", "body", "order", "more")):
+def _altered(rng, data):
+    """A PNG's chunk or a JPEG's segment damaged, with checksum and length mended, or the order."""
+    png = data[0] == 0x89
+    start, head, length = (8, 8, ">I") if png else (2, 4, ">H")
+    parts, place = [], start
+    while place < len(data) and data[place : place + 2] != b"\xff\xda":  # where a JPEG's scan is
+        name = data[place + 4 : place + 8] if png else data[place : place + 2]
+        (size,) = struct.unpack_from(length, data, place + (0 if png else 2))
+        end = place + (12 + size if png else 2 + size)
+        parts.append((name, data[place + head : end - (4 if png else 0)]))
+        place = end
+    scan, i = data[place:], rng.randrange(len(parts))
+    frame = 0 if png else next(j for j, part in enumerate(parts) if 0xC0 <= part[0][1] <= 0xC2)
+    way = rng.choice(("size", "header", "body", "order", "more", "hole"))
+    match way:
         case "size":
-            parts[frame] = size(parts[frame])
-            return "size", parts
+            name, body = parts[frame]
+            at = 0 if png else 1
+            size = struct.pack(length + length[1], rng.choice(_NUMBERS), rng.choice(_NUMBERS))
+            parts[frame] = (name, body[:at] + size + body[at + len(size) :])
         case "header":
-            parts[frame] = header(parts[frame])
-            return "header", parts
+            parts[frame] = (parts[frame][0], flip(rng, parts[frame][1]))
         case "body":
-            parts[i] = parts[i][:4] + flip(rng, parts[i][4:])
-            return "body", parts
+            parts[i] = (parts[i][0], flip(rng, parts[i][1]))
         case "order":
             rng.shuffle(parts)
-            return "order", parts[: i + 1]
-    parts.insert(i + 1, more())
-    return "more", parts
-
-
-def _png(rng, data):
-    """A chunk damaged, with its checksum mended, or chunks put in, out, or in another order."""
-    chunks, place = [], 8
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        chunks.append(data[place + 4 : place + 8 + length])
-        place += 12 + length
-
-    def more():
-        name = rng.choice((b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"tRNS", b"PLTE", b"acTL", b"fcTL"))
-        packed = zlib.compress(bytes(rng.choice((10, 10_000, 5_000_000))))
-        noise = rng.randbytes(rng.randrange(40))
-        return name + rng.choice((noise, b"x\0\0" + packed, b"x\0\1\0\0\0" + packed))
-
-    way, chunks = _altered(
-        rng,
-        chunks,
-        0,
-        lambda x: x[:4] + struct.pack(">II", rng.choice(_NUMBERS), rng.choice(_NUMBERS)) + x[12:],
-        lambda x: x[:12] + bytes(rng.choice(_NUMBERS) % 17 for _ in range(5)),
-        more,
-    )
-    whole = [struct.pack(">I", len(x) - 4) + x + struct.pack(">I", zlib.crc32(x)) for x in chunks]
-    return f"chunk, {way}", data[:8] + b"".join(whole)
-
-
-def _jpeg(rng, data):
-    """The same with the segments before the first scan, or zeros in the scan."""
-    segments, place = [], 2
-    while data[place + 1] != 0xDA:
-        (length,) = struct.unpack(">H", data[place + 2 : place + 4])
-        segments.append(data[place : place + 2 + length])
-        place += 2 + length
-    scan = data[place:]
-    if rng.random() < 0.15:
-        first, length = (rng.randrange(1, len(scan) // 2) for _ in range(2))
-        scan = scan[:first] + bytes(length) + scan[first + length :]
-        return "hole in the scan", data[:place] + scan
-
-    def more():
-        marker = rng.choice((0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDD, 0xDB, 0xC4))
-        body = rng.choice((b"Exif\0\0", b"ICC_PROFILE\0\1\1", b"Adobe", b"Photoshop 3.0\0", b""))
-        body += rng.randbytes(rng.randrange(200))
-        return struct.pack(">BBH", 255, marker, len(body) + 2) + body
-
-    way, segments = _altered(
-        rng,
-        segments,
-        next(i for i, part in enumerate(segments) if 0xC0 <= part[1] <= 0xC2),
-        lambda x: x[:5] + struct.pack(">HH", rng.choice(_NUMBERS), rng.choice(_NUMBERS)) + x[9:],
-        lambda x: flip(rng, x, 1),
-        more,
-    )
-    return f"segment, {way}", data[:2] + b"".join(segments) + scan
+            parts = parts[: i + 1]
+        case "more":
+            packed = zlib.compress(bytes(rng.choice((10, 10_000, 5_000_000))))
+            noise = rng.choice(_BODIES) + rng.randbytes(rng.randrange(200))
+            body = rng.choice((noise, b"x\0\0" + packed, b"x\0\1\0\0\0" + packed))
+            parts.insert(i + 1, (rng.choice(_CHUNKS if png else _SEGMENTS), body))
+        case "hole" if scan:
+            at = rng.randrange(len(scan) // 2)
+            scan = scan[:at] + bytes(len(scan) // 3) + scan[at + len(scan) // 3 :]
+    made = data[:start]
+    for name, body in parts:
+        if png:
+            made += struct.pack(length, len(body)) + name + body
+            made += struct.pack(">I", zlib.crc32(name + body))
+        else:
+            made += name + struct.pack(length, len(body) + 2) + body
+    return f"part, {way}", made + scan
 
 
 def _tiff(rng, data):
     """One of the entries of the first directory rewritten: tag, type, count or value."""
-    (place,) = struct.unpack("<I", data[4:8])
-    (count,) = struct.unpack("<H", data[place : place + 2])
+    (place,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, place)
     entry = place + 2 + 12 * rng.randrange(count)
-    fields = list(struct.unpack("<HHII", data[entry : entry + 12]))
-    way, large = rng.randrange(4), (*_NUMBERS, 2**31, 2**32 - 1, len(data))
-    tags = (256, 257, 258, 259, 262, 273, 277, 278, 279, 317, 320, 322, 338, 339)
-    fields[way] = rng.choice((tags, range(20), large, large)[way])
-    way = ("tag", "type", "count", "value")[way]
+    fields = list(struct.unpack_from("<HHII", data, entry))
+    large = (*_NUMBERS, 2**31, 2**32 - 1, len(data))
+    way = rng.choice(("tag", "type", "count", "value"))
+    numbers = {"tag": _TAGS, "type": range(20)}.get(way, large)
+    fields[("tag", "type", "count", "value").index(way)] = rng.choice(numbers)
     return f"entry, {way}", data[:entry] + struct.pack("<HHII", *fields) + data[entry + 12 :]
 
 

@@ -11,11 +11,35 @@ from tests.fuzz.numbers import DTYPES, grade, tensor
 from tests.fuzz.target import Case, Finding, Target
 
 _SIDE, _FEATURES = 8, 6
-_SHAPES = ("plain", "convolutions", "pooled", "deep head", "unit length")
 _BROKEN = ("NaN in the head", "NaN in the trunk", "infinity in the head")
 _EMPTY = ("zero", "zero head", "bias only")
 _PARAMETERS = ("ordinary", "ordinary", "ordinary", "1e-20", "1e20", *_EMPTY, *_BROKEN)
 _RATES = (0.5, 0.5, 0.1, 0.99)
+
+
+class UnitLength(nn.Module):
+    """Scales to unit length, as many networks do themselves."""
+
+    def forward(self, x):
+        return nn.functional.normalize(x)
+
+
+_PIXELS = 3 * _SIDE**2
+_SHAPES = {
+    "plain": lambda: (nn.Flatten(), nn.Linear(_PIXELS, _FEATURES)),
+    "deep head": lambda: (
+        nn.Flatten(), nn.Linear(_PIXELS, 10), nn.Tanh(), nn.Linear(10, _FEATURES),
+    ),
+    "unit length": lambda: (nn.Flatten(), nn.Linear(_PIXELS, _FEATURES), UnitLength()),
+    "pooled": lambda: (
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, _FEATURES),
+    ),
+    "convolutions": lambda: (
+        nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.PReLU(4), nn.Flatten(), nn.Dropout(0.4),
+        nn.Linear(36, _FEATURES), nn.BatchNorm1d(_FEATURES),
+    ),
+}  # fmt: skip
 
 
 class Networks(Target):
@@ -31,7 +55,7 @@ class Networks(Target):
         call = rng.choice(("quality", "assess", "attribute", "attribute"))
         content = {
             "call": call,
-            "network": (rng.choice(_SHAPES), rng.choice(_PARAMETERS), rng.randrange(1000)),
+            "network": (rng.choice(tuple(_SHAPES)), rng.choice(_PARAMETERS), rng.randrange(1000)),
             "images": tensor(rng, (count, 3, _SIDE, _SIDE), rng.choice(DTYPES), special=special),
             "serfiq": {
                 "estimator": estimator,
@@ -118,8 +142,8 @@ def network(shape, parameters, seed):
     """A small network of a shape, with parameters of a kind."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _made(shape)
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        model = nn.Sequential(*_SHAPES[shape]())
+    layers = [m for m in model if isinstance(m, (nn.Linear, nn.Conv2d))]
     first, head = layers[0], layers[-1]
     with torch.no_grad():
         if parameters in ("1e-20", "1e20"):
@@ -134,29 +158,6 @@ def network(shape, parameters, seed):
             weight = (head if "head" in parameters else first).weight.view(-1)
             weight[seed % len(weight)] = float("nan" if "NaN" in parameters else "inf")
     return model.eval()
-
-
-def _made(shape):
-    flat, pixels = nn.Flatten(), 3 * _SIDE**2
-    match shape:
-        case "plain":
-            return nn.Sequential(flat, nn.Linear(pixels, _FEATURES))
-        case "deep head":
-            return nn.Sequential(flat, nn.Linear(pixels, 10), nn.Tanh(), nn.Linear(10, _FEATURES))
-        case "unit length":
-            return nn.Sequential(flat, nn.Linear(pixels, _FEATURES), UnitLength())
-        case "pooled":
-            trunk = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), flat]
-            return nn.Sequential(*trunk, nn.Linear(8, _FEATURES))
-    trunk = [nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.PReLU(4), flat, nn.Dropout(0.4)]
-    return nn.Sequential(*trunk, nn.Linear(36, _FEATURES), nn.BatchNorm1d(_FEATURES))
-
-
-class UnitLength(nn.Module):
-    """Scales to unit length, as many networks do themselves."""
-
-    def forward(self, x):
-        return nn.functional.normalize(x)
 
 
 TARGET = Networks

@@ -4,10 +4,6 @@ import torch
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_STYLES = (
-    "normal", "normal", "normal", "uniform", "zeros", "constant", "tiny", "huge", "subnormal",
-    "wide", "rows equal", "nearly equal", "few",
-)  # fmt: skip
 _SPECIAL = (float("nan"), float("inf"), float("-inf"), -0.0, 0.0, 1e-40, 3e38, 65504.0)
 
 _ORDINARY = {torch.float64: 1e60}
@@ -16,33 +12,25 @@ _ORDINARY = {torch.float64: 1e60}
 
 def tensor(rng, shape, dtype, *, positive=False, special=True):
     """A tensor whose numbers are of one style, with NaN and the like among them if special."""
-    style, limits = rng.choice(_STYLES), torch.finfo(dtype)
-    generator = torch.Generator().manual_seed(rng.randrange(2**32))
+    limits, generator = torch.finfo(dtype), torch.Generator().manual_seed(rng.randrange(2**32))
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    several = len(shape) > 1
-    match style:
-        case "uniform":
-            x = torch.rand(shape, generator=generator, dtype=torch.float64)
-        case "zeros":
-            x = torch.zeros_like(x)
-        case "constant":
-            x = torch.full_like(x, 0.37)
-        case "tiny":
-            x = x * limits.tiny
-        case "huge":
-            x = (x.abs() % 1) * x.sign() * limits.max
-        case "subnormal":
-            x = x * limits.smallest_normal / 64
-        case "wide":
-            x = x * 10.0 ** (20 * torch.randn(shape, generator=generator, dtype=torch.float64))
-            x = x.clamp(limits.min, limits.max)
-        case "few":
-            x = x * (torch.rand(shape, generator=generator) < 0.1)
-        case "rows equal" if several:
-            x = x[..., :1, :].expand(shape).clone()
-        case "nearly equal" if several:
-            x = x[..., :1, :] + 1e-6 * x
-    x = (x.abs() if positive else x).to(dtype)
+    share = torch.rand(shape, generator=generator, dtype=torch.float64)
+    first = x[..., :1, :].expand(shape) if len(shape) > 1 else x
+    styles = (
+        x, x, x,
+        share,
+        0 * x,
+        0 * x + 0.37,
+        x * limits.tiny,
+        (x.abs() % 1) * x.sign() * limits.max,
+        x * limits.smallest_normal / 64,
+        (x * 10.0 ** (40 * share - 20)).clamp(limits.min, limits.max),
+        x * (share < 0.1),
+        first,
+        first + 1e-6 * x,
+    )  # fmt: skip
+    x = rng.choice(styles)
+    x = (x.abs() if positive else x).to(dtype).clone(memory_format=torch.contiguous_format)
     for _ in range(rng.choice((0, 0, 0, 0, 1, 2)) if special and x.numel() else 0):
         number = rng.choice(_SPECIAL)
         x.view(-1)[rng.randrange(x.numel())] = abs(number) if positive else number

@@ -1,7 +1,5 @@
 """What the fuzzer tries: cases, each made from a seed and a number, and what must come of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,10 @@ class Finding(Exception):
 
 
 class Target:
-    """A place where the package takes what others made; ``folder`` is for files of the moment."""
+    """A place where the package takes what others made; ``folder`` is for files of the moment.
+
+    Subclasses have ``case(rng)``, and ``outcome(case)``, which runs and checks it.
+    """
 
     documented: tuple[type[Exception], ...] = (ValueError, TypeError)
 
@@ -36,13 +37,6 @@ class Target:
         """The same case for the same seed and number."""
         return self.case(Random(f"{type(self).__name__}:{seed}:{index}"))
 
-    def case(self, rng: Random) -> Case:
-        raise NotImplementedError
-
-    def outcome(self, case: Case) -> str:
-        """Runs a case and checks what came of it; says in a word or two how it went."""
-        raise NotImplementedError
-
     def attempt(self, case: Case) -> str:
         try:
             return self.outcome(case)
@@ -52,18 +46,11 @@ class Target:
     def save(self, case: Case, path: Path) -> None:
         torch.save({"kind": case.kind, "content": case.content}, path)
 
-    def read(self, path: Path) -> Case:
-        return Case(**torch.load(path, weights_only=True))
-
 
 class FileTarget(Target):
-    """A reader of files; its errors name the file."""
+    """A reader of files, ``load(path, case)``; its errors name the file."""
 
     documented = (ValueError,)
-
-    def load(self, path: Path, case: Case) -> str:
-        """Reads the file and checks what came of it."""
-        raise NotImplementedError
 
     def attempt(self, case: Case) -> str:
         path = self.folder / f"case{case.suffix}"
@@ -74,19 +61,13 @@ class FileTarget(Target):
             if not any(path.name in str(e) for e in reported(error)):
                 raise Finding(f"message without the file's name, {error}") from error
             raise
-        finally:
-            path.unlink()
 
     def save(self, case: Case, path: Path) -> None:
         path.write_bytes(case.content)
 
-    def read(self, path: Path) -> Case:
-        return Case("from a file", path.read_bytes(), path.suffix)
 
-
-def reported(error: BaseException) -> Iterator[BaseException]:
+def reported(error: BaseException | None) -> Iterator[BaseException]:
     """An error and those it came from."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,8 +1,8 @@
 """The equations: functions of tensors, on numbers of every kind."""
 
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 
@@ -18,28 +18,67 @@ from tests.fuzz.numbers import DTYPES, grade, tensor
 from tests.fuzz.target import Case, Finding, Target
 
 _NUMBERS = (7.5, 5.5, 0.0, -3.0, 40.0, -400.0, 1e6, math.nan, math.inf, -math.inf)
+_INF = math.inf
+_BATCH = (
+    "embeddings", "distance", "embedding", "quality", "gradient", "original", "disturbed", "mask",
+    "features", "feature_mean",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Function:
-    """What is called, on what, and what must come of it.
+def _number(rng, _):
+    return rng.choice(_NUMBERS)
 
-    Args:
 
-        draw (Callable): A ``Random`` → the arguments by name.
-        call (Callable): Takes them; gives a tensor, or several.
-        grades (Callable): Takes them; grades each element of the results (see ``grade``).
-        low (float): No result lies below.
-        high (float): Nor above.
-        batch (tuple of str): Arguments whose rows go with those of the result.
-    """
+def _chosen(*choices):
+    return lambda rng, _: rng.choice(choices)
 
-    draw: Callable
-    call: Callable
-    grades: Callable
-    low: float = -math.inf
-    high: float = math.inf
-    batch: tuple[str, ...] = ()
+
+def _drawn(shape, **options):
+    """``shape`` takes the sizes of the case."""
+    return lambda rng, s: tensor(rng, shape(s), s.dtype, **options)
+
+
+def _map(rng, positive):
+    x = tensor(rng, (6, 5), torch.float32, positive=positive, special=False).clamp(-80, 80)
+    unknown = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)) < 0.2
+    return x.masked_fill(unknown, math.nan)
+
+
+def _mask(rng, s):
+    generator = torch.Generator().manual_seed(rng.randrange(100))
+    return torch.rand(s.b, 5, 4, generator=generator) < rng.choice((0.0, 0.3, 1.0))
+
+
+ARGUMENTS = {
+    "embeddings": _drawn(lambda s: (s.b, s.m, s.d)),
+    "average": _chosen("paper", "pairs"),
+    "group_size": _chosen(1, 1, 1, 2, 3),
+    "normalize": _chosen(True, False),
+    "distance": _drawn(lambda s: (s.b, *s.any), positive=True),
+    "alpha": _number,
+    "r": _number,
+    "gamma": _number,
+    "pixel_scale": _number,
+    "embedding": _drawn(lambda s: (s.b, *s.node)),
+    "quality": _drawn(lambda s: (s.b,), positive=True),
+    "weights": _chosen("l1", "sum", "signed", "l2"),
+    "gradient": _drawn(lambda s: (s.b, s.channels, 5, 4)),
+    "merged": _drawn(lambda s: (s.b, *s.any), positive=True),
+    "original": _drawn(lambda s: (s.b, 5, 4), positive=True),
+    "disturbed": _drawn(lambda s: (s.b, 5, 4), positive=True),
+    "mask": _mask,
+    "features": _drawn(lambda s: (s.b, s.features)),
+    "feature_mean": _drawn(lambda s: (s.b, s.outputs)),
+    "weight": _drawn(lambda s: (s.outputs, s.features)),
+    "dropout": _chosen(0.01, 0.1, 0.5, 0.9, 0.999),
+    "probed": _chosen(True, False),
+    "gradients": _drawn(lambda s: (s.b, 6, 5), positive=True),
+    "mean": lambda rng, _: _map(rng, False),
+    "spread": lambda rng, _: _map(rng, True),
+    "pool_size": _chosen(1, 3, 5),
+    "blur_size": _chosen(1, 3, 5),
+    "pooled": _chosen(True, False),
+}
 
 
 class TensorFunctions(Target):
@@ -47,27 +86,39 @@ class TensorFunctions(Target):
 
     def case(self, rng):
         name = rng.choice(tuple(FUNCTIONS))
-        return Case(name, FUNCTIONS[name].draw(rng))
+        sizes = SimpleNamespace(
+            dtype=rng.choice(DTYPES),
+            b=rng.randint(1, 3),
+            m=rng.choice((1, 2, 3, 6, 12)),
+            d=rng.choice((1, 2, 5, 16)),
+            any=rng.choice(((), (4,), (3, 5, 4))),
+            node=rng.choice(((1,), (7,), (3, 2, 2))),
+            channels=rng.choice((1, 3)),
+            features=rng.choice((2, 30)),
+            outputs=rng.randint(1, 3),
+        )
+        return Case(name, {n: ARGUMENTS[n](rng, sizes) for n in FUNCTIONS[name][0].split()})
 
     def outcome(self, case):
-        function, given = FUNCTIONS[case.kind], case.content
-        results, grades = _tuple(function.call(**given)), function.grades(**given)
+        _, call, grades, low, high, by_rows = FUNCTIONS[case.kind]
+        given = case.content
+        results = _tuple(call(**given))
         for result in results:
-            worst, finite = grades.expand(result.shape), torch.isfinite(result)
+            worst, finite = grades(result, given).expand(result.shape), torch.isfinite(result)
             if bool((finite & (worst == 2)).any()):
                 raise Finding("a number for what is not finite")
             if bool((~finite & (worst == 0)).any()):
                 raise Finding("no number for ordinary numbers")
             inside, slack = result.double()[finite], 1 + 8 * torch.finfo(result.dtype).eps
-            if bool(((inside < function.low * slack) | (inside > function.high * slack)).any()):
+            if bool(((inside < low * slack) | (inside > high * slack)).any()):
                 raise Finding(f"out of range, {inside.min():g} to {inside.max():g}")
-        if function.batch:
-            last = {n: x[-1:] if n in function.batch else x for n, x in given.items()}
-            for alone, together in zip(_tuple(function.call(**last)), results, strict=True):
+        if by_rows:
+            last = {n: x[-1:] if n in _BATCH else x for n, x in given.items()}
+            for alone, together in zip(_tuple(call(**last)), results, strict=True):
                 rtol = 1e-3 if alone.element_size() < 4 else 1e-5
                 if not torch.allclose(alone, together[-1:], rtol=rtol, atol=1e-6, equal_nan=True):
                     raise Finding("another result alone than in the batch")
-        return "NaN" if bool((grades == 2).any()) else "a result"
+        return "NaN" if bool((worst == 2).any()) else "a result"
 
 
 def _tuple(x):
@@ -76,94 +127,13 @@ def _tuple(x):
     return tuple(x) if isinstance(x, tuple) else (x,)
 
 
-# --- what is drawn ----------------------------------------------------------------------
-
-
-def _stochastic(rng):
-    shape = (rng.randint(1, 3), rng.choice((1, 2, 3, 6, 12)), rng.choice((1, 2, 5, 16)))
-    return {
-        "embeddings": tensor(rng, shape, rng.choice(DTYPES)),
-        "average": rng.choice(("paper", "pairs")),
-        "group_size": rng.choice((1, 1, 1, 2, 3)),
-    }
-
-
-def _stochastic_or_not(rng):
-    return {**_stochastic(rng), "normalize": rng.random() < 0.5}
-
-
-def _one(name, *numbers):
-    def drawn(rng):
-        shape = (rng.randint(1, 3), *rng.choice(((), (4,), (3, 5, 4))))
-        x = tensor(rng, shape, rng.choice(DTYPES), positive=True)
-        return {name: x, **{number: rng.choice(_NUMBERS) for number in numbers}}
-
-    return drawn
-
-
-def _node(rng):
-    b, dtype = rng.randint(1, 3), rng.choice(DTYPES)
-    return {
-        "embedding": tensor(rng, (b, *rng.choice(((1,), (7,), (3, 2, 2)))), dtype),
-        "quality": tensor(rng, (b,), dtype, positive=True),
-        "weights": rng.choice(("l1", "sum", "signed", "l2")),
-    }
-
-
-def _gradient(rng):
-    shape = (rng.randint(1, 3), rng.choice((1, 3)), 5, 4)
-    return {"gradient": tensor(rng, shape, rng.choice(DTYPES))}
-
-
-def _pair(rng):
-    shape, dtype = (rng.randint(1, 3), 5, 4), rng.choice(DTYPES)
-    return {n: tensor(rng, shape, dtype, positive=True) for n in ("original", "disturbed")}
-
-
-def _masked_pair(rng):
-    pair, share = _pair(rng), rng.choice((0.0, 0.3, 1.0))
-    generator = torch.Generator().manual_seed(rng.randrange(100))
-    return {**pair, "mask": torch.rand(pair["original"].shape, generator=generator) < share}
-
-
-def _noise(rng):
-    b, dim, d, dtype = rng.randint(1, 3), rng.choice((2, 30)), rng.randint(1, 3), rng.choice(DTYPES)
-    return {
-        "features": tensor(rng, (b, dim), dtype),
-        "mean": tensor(rng, (b, d), dtype),
-        "weight": tensor(rng, (d, dim), dtype),
-        "dropout": rng.choice((0.01, 0.1, 0.5, 0.9, 0.999)),
-        "probed": rng.random() < 0.5,
-    }
-
-
-def _logs(rng):
-    merged = tensor(rng, (rng.randint(1, 4), 6, 5), rng.choice(DTYPES), positive=True)
-    return {"log_merged": merged.log(), **{n: rng.choice((1, 3, 5)) for n in _BOXES}}
-
-
-def _compared(rng):
-    mean = tensor(rng, (6, 5), torch.float32, special=False).clamp(-80, 80)
-    spread = tensor(rng, (6, 5), torch.float32, positive=True, special=False).clamp_max(80)
-    unknown = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)) < 0.2
-    return {
-        "merged": tensor(rng, (rng.randint(1, 3), 6, 5), rng.choice(DTYPES), positive=True),
-        "mean": mean.masked_fill(unknown, math.nan),
-        "spread": spread.masked_fill(unknown, math.nan),
-        **{n: rng.choice((1, 3)) for n in _BOXES},
-        "pooled": rng.random() < 0.5,
-    }
-
-
-_BOXES = ("pool_size", "blur_size")
-
 # --- what is called, where that is more than the function itself --------------------------
 
 
-def _expected(features, mean, weight, dropout, probed):
+def _expected(features, feature_mean, weight, dropout, probed):
     signs = torch.randn(weight.shape[0], 4, generator=torch.Generator().manual_seed(0)).sign()
     noise = noise_map(weight, probes=signs if probed else None)
-    return expected_pairwise_distance(features, mean, noise, dropout)
+    return expected_pairwise_distance(features, feature_mean, noise, dropout)
 
 
 def _clipped_norm(gradient):
@@ -174,8 +144,8 @@ def _clipped_norm(gradient):
     return clipped.double().flatten(1).norm(dim=1) * (1 - 2 * torch.finfo(gradient.dtype).eps)
 
 
-def _reference_spread(**given):
-    reference = gradient_reference(**given)
+def _spread(gradients, **boxes):
+    reference = gradient_reference(gradients.log(), **boxes)
     if bool((reference.mean.isnan() != reference.spread.isnan()).any()):
         raise Finding("a mean without a spread")
     if not (math.isfinite(reference.pooled_spread) and reference.pooled_spread >= 0):
@@ -184,11 +154,11 @@ def _reference_spread(**given):
 
 
 def _compare(function):
-    def call(merged, mean, spread, pool_size, blur_size, pooled):
+    def call(gradients, mean, spread, pool_size, blur_size, pooled):
         reference = GradientReference(mean, spread, pool_size, 0.7, blur_size)
-        result = function(merged, reference, pooled=pooled)
+        result = function(gradients, reference, pooled=pooled)
         # Places without a reference have a value of their own, whatever is there.
-        return torch.where(mean.isnan() & ~merged.isfinite(), torch.nan, result)
+        return torch.where(mean.isnan() & ~gradients.isfinite(), torch.nan, result)
 
     return call
 
@@ -196,118 +166,106 @@ def _compare(function):
 # --- how the arguments are graded ---------------------------------------------------------
 
 
-def _of(name, *dims, nonzero=False):
-    return lambda **given: grade(given[name], dims, nonzero)
-
-
 def _worst(*grades):
-    worst = grades[0]
-    for other in grades[1:]:
-        worst = torch.maximum(worst, other)
-    return worst
+    return functools.reduce(torch.maximum, grades)
 
 
-def _of_numbers(name, *numbers, dims=()):
-    def graded(**given):
-        stated = (torch.tensor(given[number], dtype=torch.float64) for number in numbers)
-        return _worst(grade(given[name], dims), *map(grade, stated))
-
-    return graded
+def _floats(given):
+    numbers = (torch.tensor(x, dtype=torch.float64) for x in given.values() if type(x) is float)
+    return [x for x in given.values() if torch.is_tensor(x) and x.is_floating_point()], numbers
 
 
-def _of_scale(embedding, quality, weights):
-    worst = _worst(grade(embedding.flatten(1), (1,), nonzero=True), grade(quality))
-    return worst.clamp_min(1) if weights == "sum" else worst  # a sum may vanish
+def _elements(result, given):
+    """Each by what is at its own place, in any channel."""
+    tensors, numbers = _floats(given)
+    places = (grade(x, (1,) if x.ndim > result.ndim else ()) for x in tensors)
+    return _worst(*places, *map(grade, numbers))
 
 
-def _of_node(embedding, quality, weights):
-    return _of_scale(embedding, quality, weights).view(-1, *[1] * (embedding.ndim - 1))
+def _rows(result, given, nonzero=False):
+    """Each by all of its row."""
+    flat = (x.reshape(len(x), -1) for x in _floats(given)[0])
+    rows = _worst(*(grade(x, (1,), nonzero and x.shape[1] > 1) for x in flat))
+    return rows.view(-1, *[1] * (result.ndim - 1))
 
 
-def _of_pair(original, disturbed):
-    return _worst(grade(original), grade(disturbed))
+_directed = functools.partial(_rows, nonzero=True)
 
 
-def _of_mask(original, disturbed, mask):
-    worst = _of_pair(original, disturbed)
+def _node(result, given):
+    rows = _directed(result, given)
+    return rows.clamp_min(1) if given["weights"] == "sum" else rows  # a sum may vanish
+
+
+def _everything(result, given):
+    return grade(given["merged"].flatten(), (0,), nonzero=True)
+
+
+def _masked(result, given):
+    mask, worst = given["mask"], _worst(*map(grade, _floats(given)[0]))
     inside = torch.where(mask, worst, 0).amax((-2, -1))
     anywhere = worst.amax((-2, -1)).clamp_max(1)  # NaN outside may count, or not
     return _worst(inside, anywhere, (~mask.any(-1).any(-1)).int())
 
 
-def _of_noise(features, mean, weight, **_):
+def _noise(result, given):
+    (*rows, weight), _ = _floats(given)
     far = 1e20 if weight.dtype == torch.float64 else 1e3  # fourth powers of products are taken
-    rows = (grade(x, (1,), nonzero=True, far=far) for x in (features, mean))
-    return _worst(*rows, grade(weight, (0, 1), nonzero=True, far=far))
+    worst = (grade(x, (1,), nonzero=True, far=far) for x in rows)
+    return _worst(*worst, grade(weight, (0, 1), nonzero=True, far=far))
 
 
-def _of_compared(merged, **_):
+def _compared(result, given):
     # Pooling and blurring carry what is not finite to its neighbours, which may be NaN.
-    return _worst(grade(merged), grade(merged, (-2, -1))[:, None, None].clamp_max(1))
+    x = given["gradients"]
+    return _worst(grade(x), grade(x, (-2, -1))[:, None, None].clamp_max(1))
 
 
-def _of_logs(log_merged, **_):
-    return (2 * (log_merged.isnan() | (log_merged == math.inf))).amax().int()
+def _logs(result, given):
+    x = given["gradients"]
+    return (2 * (x.isnan() | (x == math.inf))).amax().int()
 
 
-_RATIO = ("original", "disturbed")
-_ROWS = {"batch": ("embeddings",)}
-_QUALITY = _of("embeddings", -2, -1, nonzero=True)
+def _scaled(distance, alpha, r):
+    return F.scale_quality(distance, F.QualityScaling(alpha, r))
+
+
+_STOCHASTIC = "embeddings average group_size"
+_PAIR, _NODE, _BOXES = "original disturbed", "embedding quality weights", "pool_size blur_size"
+_COMPARED = f"gradients mean spread {_BOXES} pooled"
 
 FUNCTIONS = {
-    "mean_pairwise_distance": Function(
-        _stochastic, F.mean_pairwise_distance, _of("embeddings", -2, -1), 0, **_ROWS
+    "mean_pairwise_distance": (_STOCHASTIC, F.mean_pairwise_distance, _rows, 0, _INF, True),
+    "quality_from_embeddings": (
+        f"{_STOCHASTIC} normalize", F.quality_from_embeddings, _directed, 0, 1, True,
     ),
-    "quality_from_embeddings": Function(
-        _stochastic_or_not, F.quality_from_embeddings, _QUALITY, 0, 1, **_ROWS
+    "quality_with_standard_error": (
+        f"{_STOCHASTIC} normalize", F.quality_with_standard_error, _directed, 0, _INF, True,
     ),
-    "quality_with_standard_error": Function(
-        _stochastic_or_not, F.quality_with_standard_error, _QUALITY, 0, **_ROWS
+    "quality_from_distance": ("distance", F.quality_from_distance, _elements, 0, 1, True),
+    "scale_quality": ("distance alpha r", _scaled, _elements, 0, 1, False),
+    "node_scale": (_NODE, F.node_scale, _node, -_INF, _INF, True),
+    "node_weights": (_NODE, F.node_weights, _node, -_INF, _INF, True),
+    "clip_gradient": ("gradient", _clipped_norm, _rows, 0, 1, True),
+    "merge_channels": ("gradient", F.merge_channels, _elements, 0, _INF, True),
+    "pixel_quality": ("merged gamma", F.pixel_quality, _elements, 0, 1, False),
+    "quality_map": ("gradient gamma", F.quality_map, _elements, 0, 1, True),
+    "gamma_for_median": ("merged", F.gamma_for_median, _everything, -_INF, _INF, False),
+    "rescale_gamma": ("gamma pixel_scale", F.rescale_gamma, _elements, -_INF, _INF, False),
+    "quality_change": (_PAIR, F.quality_change, _elements, -_INF, _INF, True),
+    "pixel_quality_change": (
+        f"{_PAIR} mask", F.pixel_quality_change, _masked, -_INF, _INF, True,
     ),
-    "quality_from_distance": Function(
-        _one("distance"), F.quality_from_distance, _of("distance"), 0, 1, ("distance",)
+    "expected_pairwise_distance": (
+        "features feature_mean weight dropout probed", _expected, _noise, 0, 2, True,
     ),
-    "scale_quality": Function(
-        _one("quality", "alpha", "r"),
-        lambda quality, alpha, r: F.scale_quality(quality, F.QualityScaling(alpha, r)),
-        _of_numbers("quality", "alpha", "r"), 0, 1,
-    ),
-    "node_scale": Function(_node, F.node_scale, _of_scale, batch=("embedding", "quality")),
-    "node_weights": Function(_node, F.node_weights, _of_node, batch=("embedding", "quality")),
-    "clip_gradient": Function(
-        _gradient, _clipped_norm, lambda gradient: grade(gradient.flatten(1), (1,)), 0, 1,
-        ("gradient",),
-    ),
-    "merge_channels": Function(_gradient, F.merge_channels, _of("gradient", -3), 0),
-    "pixel_quality": Function(
-        _one("merged", "gamma"), F.pixel_quality, _of_numbers("merged", "gamma"), 0, 1
-    ),
-    "quality_map": Function(
-        lambda rng: {**_gradient(rng), "gamma": rng.choice(_NUMBERS)},
-        F.quality_map, _of_numbers("gradient", "gamma", dims=(-3,)), 0, 1, ("gradient",),
-    ),
-    "gamma_for_median": Function(
-        _one("merged"),
-        F.gamma_for_median,
-        lambda merged: grade(merged.flatten(), (0,), nonzero=True),
-    ),
-    "rescale_gamma": Function(
-        lambda rng: {"gamma": rng.choice(_NUMBERS), "pixel_scale": rng.choice(_NUMBERS)},
-        F.rescale_gamma,
-        lambda **given: grade(torch.tensor(list(given.values()), dtype=torch.float64), (0,)),
-    ),
-    "quality_change": Function(_pair, F.quality_change, _of_pair, batch=_RATIO),
-    "pixel_quality_change": Function(
-        _masked_pair, F.pixel_quality_change, _of_mask, batch=(*_RATIO, "mask")
-    ),
-    "expected_pairwise_distance": Function(
-        _noise, _expected, _of_noise, 0, 2, ("features", "mean")
-    ),
-    "gradient_reference": Function(_logs, _reference_spread, _of_logs, 0),
-    "gradient_zscore": Function(_compared, _compare(gradient_zscore), _of_compared, -20, 20),
-    "relative_pixel_quality": Function(
-        _compared, _compare(relative_pixel_quality), _of_compared, 0, 1
+    "gradient_reference": (f"gradients {_BOXES}", _spread, _logs, 0, _INF, False),
+    "gradient_zscore": (_COMPARED, _compare(gradient_zscore), _compared, -20, 20, False),
+    "relative_pixel_quality": (
+        _COMPARED, _compare(relative_pixel_quality), _compared, 0, 1, False,
     ),
 }  # fmt: skip
+"""Names of arguments, what is called, how its results are graded, their range, whether rows go
+with rows."""
 
 TARGET = TensorFunctions

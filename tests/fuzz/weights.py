@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from captum_plq.models.weight_files.read import read_weights
-from tests.fuzz.mutations import Member, archive, damaged_archive, spoil
+from tests.fuzz.mutations import archive, damaged_archive, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
 
 _OPCODES = (
@@ -21,6 +21,8 @@ _VALUES = (
     "F32", "F16", "BF16", "I64", "BOOL", "F4", "F8_E4M3", "C64", [], [0], [1], [2**40], [2**63],
     [-1], [0, 4], [4, 0], [0, 2**62], None, 1.5, {"a": 1}, "x", True,
 )  # fmt: skip
+_NAMES = ("extra", "fc.weight", 3, None, ("a", 1), b"a", "", "\0", "a" * 5000)
+_METADATA = ({"a": "b"}, {"a": 1}, [], "x", {"\0": "\0"})
 
 
 class WeightFiles(FileTarget):
@@ -44,21 +46,22 @@ class WeightFiles(FileTarget):
         }
 
     def case(self, rng):
-        match rng.choice(("bytes", "bytes", "header", "members", "pickle", "content")):
-            case "bytes":
-                name = rng.choice(tuple(self.files))
-                way, data = spoil(rng, self.files[name], tuple(self.files.values()))
-                suffix = rng.choice((".pth", ".safetensors", ".bin", ".pth"))
-                return Case(f"{name}: {way}", data, suffix)
-            case "header":
-                return Case("header", self._header(rng), ".safetensors")
-            case "members":
-                parts = self._parts(rng).items()
-                members = [Member.of(name, data, rng.random() < 0.1) for name, data in parts]
-                return Case("members", damaged_archive(rng, members), ".pth")
-            case "pickle":
-                return Case("pickle", self._pickle(rng), ".pth")
-        return Case("content", self._content(rng), ".pth")
+        way = rng.choice(("bytes", "bytes", "header", "members", "pickle", "content"))
+        if way == "bytes":
+            name = rng.choice(tuple(self.files))
+            damage, data = spoil(rng, self.files[name], tuple(self.files.values()))
+            return Case(f"{name}: {damage}", data, rng.choice((".pth", ".safetensors", ".bin")))
+        if way == "header":
+            return Case(way, self._header(rng), ".safetensors")
+        if way == "content":
+            return Case(way, self._content(rng), ".pth")
+        with zipfile.ZipFile(io.BytesIO(self.files[rng.choice(("zip", "zip, a checkpoint"))])) as z:
+            parts = {name: z.read(name) for name in z.namelist()}
+        if way == "members":
+            return Case(way, damaged_archive(rng, parts.items(), rng.random() < 0.1), ".pth")
+        name = next(name for name in parts if name.endswith("data.pkl"))
+        parts[name] = _other_opcodes(rng, parts[name])
+        return Case(way, archive(parts.items()), ".pth")
 
     def load(self, path, case):
         weights = read_weights(path)
@@ -82,77 +85,60 @@ class WeightFiles(FileTarget):
     def _header(self, rng):
         """A safetensors file whose header says something else, or is of a telling length."""
         data = self.files["safetensors"]
-        (length,) = struct.unpack("<Q", data[:8])
+        (length,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8 : 8 + length])
         for _ in range(rng.choice((0, 1, 1, 2))):
             entry = header[rng.choice(tuple(header))]
             entry[rng.choice(("dtype", "shape", "data_offsets", "x"))] = rng.choice(_VALUES)
         if rng.random() < 0.1:
-            header["__metadata__"] = rng.choice(({"a": "b"}, {"a": 1}, [], "x", {"\0": "\0"}))
+            header["__metadata__"] = rng.choice(_METADATA)
         text = json.dumps(header).encode()
         if rng.random() < 0.1:
             text = b"[" * rng.choice((10, 100_000)) + text
         first = rng.choice((0, 0x20, 0x28, 0x3C, 0x50, 0x7B, 0x80))
-        wanted = rng.choice((0, first + 0x7B00, first + 0x3C00))  # as another format begins
-        text = text.ljust(wanted)
+        text = text.ljust(rng.choice((0, first + 0x7B00, first + 0x3C00)))  # as others begin
         return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-    def _parts(self, rng):
-        whole = self.files[rng.choice(("zip", "zip, a checkpoint"))]
-        with zipfile.ZipFile(io.BytesIO(whole)) as opened:
-            return {name: opened.read(name) for name in opened.namelist()}
-
-    def _pickle(self, rng):
-        """An archive whose pickle has other opcodes, with the checksum right."""
-        parts = self._parts(rng)
-        name = next(name for name in parts if name.endswith("data.pkl"))
-        pickled = bytearray(parts[name])
-        for _ in range(rng.choice((1, 1, 2, 4, 8))):
-            way, place = rng.randrange(3), rng.randrange(len(pickled))
-            code = rng.choice(_OPCODES)
-            if way == 0:
-                pickled[place] = code
-            elif way == 1:
-                pickled[place:place] = bytes([code]) * rng.choice((1, 2, 900))
-            else:
-                del pickled[place : place + rng.choice((1, 2, 9))]
-        return archive([Member.of(n, part) for n, part in {**parts, name: bytes(pickled)}.items()])
 
     def _content(self, rng):
         """A file that torch.save wrote, of something that is no good as weights."""
-        state, odd = dict(self.state), _odd_tensor(rng)
-        match rng.choice(("in", "instead", "under", "deep", "self", "names")):
+        state, key = dict(self.state), rng.choice(("state_dict", "model", "net", 3, ""))
+        match rng.choice(("in", "instead", "under", "deep", "self")):
             case "in":
-                state[rng.choice(("extra", "fc.weight"))] = odd
+                state[rng.choice(_NAMES)] = _odd_tensor(rng)
             case "instead":
-                return _saved(odd)
+                state = _odd_tensor(rng)
             case "under":
-                key = rng.choice(("state_dict", "model", "net", 3, ""))
-                state = {key: rng.choice((state, odd, []))}
+                state = {key: rng.choice((state, _odd_tensor(rng), []))}
             case "deep":
                 for _ in range(rng.choice((1, 3, 50, 900))):
                     state = {rng.choice(("model", "state_dict")): state}
             case "self":
-                state[rng.choice(("model", "state_dict", "x"))] = state
-            case "names":
-                state[rng.choice((3, None, ("a", 1), b"a", "", "\0", "a" * 5000))] = odd
+                state[key] = state
         try:
             return _saved(state, _use_new_zipfile_serialization=rng.random() < 0.7)
         except RecursionError:
             return _saved({})
 
 
+def _other_opcodes(rng, pickled):
+    pickled = bytearray(pickled)
+    for _ in range(rng.choice((1, 1, 2, 4, 8))):
+        place, code = rng.randrange(len(pickled)), bytes([rng.choice(_OPCODES)])
+        put, cut = rng.choice(((code, 1), (code, 0), (code * 2, 0), (code * 900, 0), (b"", 2)))
+        pickled[place : place + cut] = put
+    return bytes(pickled)
+
+
 def _odd_tensor(rng):
     eye = torch.eye(4)
     plain = rng.choice((3, None, "x", [eye], (eye, eye), {"a": eye}, b"", 1.5))
-    size, number = 2 ** rng.choice((4, 28, 40)), rng.choice((float("nan"), float("inf"), 1e-45))
     made = (
         lambda: eye.to_sparse(),
         lambda: eye.to_sparse_csr(),
         lambda: torch.empty(3, 3, device="meta"),
         lambda: torch.quantize_per_tensor(eye, 0.1, 0, torch.qint8),
-        lambda: torch.zeros(1).expand(size),
-        lambda: eye * number,
+        lambda: torch.zeros(1).expand(2 ** rng.choice((4, 28, 40))),
+        lambda: eye * rng.choice((float("nan"), float("inf"), 1e-45)),
         lambda: eye.to(rng.choice((torch.complex64, torch.bool, torch.bfloat16, torch.int8))),
         lambda: torch.empty(rng.choice(((0,), (0, 3), (2, 0, 5)))),
         lambda: eye.t()[1:, ::2],

@@ -17,11 +17,12 @@ def method(model=None, **choices):
     return PixelQualityAttribution(SERFIQ(model or network(), passes=20), **choices)
 
 
-def test_fits_the_network_it_was_made_for_whatever_its_name(calibration):
-    calibration.check(method())
-    calibration.check(method(network(name="renamed")))
-    calibration.check(PixelQualityAttribution(SERFIQ(network(), passes=20, estimator="balanced")))
-    calibration.check(PixelQualityAttribution(SERFIQ(network(), passes=20, seed=7)))
+@pytest.mark.parametrize(
+    ("model", "choices"),
+    [({}, {}), ({"name": "renamed"}, {}), ({}, {"estimator": "balanced"}), ({}, {"seed": 7})],
+)
+def test_fits_the_network_it_was_made_for_whatever_its_name(calibration, model, choices):
+    calibration.check(PixelQualityAttribution(SERFIQ(network(**model), passes=20, **choices)))
 
 
 def test_all_that_differs_is_named_in_one_error(calibration):
@@ -76,9 +77,6 @@ def test_the_digest_covers_every_weight():
         assert network_digest(model) != reference
     assert network_digest(network()) == reference
     assert network_digest(network().bfloat16()) != reference
-
-
-# --- presets ------------------------------------------------------------------------------
 
 
 def test_presets_hold_the_papers_values():

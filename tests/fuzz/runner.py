@@ -75,7 +75,7 @@ def tried(
             wrong = f"more than {limit:g} s" if slow else f"crash ({signal.Signals(-code).name})"
             yield Told(indices[0], "", limit, wrong)
             indices = indices[1:]
-        elif time.monotonic() < end:
+        else:
             return
 
 
@@ -86,8 +86,6 @@ def _serve(pipe, module, seed, indices, end, findings, limit) -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         target = target_of(module, folder)
         for index in indices:
-            if time.monotonic() > end:
-                return
             _alarms(limit)
             case = target.numbered(seed, index)
             told = tell(target, index, case)
@@ -96,6 +94,8 @@ def _serve(pipe, module, seed, indices, end, findings, limit) -> None:
                 name = f"{module.rpartition('.')[2]}-{seed}-{index}{case.suffix}"
                 target.save(case, findings / name)
             pipe.send(told)
+            if time.monotonic() > end:
+                return
 
 
 def _alarms(limit: float) -> None:

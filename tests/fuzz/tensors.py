@@ -184,8 +184,10 @@ def _elements(result, given):
 
 def _rows(result, given, nonzero=False):
     """Each by all of its row."""
-    flat = (x.reshape(len(x), -1) for x in _floats(given)[0])
-    rows = _worst(*(grade(x, (1,), nonzero and x.shape[1] > 1) for x in flat))
+    tensors, _ = _floats(given)
+    rows = _worst(
+        *(grade(x.reshape(len(x), -1), (1,), nonzero and x.ndim > 1) for x in tensors),
+    )
     return rows.view(-1, *[1] * (result.ndim - 1))
 
 

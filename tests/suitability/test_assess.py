@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ pytest.importorskip("PIL", reason="needs the extra [faces]")
 from captum_plq.faces import STANDARD_DEGRADATIONS, add_noise, blur
 
 NOISE = {"noise": lambda chip, seed: add_noise(chip, 40.0, seed=seed)}
+BLUR = {"blur": lambda chip, _: blur(chip, 2.0)}
 FAST = {"passes": 20, "resamples": 300}
 
 
@@ -32,20 +34,18 @@ def smooth_chips(count, side=20):
     return np.rint(np.broadcast_to(images, (count, side, side, 3))).astype(np.uint8)
 
 
-def planted(features, columns):
-    """A network that ends in a linear map of features computed by a function."""
+class Planted(nn.Module):
+    """A linear map, of features computed by a function."""
 
-    class Planted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(columns.shape[1], columns.shape[0], bias=False)
-            self.fc.weight.data = columns
-            self.eval()
+    def __init__(self, features, columns):
+        super().__init__()
+        self.features = features
+        self.fc = nn.Linear(columns.shape[1], columns.shape[0], bias=False)
+        self.fc.weight.data = columns
+        self.eval()
 
-        def forward(self, x):
-            return self.fc(features(x))
-
-    return Planted()
+    def forward(self, x):
+        return self.fc(self.features(x))
 
 
 def falls_under_noise():
@@ -62,7 +62,7 @@ def falls_under_noise():
         level, fine = x.mean((1, 2, 3)), (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3))
         return torch.cat([level[:, None].expand(-1, 64), fine[:, None].expand(-1, 64)], dim=1)
 
-    return planted(features, torch.cat([one_way, all_ways], dim=1))
+    return Planted(features, torch.cat([one_way, all_ways], dim=1))
 
 
 def random_quality():
@@ -74,24 +74,18 @@ def random_quality():
     def features(x):
         return (100 * x.double().flatten(1) @ projection).sin().square().float()
 
-    return planted(features, columns)
+    return Planted(features, columns)
 
 
 def test_a_network_whose_quality_falls_under_noise_is_informative():
     result = assess_suitability(falls_under_noise(), smooth_chips(40), degradations=NOISE, **FAST)
     assert result.verdict == result.best.verdict == "informative"
-    assert result.usual.degradations["noise"].auroc == Estimate(1.0, 1.0, 1.0)
-    assert result.usual.degradations["noise"].share == Estimate(1.0, 1.0, 1.0)
+    assert result.usual.degradations["noise"] == Separation(*[Estimate(1.0, 1.0, 1.0)] * 2)
     assert (result.images_choosing, result.images_judging) == (20, 20)
-
-
-def test_the_same_network_says_nothing_of_blur():
-    """Noisy images are the clean ones here, and blur takes what is fine away: Q rises."""
-    chips = np.stack([add_noise(chip, 40.0, seed=i) for i, chip in enumerate(smooth_chips(40))])
-    degradations = {"blur": lambda chip, _: blur(chip, 2.0)}
-    result = assess_suitability(falls_under_noise(), chips, degradations=degradations, **FAST)
-    assert result.usual.degradations["blur"].auroc.high < 0.2
-    assert result.verdict == "not informative"
+    noisy = np.stack([add_noise(chip, 40.0, seed=i) for i, chip in enumerate(smooth_chips(40))])
+    blurred = assess_suitability(falls_under_noise(), noisy, degradations=BLUR, **FAST)
+    assert blurred.usual.degradations["blur"].auroc.high < 0.2  # of noisy images its quality rises
+    assert blurred.verdict == "not informative"
 
 
 def test_a_network_whose_quality_is_random_is_not_informative():
@@ -106,41 +100,32 @@ def test_a_network_whose_quality_is_random_is_not_informative():
         assert found.auroc.value == pytest.approx(0.5, abs=0.15)
         assert found.auroc.low < 0.6
         assert found.auroc.high > 0.4
-        assert found.share.value == pytest.approx(0.5, abs=0.2)
-
-
-class TwoSites(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.PReLU(8))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(8, 6)
-
-    def forward(self, x):
-        return self.fc(self.pool(self.trunk(x)).flatten(1))
 
 
 @pytest.fixture(scope="module")
 def two_sites():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        return TwoSites().double().eval()
+        layers = {
+            "trunk": nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.PReLU(8)),
+            "pool": nn.AdaptiveAvgPool2d(1),
+            "flat": nn.Flatten(),
+            "fc": nn.Linear(8, 6),
+        }
+        return nn.Sequential(OrderedDict(layers)).double().eval()
 
 
 def test_every_figure_is_that_of_serfiq_on_its_half(two_sites):
     chips = smooth_chips(23)
-    degradations = {**NOISE, "blur": lambda chip, _: blur(chip, 2.0)}
+    degradations = {**NOISE, **BLUR}
     result = assess_suitability(
         two_sites, chips, dropouts=(0.2,), degradations=degradations, seed=3, **FAST
     )
-    worse = {
+    shown = {"clean": chips} | {
         name: np.stack([apply(chip, 3 + i) for i, chip in enumerate(chips)])
         for name, apply in degradations.items()
     }
-    as_tensor = {
-        name: torch.from_numpy(x).permute(0, 3, 1, 2).double()
-        for name, x in {"clean": chips, **worse}.items()
-    }
+    as_tensor = {n: torch.from_numpy(x).permute(0, 3, 1, 2).double() for n, x in shown.items()}
     tried = {}
     for layer in ("fc", "pool"):
         for p in (0.2, 0.5):
@@ -227,20 +212,16 @@ def test_table_and_json_say_the_same(two_sites):
     result = assess_suitability(two_sites, smooth_chips(20), **FAST)
     text = result.table()
     assert str(result) == text
-    assert len(text.splitlines()) <= 25
     assert max(map(len, text.splitlines())) <= 102
     record = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert record["verdict"] == result.verdict
-    assert text.splitlines()[0].endswith(f": {result.verdict}")
+    assert text.splitlines()[0].endswith(f": {record['verdict']}")
     for name, numbers in record["usual"]["degradations"].items():
         (line,) = (x for x in text.splitlines() if x.startswith(name))
-        for kind in ("share", "auroc"):
-            x = numbers[kind]
+        for x in (numbers["share"], numbers["auroc"]):
             assert f"{x['value']:.2f} [{x['low']:.2f}, {x['high']:.2f}]" in line
     for trial in record["trials"]:
         (line,) = (x for x in text.splitlines() if x.startswith(f"{trial['site']['layer']} ("))
         assert f"{trial['auroc']:.3f}" in line
-    assert "p = 0.5 before fc (last linear map)" in text
     assert f"Rule: {record['rule']}." in " ".join(text.splitlines())
 
 

@@ -57,23 +57,13 @@ def test_the_bootstrap_tends_to_the_exact_one():
         assert estimate.high == pytest.approx(np.quantile(exact, 0.8), abs=1e-9)
 
 
-def test_intervals_are_those_of_a_plain_loop():
-    generator = torch.Generator().manual_seed(1)
-    clean = torch.randn(40, generator=generator)
-    degraded = clean - 0.5 + 0.8 * torch.randn(40, generator=generator)
+def test_a_seed_decides_and_touches_no_other():
+    clean, degraded = torch.randn(2, 40, generator=torch.Generator().manual_seed(1))
     before = torch.get_rng_state()
-    found = separation(clean, degraded, resamples=4000, seed=1)
-    assert separation(clean, degraded, resamples=4000, seed=1) == found
-    assert separation(clean, degraded, resamples=4000, seed=2) != found
+    found = separation(clean, degraded, resamples=400, seed=1)
+    assert separation(clean, degraded, resamples=400, seed=1) == found
+    assert separation(clean, degraded, resamples=400, seed=2) != found
     assert torch.equal(torch.get_rng_state(), before)
-    numbers = np.random.default_rng(5)
-    draws = [torch.from_numpy(numbers.integers(0, 40, 40)) for _ in range(4000)]
-    areas = [auroc(clean[i], degraded[i]) for i in draws]
-    shares = [share_falling(clean[i], degraded[i]) for i in draws]
-    for estimate, loop, step in ((found.auroc, areas, 0.012), (found.share, shares, 1 / 40)):
-        np.testing.assert_allclose(
-            [estimate.low, estimate.high], np.quantile(loop, [0.025, 0.975]), atol=step + 1e-9
-        )
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():

@@ -92,7 +92,7 @@ class CaptumMetrics(MapStudy):
     """
 
     name: ClassVar[str] = "captum"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"samples": "10", "draws": "3"}
+    quick = MapStudy.quick | {"samples": "10", "draws": "3"}
     conditions: ClassVar[tuple[str, ...]] = ("perturbation",)
     compared: ClassVar[tuple[str, ...]] = ("infidelity_node", "infidelity_serfiq", "sensitivity")
     headlines: ClassVar[tuple[Headline, ...]] = (

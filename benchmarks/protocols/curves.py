@@ -92,7 +92,7 @@ class Curves(MapStudy):
     """
 
     name: ClassVar[str] = "curves"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"imputers": "mean,road", "steps": "5"}
+    quick = MapStudy.quick | {"imputers": "mean,road", "steps": "5"}
     forms: ClassVar[dict[str, str]] = {"srg": "+.4f", "morf": ".4f", "lerf": ".4f"}
     conditions: ClassVar[tuple[str, ...]] = ("imputer",)
     compared: ClassVar[tuple[str, ...]] = ("srg",)

@@ -83,7 +83,7 @@ class Inpainting(MapStudy):
     """
 
     name: ClassVar[str] = "inpainting"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"occluders": "square,hand", "runs": "3"}
+    quick = MapStudy.quick | {"occluders": "square,hand", "runs": "3"}
     forms: ClassVar[dict[str, str]] = {
         "improved": ".0%",
         "unchanged": ".0%",

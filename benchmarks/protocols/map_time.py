@@ -48,7 +48,7 @@ class MapTime(MapOptions):
     """
 
     name: ClassVar[str] = "map-time"
-    quick: ClassVar[dict[str, str]] = MapOptions.quick | {"random-weights": "none", "rounds": "3"}
+    quick = MapOptions.quick | {"random-weights": "none", "rounds": "3"}
     headlines: ClassVar[tuple[Headline, ...]] = (
         Headline("time", "from image to map, as a ratio to one forward and one backward; quartiles",
                  _ratio, ".2f", "lower"),

@@ -77,7 +77,7 @@ class RandomMask(MapStudy):
     """
 
     name: ClassVar[str] = "random-mask"
-    quick: ClassVar[dict[str, str]] = MapStudy.quick | {"sizes": "10,30", "per-face": "4"}
+    quick = MapStudy.quick | {"sizes": "10,30", "per-face": "4"}
     conditions: ClassVar[tuple[str, ...]] = ("size", "fill", "middle")
     compared: ClassVar[tuple[str, ...]] = ("auroc", "auroc_gain", "pixel_contrast")
     difference: ClassVar[str] = "+.3f"

@@ -10,8 +10,6 @@ from benchmarks.subjects.maps import MAPS, select_maps
 from captum_plq.models import FaceModel, ModelSpec
 from tests.support.face_network import study_context
 
-pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
-
 SIDE = 8
 NAMES = ["plq", "saliency-sum", "input-x-gradient", "plq-relative", "random", "centre"]
 
@@ -22,21 +20,17 @@ def rows():
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * SIDE**2, 5))
     spec = ModelSpec("net", (SIDE, SIDE), mean=(127.5,) * 3, std=(127.5,) * 3)
-    model = FaceModel(layers, spec).eval()
     images = torch.randint(1, 256, (9, 3, SIDE, SIDE)).float()
+    model = FaceModel(layers, spec).eval()
     context = study_context(model, select_maps(NAMES), images[:3], images[3:], passes=6)
-    protocol = CaptumMetrics(model=("net",), samples=12, draws=3)
-    found = protocol.rows(context, images[:3], list("abc"))
+    found = CaptumMetrics(model=("net",), samples=12, draws=3).rows(context, images[:3], "abc")
     assert context.failed == {}
     return found
 
 
 def of(rows, method, metric, perturbation="noise"):
-    return [
-        row.get(metric)
-        for row in rows
-        if row["method"] == method and row["perturbation"] == perturbation
-    ]
+    own = [r for r in rows if (r["method"], r["perturbation"]) == (method, perturbation)]
+    return [row.get(metric) for row in own]
 
 
 @pytest.mark.parametrize("perturbation", ["noise", "square"])
@@ -48,8 +42,7 @@ def test_gradients_explain_all_and_noise_does_not(rows, perturbation):
         assert max(own) < 0.1
         assert all(x < y / 3 for x, y in zip(own, chance, strict=True))
     serfiq = of(rows, "plq", "infidelity_serfiq", perturbation)
-    assert min(*chance, *serfiq) >= 0
-    assert max(*chance, *serfiq) <= 1 + 1e-5
+    assert all(0 <= x <= 1 + 1e-5 for x in (*chance, *serfiq))
 
 
 def test_maps_without_a_sign_have_no_infidelity(rows):

@@ -1,5 +1,7 @@
 """Verification: thresholds and folds against brute force, and the command from end to end."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from benchmarks.protocols.verification import best_threshold, score_folds, verif
 from benchmarks.subjects.pairs import Pair, read_pairs
 from captum_plq.models import FaceModel, ModelSpec
 from tests.conftest import SHARED_DATA
+from tests.support.face_network import write_pairs
 
 Image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
 SPEC = ModelSpec("means", (24, 24), mean=(127.5,) * 3, std=(127.5,) * 3, source="made here")
@@ -31,10 +34,6 @@ def means_model():
     return FaceModel(Means(), SPEC).eval()
 
 
-def accuracy(scores, mated, threshold):
-    return np.mean([(s >= threshold) == m for s, m in zip(scores, mated, strict=True)])
-
-
 def test_threshold_by_hand():
     assert best_threshold(np.array([0.1, 0.2, 0.8]), np.array([False, False, True])) == 0.5
     assert best_threshold(np.array([0.4, 0.2]), np.array([True, True])) < 0.2
@@ -47,62 +46,44 @@ def test_no_threshold_is_better_though_equal_scores_fall_on_the_same_side(seed):
     generator = np.random.default_rng(seed)
     mated = generator.random(30) < 0.5
     scores = np.round(generator.normal(mated.astype(float), 0.8), 1)  # with ties
-    tried = np.unique(np.concatenate([scores - 0.05, scores + 0.05]))
-    most = max(accuracy(scores, mated, t) for t in tried)
-    assert accuracy(scores, mated, best_threshold(scores, mated)) == pytest.approx(most)
+
+    def accuracy(threshold):
+        return ((scores >= threshold) == mated).mean()
+
+    tried = np.concatenate([scores - 0.05, scores + 0.05])
+    assert accuracy(best_threshold(scores, mated)) == max(map(accuracy, tried))
 
 
 def test_each_fold_is_judged_by_the_others():
     """Fold b's own best threshold would be 0.3; fold a dictates 0.7, where b gets half."""
-    scores = {"a": [0.9, 0.8, 0.6, 0.1], "b": [0.5, 0.4, 0.2, 0.9]}
     mated = {"a": [True, True, False, False], "b": [True, True, False, True]}
-    pairs = [Pair(f, "x", "y", m) for f in "ab" for m in mated[f]]
-    folds = score_folds(pairs, np.array(scores["a"] + scores["b"]))
-    a, b = folds
+    pairs = [Pair(fold, "x", "y", m) for fold, own in mated.items() for m in own]
+    a, b = score_folds(pairs, np.array([0.9, 0.8, 0.6, 0.1, 0.5, 0.4, 0.2, 0.9]))
     assert a == {"fold": "a", "pairs": 4, "threshold": pytest.approx(0.3), "accuracy": 0.75}
     assert b == {"fold": "b", "pairs": 4, "threshold": pytest.approx(0.7), "accuracy": 0.5}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Three people of one colour each, two shots: red, green, blue with some noise."""
-    generator = np.random.default_rng(0)
-    for person in range(3):
-        for shot in range(2):
-            pixels = np.full((24, 24, 3), 60.0) + generator.normal(0, 20, (24, 24, 3))
-            pixels[..., person] += 120
-            path = tmp_path / "faces" / f"p{person}" / f"{shot}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
-    lines = ["fold,first,second,mated"]
-    for fold in (1, 2):
-        lines += [f"{fold},p{i}/0.png,p{i}/1.png,1" for i in range(3)]
-        lines += [f"{fold},p{i}/0.png,p{(i + 1) % 3}/1.png,0" for i in range(3)]
-    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
-    return tmp_path
-
-
-def test_every_image_once_and_cosines_of_unit_embeddings(folder):
-    model = means_model()
-    found = verify(model, folder / "faces", folder / "pairs.csv", batch=4)
+def test_every_image_once_and_cosines_of_unit_embeddings(tmp_path):
+    model, (faces, listed) = means_model(), write_pairs(tmp_path, 3, 24, coloured=True)
+    found = verify(model, faces, listed, batch=4)
     assert model.backbone.seen == [4, 2]
     assert (found["faces"], found["accuracy"], found["deviation"]) == (6, 1.0, 0.0)
     cosines = {True: [], False: []}
-    for pair in read_pairs(folder / "pairs.csv"):
-        e = [
-            np.asarray(Image.open(folder / "faces" / name), np.float64).mean((0, 1)) / 127.5 - 1
+    for pair in read_pairs(listed):
+        a, b = (
+            np.asarray(Image.open(faces / name), np.float64).mean((0, 1)) / 127.5 - 1
             for name in (pair.first, pair.second)
-        ]
-        cosines[pair.mated].append(e[0] @ e[1] / np.linalg.norm(e[0]) / np.linalg.norm(e[1]))
+        )
+        cosines[pair.mated].append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert found["mated"] == pytest.approx(np.mean(cosines[True]), abs=1e-5)
     assert found["non_mated"] == pytest.approx(np.mean(cosines[False]), abs=1e-5)
-    assert found["mated"] > 0.99 > found["non_mated"]
 
 
-def test_unusable_images_cost_their_pairs_only(folder):
-    (folder / "faces" / "p0" / "1.png").write_bytes(b"no image")
-    found = verify(means_model(), folder / "faces", folder / "pairs.csv")
-    assert list(found["left_out"]) == ["p0/1.png"]
+def test_unusable_images_cost_their_pairs_only(tmp_path):
+    faces, listed = write_pairs(tmp_path, 3, 24, coloured=True)
+    (faces / "p0" / "2.png").write_bytes(b"no image")
+    found = verify(means_model(), faces, listed)
+    assert list(found["left_out"]) == ["p0/2.png"]
     assert (found["faces"], found["pairs_left_out"]) == (5, 4)
     assert sum(fold["pairs"] for fold in found["folds"]) == 8
 
@@ -119,47 +100,28 @@ def test_unusable_images_cost_their_pairs_only(folder):
     ],
 )
 def test_a_bad_list_is_refused(tmp_path, text, message):
-    path = tmp_path / "pairs.csv"
-    path.write_text(text)
+    (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_pairs(path)
+        read_pairs(tmp_path / "pairs.csv")
 
 
-def test_the_command(folder, capsys):
-    network = folder / "net.py"
-    network.write_text(
-        "from tests.benchmarks.protocols.test_verification import means_model as load_model\n"
-    )
-    out = folder / "out"
-    arguments = ["verification", "--model", str(network), "--pairs", str(folder / "pairs.csv")]
-    arguments += ["--threads", "1", "-o", str(out), "--images"]
+def test_the_command(tmp_path, capsys):
+    network, out = tmp_path / "net.py", tmp_path / "out"
+    network.write_text(f"from {__name__} import means_model as load_model\n")
+    faces, listed = write_pairs(tmp_path, 3, 24, coloured=True)
+    given = f"verification --model {network} --pairs {listed} --threads 1 -o {out} --images".split()
     before = torch.get_rng_state()
-    assert main([*arguments, str(folder / "faces")]) == 0
+    assert main([*given, str(faces)]) == 0
     assert torch.equal(torch.get_rng_state(), before)
     assert sorted(p.name for p in out.iterdir()) == ["verification-means.json", "verification.md"]
     text = (out / "verification.md").read_text("utf-8")
     assert "| means | faces | 1.0000 | 0.0000 |" in text
-    for word in ("made here", "pairs.csv", "6 images"):
-        assert word in text
+    assert all(word in text for word in ("made here", "pairs.csv", "6 images"))
     assert "m = " not in text  # SER-FIQ plays no part
-    assert main([*arguments, str(folder / "nowhere")]) == 2
+    assert main([*given, str(tmp_path / "nowhere")]) == 2
     assert "no folder" in capsys.readouterr().err
-    assert main([*arguments, str(folder)]) == 2  # there the images are called something else
+    assert main([*given, str(tmp_path)]) == 2  # there the images are called something else
     assert "6 images of which could not be used" in capsys.readouterr().err
-
-
-def reference_net(name):
-    """A trained network of the shared data, wrapped; skips where that is absent."""
-    import importlib.util
-
-    path = SHARED_DATA / "weights" / "reference_nets.py"
-    if not path.is_file():
-        pytest.skip("needs the weights in ../shared/data, which are absent")
-    spec = importlib.util.spec_from_file_location("reference_nets", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    raw = ModelSpec(name, (112, 112), mean=(0.0,) * 3, std=(1.0,) * 3)
-    return FaceModel(module.load(name), raw).eval()
 
 
 @pytest.mark.slow
@@ -172,7 +134,14 @@ def reference_net(name):
     ],
 )
 def test_figures_of_the_shared_data(name, accuracy, mated, non_mated):
-    model, faces = reference_net(name), SHARED_DATA / "faces"
+    path, faces = SHARED_DATA / "weights" / "reference_nets.py", SHARED_DATA / "faces"
+    if not path.is_file():
+        pytest.skip("needs the weights in ../shared/data, which are absent")
+    spec = importlib.util.spec_from_file_location("reference_nets", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    raw = ModelSpec(name, (112, 112), mean=(0.0,) * 3, std=(1.0,) * 3)
+    model = FaceModel(module.load(name), raw).eval()
     found = verify(model, faces / "lfw", faces / "lfw_pairs_folds1-5.csv")
     assert found["accuracy"] == pytest.approx(accuracy, abs=0.003)
     assert found["mated"] == pytest.approx(mated, abs=0.002)

@@ -41,7 +41,7 @@ def study_context(model, methods, images, reference, passes=5, batch=6):
 
 
 def planted_context(maps, quality, **given):
-    """A context whose maps and qualities are what a test says: maps, or a function of the images."""
+    """Return a context whose maps (or a function of the images) and qualities a test gives."""
     subject = SimpleNamespace(quality=quality, rows=7)
     given = {"subject": subject, "network_for": lambda _: subject, **given}
     return SimpleNamespace(maps=maps if callable(maps) else lambda images: maps, **given)

@@ -1,7 +1,6 @@
 """Estimators against the limit: scores from a plain loop, and the command from end to end."""
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +14,7 @@ from benchmarks.protocols.estimators import Estimators
 from benchmarks.subjects.face_sets import FaceSets
 from captum_plq.models import FaceModel, ModelSpec
 from tests.conftest import SmallFaceNet
-
-pytest.importorskip("scipy", reason="needs the extra [benchmarks]")
+from tests.support.face_network import write_pairs
 
 SPEC = ModelSpec("small", (20, 20), mean=(127.5,) * 3, std=(127.5,) * 3, source="made here")
 PROTOCOL = Estimators(model=(), images=None, m=(6, 40), repeats=6, limit=300, threads=1)
@@ -42,7 +40,7 @@ def study(faces):
     found = PROTOCOL.study(small_model(), faces)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
-    return json.loads(json.dumps(found))
+    return found
 
 
 def scores(study, estimator):
@@ -94,25 +92,21 @@ def test_a_balanced_limit_is_the_same_and_surer(study, faces):
     assert "300 balanced passes" in Estimators.page([other])
 
 
-def test_other_dropout_rates_leave_balanced_out(faces):
+def test_other_dropout_rates_leave_balanced_out_and_a_head_must_be_affine(faces):
     protocol = replace(PROTOCOL, dropout=0.3, m=(6,), repeats=2, limit=50)
     found = protocol.study(small_model(), faces)
     assert [s["estimator"] for s in found["scores"]] == ["sampling", "closed-form"]
-
-
-def test_a_head_that_is_not_affine_is_refused(faces):
     model = FaceModel(nn.Sequential(small_model().backbone, nn.PReLU()).eval(), SPEC).eval()
     with pytest.raises(ValueError, match="PReLU"):
-        PROTOCOL.study(model, faces)
+        protocol.study(model, faces)
 
 
 def test_table_and_figure_show_every_score(study):
-    del study["reference_estimator"]  # the first files do not say it
-    text = Estimators.page([study])
+    first = {key: value for key, value in study.items() if key != "reference_estimator"}
+    text = Estimators.page([first])  # the first files do not say it
     assert text.count("| small |") == len(study["scores"]) == 5
-    for word in ("made here", "noise", "300 independent", "1 unusable"):
-        assert word in text
-    figure = Estimators.figures([study, study])["estimators"]
+    assert all(x in text for x in ("made here", "noise", "300 independent", "1 unusable"))
+    figure = Estimators.figures([first, study])["estimators"]
     assert len(figure.axes) == 4
     error = figure.axes[0].lines[0].get_ydata()
     assert error.tolist() == [s["error"] for s in scores(study, "sampling").values()]
@@ -120,21 +114,14 @@ def test_table_and_figure_show_every_score(study):
 
 
 def test_the_command(tmp_path, capsys):
-    image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
-    for i in range(4):
-        pixels = np.random.default_rng(i).integers(0, 256, (20, 20, 3), np.uint8)
-        image.fromarray(pixels).save(tmp_path / f"{i}.png")
-    network = tmp_path / "net.py"
-    home = "tests.benchmarks.protocols.test_estimators"
-    network.write_text(f"from {home} import small_model as load_model\n")
-    arguments = ["estimators", "--model", str(network), "--faces", "4", "--m", "6", "--repeats"]
-    arguments += ["2", "--limit", "50", "--limit-by", "balanced", "--threads", "1"]
-    arguments += ["-o", str(tmp_path / "out"), "--images"]
-    assert main([*arguments, str(tmp_path)]) == 0
+    faces, _ = write_pairs(tmp_path, 2, 20)
+    network, out = tmp_path / "net.py", tmp_path / "out"
+    network.write_text(f"from {__name__} import small_model as load_model\n")
+    given = f"estimators --model {network} --faces 4 --m 6 --repeats 2 --limit 50 --threads 1 "
+    given += f"--limit-by balanced -o {out} --images"
+    assert main([*given.split(), str(faces)]) == 0
     names = ["estimators-small-p0.5-balanced-limit.json", "estimators.md", "estimators.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
-    found = json.loads((tmp_path / "out" / names[0]).read_text())
-    assert math.isfinite(found["distance"])
-    assert found["images"] == tmp_path.name
-    assert main([*arguments, str(tmp_path / "nowhere")]) == 2
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert json.loads((out / names[0]).read_text())["images"] == "faces"
+    assert main([*given.split(), str(tmp_path / "nowhere")]) == 2
     assert "no folder" in capsys.readouterr().err

@@ -25,61 +25,50 @@ def by_name(record):
 
 
 def changed(record, conditions=None, **given):
-    other = copy.deepcopy(record) | given
-    other["conditions"] |= conditions or {}
-    return other
+    return {**record, **given, "conditions": record["conditions"] | (conditions or {})}
 
 
 def test_what_was_measured(record):
     found = by_name(record)
     plq, saliency = found["plq"], found[REFERENCE]
-    assert list(plq["seconds"]) == list(plq["ratios"]) == [0, 1]
-    assert all(plq["ratios"][r] == plq["seconds"][r] / saliency["seconds"][r] for r in (0, 1))
+    assert plq["ratios"] == {r: plq["seconds"][r] / saliency["seconds"][r] for r in (0, 1)}
     assert plq["ratio"]["low"] <= plq["ratio"]["median"] <= plq["ratio"]["high"]
     assert (plq["forwards"], plq["backwards"]) == (1, 1)
     assert plq["flops_ratio"] == plq["flops"] / saliency["flops"] > 1
     assert plq["memory_ratio"] == plq["peak_bytes"] / saliency["peak_bytes"]
     assert plq["images_per_second"] == 2 / plq["time"]["median"]
     assert found[REPEATED]["flops_ratio"] == 1
-    assert saliency["ratios"] == {0: 1.0, 1: 1.0}
-    assert list(found["official-serfiq"]["seconds"]) == [0]
     assert record["void"] == (abs(found[REPEATED]["ratio"]["median"] - 1) > 0.03)
     assert record["order"] == [
         ["plq", REFERENCE, REPEATED, "naive-plq", "official-serfiq"],
         ["plq", "naive-plq", REPEATED, REFERENCE],
     ]
-    given = record["conditions"]
-    assert (given["device"], given["dtype"], given["passes"], given["seed"]) == (
-        "cpu", "float32", 7, 3,
-    )  # fmt: skip
-    assert given["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     assert record["input_shape"] == [2, 3, 28, 28]
     assert record["rates"] is None
 
 
 def test_failures_are_recorded_and_the_others_go_on(record):
-    found = by_name(record)
-    assert found["broken"]["reason"] == "LookupError: no such thing\nin this network"
-    assert found["nan"]["reason"] == "ValueError: returned NaN or infinite values"
-    assert found["broken"]["ratio"] is found["nan"]["ratio"] is None
-    assert all(m["reason"] is None for n, m in found.items() if n not in ("broken", "nan"))
+    failed = {m["name"]: m["reason"] for m in record["methods"] if m["reason"] is not None}
+    assert failed == {
+        "broken": "LookupError: no such thing\nin this network",
+        "nan": "ValueError: returned NaN or infinite values",
+    }
+    assert {m["name"] for m in record["methods"] if m["ratio"] is None} == set(failed)
 
 
 def test_nothing_is_left_changed():
     def state():
         backends = torch.backends.cuda.matmul, torch.backends.cudnn
         flags = [torch.get_num_threads(), *(b.allow_tf32 for b in backends)]
-        return flags, torch.get_rng_state(), np.random.get_state()[1]
+        return [*flags, *torch.get_rng_state().tolist(), *np.random.get_state()[1].tolist()]
 
-    flags, torch_state, numpy_state = state()
+    before = state()
     protocol = Speed(model=(), methods=("gradient-shap",), rounds=1, threads=2, tf32=True)
     protocol.cost(load_benchmark_model("tiny"), 1, 2)
-    assert state()[0] == flags
-    assert torch.equal(state()[1], torch_state)
-    assert np.array_equal(state()[2], numpy_state)
-    with pytest.raises(KeyError), reproducible_settings(flags[0] + 1, False, 0):
-        raise KeyError(torch.get_num_threads())
-    assert state()[0] == flags
+    assert state() == before
+    with pytest.raises(KeyError), reproducible_settings(before[0] + 1, False, 0):
+        raise KeyError
+    assert state() == before
 
 
 def test_models():
@@ -111,71 +100,45 @@ def test_names_of_files_tell_runs_apart(record):
     assert "## tiny, cpu, batch 2, channels last\n" in Speed.page([last])
 
 
-def test_the_page_names_everything(record):
+def test_page_and_figure_name_everything(record):
     text, given = Speed.page([record]), record["conditions"]
-    for word in [*NAMED, *(given[key] for key in ("device_name", "commit", "date")), "| plq |"]:
-        assert word in text
+    named = [*NAMED, given["commit"], given["date"]]
+    assert all(word in text for word in (*named, given["device_name"], "| plq |"))
     assert "- broken: LookupError: no such thing in this network" in text
     assert ("**Void" in text) == record["void"]
     assert "of floor" not in text
     on_gpu = Speed.page([changed(record, rates={"matmul": 2e13, "copy": 3e12}, void=True)])
-    assert "| images/s | of floor |" in on_gpu
-    assert "Measured 20.0 Tflop/s (matrix product) and 3000 GB/s" in on_gpu
-    assert "**Void" in on_gpu
-
-
-def test_the_figure(record):
-    given = record["conditions"]
+    for words in (
+        "| images/s | of floor |", "20.0 Tflop/s (matrix product) and 3000 GB/s", "**Void"
+    ):  # fmt: skip
+        assert words in on_gpu
     figure = Speed.figures([record, changed(record, void=not record["void"])])["speed"]
     caption = figure.get_supxlabel().replace("\n", " ")
-    assert all(word in caption for word in [*NAMED, given["commit"], given["date"]])
+    assert all(word in caption for word in named)
     assert sum("VOID" in axes.get_title() for axes in figure.axes) == 1
+    ticks = {tick.get_text() for tick in figure.axes[0].get_yticklabels()}
+    assert ticks == {m["name"] for m in record["methods"]} - {"broken", "nan"}
     shown = [axes.axison for axes in Speed.figures([record] * 4)["speed"].axes]
     assert shown == [True] * 4 + [False] * 2
-    ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert "plq" in ticks
-    assert "broken" not in ticks
 
 
 def test_the_command(tmp_path, capsys, record):
     write_record(tmp_path / "speed-tiny-cuda-b2.json", changed(record, {"device": "cuda"}))
-    arguments = ["--model", "tiny", "--batch", "1", "--methods", "plq", "--rounds", "1"]
-    code = main(["speed", *arguments, "--threads", "1", "--passes", "5", "-o", str(tmp_path)])
+    command = "speed --model tiny --batch 1 --methods plq --rounds 1 --threads 1 --passes 5"
+    code = main([*command.split(), "-o", str(tmp_path)])
     printed = capsys.readouterr().out
     assert code == int("(void)" in printed)
-    names = ["speed-tiny-cpu-b1.json", "speed.csv", "speed.md", "speed.png"]
-    assert sorted([*names, "speed-tiny-cuda-b2.json"]) == sorted(p.name for p in tmp_path.iterdir())
+    names = {"speed-tiny-cpu-b1.json", "speed.csv", "speed.md", "speed.png"}
+    assert {*names, "speed-tiny-cuda-b2.json"} == {p.name for p in tmp_path.iterdir()}
     assert all(name in printed for name in names)
-    found = json.loads((tmp_path / names[0]).read_text())
-    assert list(by_name(found)["plq"]["seconds"]) == ["0"]
+    plq = by_name(json.loads((tmp_path / "speed-tiny-cpu-b1.json").read_text()))["plq"]
     with (tmp_path / "speed.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["batch"], row["passes"]) for row in rows] == [("1", "5")] * 3 + [("2", "7")] * 7
     for column in ("device_name", "dtype", "passes", "seed", "commit", "threads", "versions"):
         assert all(row[column] for row in rows)
-    plq = by_name(found)["plq"]
     assert float(rows[0]["time_ratio"]) == plq["ratio"]["median"]
     assert (int(rows[0]["flops"]), int(rows[0]["peak_bytes"])) == (plq["flops"], plq["peak_bytes"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "nonsense"], "no model 'nonsense'"),
-        (["--model", "tiny", "--methods", "nonsense"], "nonsense"),
-        pytest.param(
-            ["--model", "tiny", "--device", "cuda"],
-            "no CUDA device",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has one"),
-        ),
-    ],
-)
-def test_the_command_refuses(arguments, message, capsys, tmp_path):
-    assert main(["speed", *arguments, "-o", str(tmp_path)]) == 2
-    assert message in capsys.readouterr().err
-
-
-# --- how costs grow
 
 
 @pytest.fixture(scope="module")
@@ -185,22 +148,16 @@ def scaling():
     )
     ((stem, found),) = protocol.measure("tiny")
     assert stem == "scaling-tiny-cpu"
-    return json.loads(json.dumps(found))
-
-
-def test_both_series_are_there(scaling):
-    points = [
-        [(x["input_shape"][0], x["conditions"]["passes"]) for x in scaling[series]]
-        for series in ("by_batch", "by_passes")
-    ]
-    assert points == [[(1, 100), (2, 100)], [(2, 6), (2, 12)]]
+    return found
 
 
 def test_arithmetic_grows_with_the_head(scaling):
     """Counted: every further pass costs one product with the head, every image the same."""
-    few, many = (by_name(x)["plq"]["flops"] for x in scaling["by_passes"])
+    (one, two), (few, many) = (
+        [by_name(x)["plq"]["flops"] for x in scaling[series]]
+        for series in ("by_batch", "by_passes")
+    )
     assert many - few == 2 * (6 * 2 * 588 * 16 + 2 * 16 * (12**2 - 6**2))
-    one, two = (by_name(x)["plq"]["flops"] for x in scaling["by_batch"])
     assert two == 2 * one
 
 

@@ -1,4 +1,4 @@
-"""Check the arguments of metrics, and seed what runs inside them."""
+"""Check the arguments of metrics; seed what runs inside them, and give it back as it was."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_plq.network.state import untouched_rng
-
-__all__ = ["pixel_range", "require_finite", "require_maps", "require_seeds", "seeded"]
+__all__ = [
+    "evaluation_mode",
+    "pixel_range",
+    "require_finite",
+    "require_maps",
+    "require_seeds",
+    "seeded",
+    "untouched_rng",
+]
 
 
 def require_finite(name: str, values: Tensor | float) -> None:
@@ -88,4 +94,29 @@ def seeded(images: Tensor, seed: int) -> Iterator[None]:
         if images.is_cuda:
             with torch.cuda.device(images.device):
                 torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every submodule in evaluation mode, then each back into the mode it was in.
+
+    Sets the flags themselves rather than calling ``model.train()``, which some converted
+    networks answer with other weights.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
+    """Restore the global random state of the CPU and of the devices of ``tensors``."""
+    devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices), device_type="cuda"):
         yield

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captum_plq._base.choices import require_choice
+from captum_plq.metrics.checks import untouched_rng
 from captum_plq.network.borrowed import borrowed, hookable
-from captum_plq.network.state import check_images, untouched_rng
+from captum_plq.network.state import check_images
 
 __all__ = ["LayerOrder", "randomised", "with_random_weights"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
-from captum_plq.metrics.checks import pixel_range, require_maps, seeded
+from captum_plq.metrics.checks import evaluation_mode, pixel_range, require_maps, seeded
 from captum_plq.metrics.maps import spearman, structural_similarity
 from captum_plq.metrics.random_weights import LayerOrder, randomised, with_random_weights
-from captum_plq.network.state import check_images, evaluation_mode
+from captum_plq.network.state import check_images
 
 __all__ = [
     "ExplainModel",

@@ -29,13 +29,7 @@ from captum_plq.network.embedding_layer import (
 from captum_plq.network.independence import check_independence, refuse_not_finite
 from captum_plq.network.output import EmbeddingLayerError, Example, OutputSelector, embed
 from captum_plq.network.rows import Site, run_in_turn, run_together
-from captum_plq.network.state import (
-    eager,
-    evaluation_mode,
-    outside_inference,
-    undisturbed,
-    unnoticed,
-)
+from captum_plq.network.state import outside_inference, undisturbed, unnoticed
 
 __all__ = ["Found", "explore", "first_images", "structure_of"]
 
@@ -83,10 +77,11 @@ def explore(
     """
     original = original_of(model)
     if any(is_lazy(x) for x in (*model.parameters(), *model.buffers())):
-        # its first run gives it its parameters
-        with torch.inference_mode(False), torch.no_grad(), evaluation_mode(original), eager():
-            original(*outside_inference(inputs))
-    if any(not is_lazy(p) and p.is_inference() for p in model.parameters()):
+        raise EmbeddingLayerError(
+            "The model has lazy modules without parameters: run it on some images first, in "
+            "evaluation mode, or load its weights."
+        )
+    if any(p.is_inference() for p in model.parameters()):
         raise EmbeddingLayerError(
             "The model's parameters were made in inference mode, where autograd cannot "
             "use them: build or load the model outside torch.inference_mode()."
@@ -125,9 +120,8 @@ def structure_of(model: nn.Module) -> int:
     parts: list[object] = []
     for module in modules_of(original_of(model)):
         parts += [type(module), id(vars(module).get("forward")), *module._modules]
-        for parameter in module._parameters.values():
-            known = parameter is not None and not is_lazy(parameter)
-            parts.append(parameter.shape if known else None)  # type: ignore[union-attr]
+        for p in module._parameters.values():
+            parts.append(None if p is None or is_lazy(p) else p.shape)
     return hash(tuple(parts))
 
 

@@ -20,30 +20,11 @@ __all__ = [
     "check_images",
     "differentiable_copies",
     "eager",
-    "evaluation_mode",
     "outside_inference",
     "undisturbed",
     "unnoticed",
-    "untouched_rng",
     "weights_state",
 ]
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every submodule in evaluation mode, then each back into the mode it was in.
-
-    Sets the flags themselves rather than calling ``model.train()``, which some converted
-    networks answer with other weights.
-    """
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 _eager_lock = threading.Lock()
@@ -75,14 +56,6 @@ def eager() -> Iterator[None]:
                 _eager_stance.close()
 
 
-@contextmanager
-def untouched_rng(tensors: Sequence[object]) -> Iterator[None]:
-    """Restore the global random state of the CPU and of the devices of ``tensors``."""
-    devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices), device_type="cuda"):
-        yield
-
-
 class _Draws(TorchDispatchMode):
     """Records whether this thread draws random numbers."""
 
@@ -103,7 +76,7 @@ class _Draws(TorchDispatchMode):
 
 @contextmanager
 def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
-    """Restore the random state only if this thread drew from it, unlike :func:`untouched_rng`."""
+    """Restore the random state, of the tensors' devices too, if this thread drew from it."""
     devices = {x.device for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"}
     before = torch.get_rng_state(), {d: torch.cuda.get_rng_state(d) for d in devices}
     draws = _Draws()

@@ -99,16 +99,15 @@ def test_layers_inside_a_checkpointed_block():
         assert results[0].shape == (2, 5, 192)  # a value for each token
 
 
-def test_lazy_modules_are_made_as_a_plain_forward_would(images):
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.Flatten(), nn.LazyLinear(16))
-    modes = in_mixed_state(net)[1].running_mean.clone(), [m.training for m in net.modules()]
-    map_, quality = PixelQualityAttribution(net).attribute(images, return_quality=True)
-    assert type(net[3]) is nn.Linear
-    assert torch.equal(net[1].running_mean, modes[0])
-    assert [m.training for m in net.modules()] == modes[1]
-    again = PixelQualityAttribution(net).attribute(images, return_quality=True)
-    assert torch.equal(map_, again[0])
-    assert torch.equal(quality, again[1])
+@pytest.mark.filterwarnings("ignore:No closed form")
+@pytest.mark.parametrize("estimator", ["sampling", "closed-form"])
+def test_lazy_modules_are_to_be_run_first(images, estimator):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.Flatten(), nn.LazyLinear(16)).eval()
+    serfiq = SERFIQ(net, estimator=estimator)
+    with pytest.raises(ValueError, match=r"[Ll]azy"):
+        serfiq(images)
+    net(images)
+    assert ((serfiq(images) > 0) & (serfiq(images) < 1)).all()
 
 
 def test_functions_in_place_of_networks(images):

@@ -13,61 +13,6 @@ from torch import nn
 
 from captum_plq import SERFIQ
 from captum_plq.network import state
-from tests.conftest import assert_untouched, in_mixed_state, snapshot
-
-
-class Interrupted(Exception):
-    pass
-
-
-endings = pytest.mark.parametrize("fails", [False, True], ids=["success", "exception"])
-
-
-def end(fails):
-    if fails:
-        raise Interrupted
-
-
-class OwnTrain(nn.Linear):
-    """As converted networks do: ``train`` is not to be called on them."""
-
-    def train(self, mode=True):
-        raise AssertionError("train was called")
-
-    def eval(self):
-        raise AssertionError("eval was called")
-
-
-@endings
-def test_evaluation_mode_restores_every_flag_by_itself(fails):
-    parts = [OwnTrain(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Sequential(nn.BatchNorm1d(4))]
-    net = in_mixed_state(nn.Sequential(*parts))
-    before = snapshot(net)
-    with suppress(Interrupted), state.evaluation_mode(net):
-        with state.evaluation_mode(net):
-            net(torch.ones(5, 4))
-        assert not any(module.training for module in net.modules())
-        end(fails)
-    assert_untouched(before, net)
-
-
-@endings
-def test_untouched_rng_goes_on_from_the_state_and_restores_it(fails):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    with suppress(Interrupted), state.untouched_rng([torch.ones(1), "no tensor", None]):
-        assert torch.equal(torch.rand(3), expected)
-        end(fails)
-    assert torch.equal(torch.rand(3), expected)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_untouched_rng_restores_the_state_of_the_gpu():
-    before = torch.cuda.get_rng_state()
-    with state.untouched_rng([torch.ones(1, device="cuda")]):
-        torch.rand(3, device="cuda")
-    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_a_network_that_draws_when_it_is_explored_leaves_the_random_state(net, images):
@@ -83,9 +28,6 @@ def test_a_network_that_draws_when_it_is_explored_leaves_the_random_state(net, i
     before = torch.get_rng_state()
     assert SERFIQ(Draws()).prepare(images) == "net.fc"
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- the compiler --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -105,10 +47,10 @@ def test_eager_in_two_threads_at_once_holds_for_both_and_ends_with_both(is_compi
     first_in, second_in = threading.Event(), threading.Event()
 
     def enter_and_leave_first():
-        with suppress(Interrupted), state.eager():
+        with suppress(KeyError), state.eager():
             first_in.set()
             second_in.wait(60)
-            raise Interrupted
+            raise KeyError
 
     first = threading.Thread(target=enter_and_leave_first)
     first.start()
@@ -140,23 +82,19 @@ def test_neither_import_nor_attribution_loads_the_compiler():
     assert done.returncode == 0, done.stderr
 
 
-# --- tracing, and what can be explained at all ---------------------------------------------
-
-
-@endings
+@pytest.mark.parametrize("fails", [False, True])
 def test_untraced_records_nothing_and_lets_tracing_go_on(fails):
     def function(x):
         state.check_images([x])
-        with suppress(Interrupted), state.untraced():
+        with suppress(ZeroDivisionError), state.untraced():
             torch.sin(x)
-            end(fails)
+            assert 1 / (not fails)
         return torch.cos(x)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)
         traced = torch.jit.trace(function, torch.ones(2, 3), check_trace=False)
-    kinds = {node.kind() for node in traced.graph.nodes()}
-    assert kinds == {"aten::cos"}
+    assert {node.kind() for node in traced.graph.nodes()} == {"aten::cos"}
 
 
 @pytest.mark.parametrize(

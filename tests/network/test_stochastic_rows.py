@@ -19,9 +19,6 @@ def close(actual, expected, rtol=1e-9):
     )
 
 
-# --- the oracle ----------------------------------------------------------------------------
-
-
 def oracle(split: Split, net: nn.Module, images: Tensor, masks: Tensor, p: float) -> Tensor:
     """One image, one mask at a time, through the head and the tail alone: (B, m, d)."""
     rows = []
@@ -93,9 +90,6 @@ def test_no_gradient_reaches_the_pixels_from_stochastic_rows_unless_asked(chunk_
         assert [bool((slope != 0).any()) for slope in slopes] == [differentiable] * 2
 
 
-# --- cost ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("count", "chunk_size"), [(5, 1), (5, 7), (1, 7), (5, 10**6)])
 @pytest.mark.parametrize("differentiable", [False, True])
 def test_one_forward_of_the_trunk_and_chunks_of_rows_through_the_layer(
@@ -144,23 +138,6 @@ def test_chunks_bound_what_is_kept_for_backward():
     assert kept(7)[0] == kept(1)[0]
 
 
-def test_no_tensor_stays_alive_over_many_refusals():
-    net, images = build(arch.MixesRows), faces(2)
-
-    def call():
-        with pytest.raises(EmbeddingLayerError):
-            SERFIQ(net, passes=4).embeddings(images)
-
-    call()
-    before = living_tensors()
-    for _ in range(50):
-        call()
-    assert living_tensors() <= before
-
-
-# --- networks that change, and exceptions --------------------------------------------------
-
-
 def test_a_tail_that_insists_on_its_rows_is_told_of_once():
     net, images = build(Insists), faces(3)
     serfiq = SERFIQ(net, passes=3)
@@ -170,45 +147,37 @@ def test_a_tail_that_insists_on_its_rows_is_told_of_once():
 
 
 class Changes(arch.Head):
-    """Comes to run its layer twice, not at all, or to fail in front of it or behind it."""
+    """Comes to run its layer twice, or not at all, or to fail on rows that are not its images'."""
 
     kind = ""
 
     def forward(self, x):
         if self.kind == "functional":
             return F.linear(self.flat(x), self.fc.weight)
-        features = self.flat(x)
-        if self.kind == "in front":
+        y = self.fc(self.flat(x))
+        if self.kind == "on other rows" and len(y) != len(x):
             raise KeyError("own")
-        y = self.fc(features)
-        if self.kind == "behind" or (self.kind == "on other rows" and len(y) != len(x)):
-            raise KeyError("own")
-        return y + self.fc(features) if self.kind == "twice" else y
+        return y + self.fc(self.flat(x)) if self.kind == "twice" else y
 
 
-@pytest.mark.parametrize("prepared", [True, False])
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [
         ("twice", EmbeddingLayerError, "ran 2 times"),
-        ("functional", EmbeddingLayerError, "was not run|ran no Linear"),
-        ("in front", KeyError, "own"),
-        ("behind", KeyError, "own"),
+        ("functional", EmbeddingLayerError, "was not run"),
         ("on other rows", KeyError, "own"),
     ],
 )
-def test_a_network_that_comes_to_fail_is_left_as_it_was(kind, error, words, prepared):
+def test_a_network_that_comes_to_fail_is_left_as_it_was(kind, error, words):
     net, images = build(Changes), faces(3)
     serfiq = SERFIQ(net, passes=3)
-    expected = SERFIQ(net, passes=3)(images)
-    if prepared:
-        serfiq.prepare(images)
-    elif kind in ("functional", "on other rows"):
-        return  # then another layer, or a slower way, is found
-    net.kind = kind
-    before = snapshot(in_mixed_state(net))
-    with pytest.raises(error, match=words):
-        serfiq.embeddings(images)
+    expected, living = serfiq(images), None
+    net.kind, before = kind, snapshot(in_mixed_state(net))
+    for _ in range(20):
+        with pytest.raises(error, match=words):
+            serfiq.embeddings(images)
+        living = living or living_tensors()
+    assert living_tensors() <= living
     assert_untouched(before, net)
     net.kind = ""
     assert torch.equal(serfiq(images), expected)

@@ -45,13 +45,11 @@ def test_equals_the_naive_loop_on_the_dlib_network(dlib_net, dlib_chips):
         torch.testing.assert_close(serfiq(dlib_chips), expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["small, float64", "dlib, float32"])
-def test_quality_does_not_depend_on_the_batch(kind, request):
-    if kind == "small, float64":
-        net, images, rtol = *map(request.getfixturevalue, ("net", "images")), 1e-12
-    else:
-        net, images, rtol = *map(request.getfixturevalue, ("dlib_net", "dlib_chips")), 1e-6
-    serfiq = SERFIQ(net)
+@pytest.mark.parametrize(
+    ("network", "batch", "rtol"), [("net", "images", 1e-12), ("dlib_net", "dlib_chips", 1e-6)]
+)
+def test_quality_does_not_depend_on_the_batch(network, batch, rtol, request):
+    serfiq, images = SERFIQ(request.getfixturevalue(network)), request.getfixturevalue(batch)
     with torch.no_grad():
         together = serfiq(images)
         alone = torch.cat([serfiq(image[None]) for image in images])

@@ -20,8 +20,6 @@ _OTHERS = {
 }
 """Commands that are no protocol."""
 
-__all__ = ["app", "main"]
-
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's chatter on stderr
 
 _INSTALL = "; run: pip install '.[benchmarks]'"

@@ -19,8 +19,6 @@ from captum_plq.functional import gamma_for_median, pixel_quality
 from captum_plq.metrics.checks import seeded
 from captum_plq.models import FaceModel
 
-__all__ = ["StudyContext"]
-
 _FOR_GAMMA = 16
 
 

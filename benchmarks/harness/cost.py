@@ -16,8 +16,6 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.subjects.network import layers_that_ran
 
-__all__ = ["MEMORY", "OperatorCost", "Passes", "counted_passes", "peak_bytes"]
-
 MEMORY = {
     "cuda": "torch.cuda.max_memory_allocated during one call, less memory_allocated before it",
     "cpu": (

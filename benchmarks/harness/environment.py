@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["current_environment", "dated", "described", "reproducible_settings"]
-
 _PACKAGES = ("captum", "captum-plq", "timm", "numpy", "scikit-learn")
 
 

@@ -17,18 +17,6 @@ from torch import Tensor
 from benchmarks.harness.protocol import Record
 from benchmarks.subjects.methods import RANDOM_WEIGHTS
 
-__all__ = [
-    "curve_panels",
-    "face_panels",
-    "label",
-    "legend_beside",
-    "log_ticks",
-    "preferred",
-    "record_panels",
-    "show",
-    "ticks_at",
-]
-
 _COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
 _DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2, 3)))
 

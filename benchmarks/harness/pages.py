@@ -10,18 +10,6 @@ from benchmarks.harness.environment import dated
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import ALL
 
-__all__ = [
-    "Shown",
-    "about",
-    "by_method",
-    "comparisons",
-    "estimate",
-    "listing",
-    "methods_of",
-    "number",
-    "table",
-]
-
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
     """Return the lines of a Markdown table; all but the first ``words`` columns are numbers."""

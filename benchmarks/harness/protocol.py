@@ -52,11 +52,6 @@ from benchmarks.harness.environment import current_environment, reproducible_set
 from benchmarks.harness.options import Device, Names, Output, PositiveInt
 from captum_plq._base.whole_file import whole_file
 
-__all__ = [
-    "RESULTS", "Cell", "Headline", "Protocol", "Record", "read_record", "read_records",
-    "write_record",
-]  # fmt: skip
-
 Record = dict[str, Any]
 """What a protocol found on one network, ready for JSON."""
 

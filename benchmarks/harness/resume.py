@@ -20,8 +20,6 @@ from tqdm import tqdm
 from benchmarks.harness.context import StudyContext
 from benchmarks.harness.statistics import Row
 
-__all__ = ["Study", "run_rows"]
-
 
 @dataclass(frozen=True)
 class Study:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALL", "Row", "compare", "grouped", "holm", "over_images", "rounded", "summarise"]
-
 ALL = "all"
 """The group of all rows, under whatever conditions."""
 

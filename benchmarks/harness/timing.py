@@ -12,11 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = [
-    "TOLERANCE", "Call", "Clock", "Rounds", "clock_for", "floor_seconds", "is_void",
-    "measure_rates", "ratios", "run_rounds", "spread",
-]  # fmt: skip
-
 Call = Callable[[], object]
 Clock = Callable[[Call], float]
 

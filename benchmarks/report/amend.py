@@ -8,8 +8,6 @@ from typing import Any
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import holm, rounded
 
-__all__ = ["amended"]
-
 _SAME = ("protocol", "model", "network", "faces", "against")
 _BY_METHOD = ("methods", "failed", "verdicts")
 

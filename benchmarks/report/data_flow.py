@@ -23,8 +23,6 @@ from captum_plq.functional import (
 )
 from captum_plq.models import DEFAULT_MODEL, load_model
 
-__all__ = ["data_flow_figure"]
-
 _EMBEDDINGS_SHOWN = 30
 
 

@@ -17,8 +17,6 @@ from benchmarks.harness.pages import table
 from benchmarks.harness.protocol import Cell, Headline, Record, read_record
 from benchmarks.protocols import PROTOCOLS, protocol
 
-__all__ = ["Overview", "headlines", "overview", "pareto_figure"]
-
 _SAME = 1.05
 """Times whose ratio is less do not differ."""
 _TICKS = (1, 1.5, 2, 3, 5, 10, 20, 50)

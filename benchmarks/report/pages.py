@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from benchmarks.protocols import PROTOCOLS, protocol
 from benchmarks.report.overview import Overview, headlines, overview, pareto_figure
 
-__all__ = ["write_overview", "write_pages"]
-
 _PICTURES = ("random-mask", "curves", "inpainting", "standards", "recognition", "edc", "map-time")
 _ABOUT_TIME = "faithfulness against time"
 

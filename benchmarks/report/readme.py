@@ -17,8 +17,6 @@ from benchmarks.harness.protocol import read_record
 from benchmarks.report.data_flow import data_flow_figure
 from captum_plq.cli.demo import run_demo
 
-__all__ = ["FIGURES", "PAGES", "TABLES", "refresh_figures", "refreshed"]
-
 PAGES = ("README.md", "benchmarks/README.md", "docs/how_to/speed.md")
 FIGURES = ("docs/figures/demo.png", "docs/figures/data_flow.png")
 

@@ -20,8 +20,6 @@ from benchmarks.report.amend import amended
 from benchmarks.report.pages import write_overview
 from benchmarks.report.readme import PAGES, refresh_figures, refreshed
 
-__all__ = ["amend", "quick_commands", "readme", "report", "run_all"]
-
 
 def quick_commands(output: Path, device: str) -> Iterator[str]:
     """Yield the command lines of a small run of everything, on what the package ships alone."""

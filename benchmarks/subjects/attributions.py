@@ -22,17 +22,6 @@ from benchmarks.subjects.network import ExplainedNetwork, layers_that_ran
 from captum_plq import PixelQualityAttribution
 from captum_plq.network.output import select_embedding
 
-__all__ = [
-    "METHODS",
-    "REFERENCE",
-    "REPEATED",
-    "grid_of_cells",
-    "last_spatial_convolution",
-    "plq",
-    "select_methods",
-    "sum_gradient",
-]
-
 REFERENCE, REPEATED = "saliency", "saliency-again"
 """What every ratio is to, and the same once more: it shows how far ratios can be trusted."""
 

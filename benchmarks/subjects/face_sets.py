@@ -17,17 +17,6 @@ from benchmarks.subjects.pairs import read_pairs
 from captum_plq.faces import add_noise, blur, draw_images, reduce_resolution, sample_face
 from captum_plq.models import ModelSpec
 
-__all__ = [
-    "ONE_FACE",
-    "FaceSets",
-    "PairSets",
-    "face_sets",
-    "load_faces",
-    "pair_sets",
-    "quick_face_sets",
-    "quick_pair_sets",
-]
-
 ONE_FACE = (
     "ONE face: the sample face mirrored, shifted and mildly degraded, evaluated and reference "
     "alike. This shows that the harness runs, and nothing about any method."

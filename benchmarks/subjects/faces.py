@@ -22,18 +22,6 @@ from captum_plq.faces import (
 from captum_plq.functional import unit_length
 from captum_plq.models import ModelSpec
 
-__all__ = [
-    "aligned_chip",
-    "as_chip",
-    "as_image",
-    "as_images",
-    "face_batches",
-    "sample_image",
-    "spec_landmarks",
-    "unit_embeddings",
-    "usable_chips",
-]
-
 
 def as_chip(image: Tensor) -> NDArray[np.uint8]:
     """Return an image (3, H, W) of whole numbers 0–255 as a chip (H, W, 3), uint8."""

@@ -24,8 +24,6 @@ from captum_plq.functional import merge_channels
 from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
 from captum_plq.metrics import centre_gaussian, random_map
 
-__all__ = ["MAPS", "POOL", "relative", "select_maps"]
-
 POOL = 5
 """Side in pixels of the box of pooled and relative maps."""
 _RELATIVE = {"-relative": (POOL, 1), "-relative-smooth": (7, 7)}

@@ -11,18 +11,6 @@ from torch import Tensor
 
 from benchmarks.subjects.network import ExplainedNetwork
 
-__all__ = [
-    "RANDOM_WEIGHTS",
-    "Attribute",
-    "Build",
-    "Kind",
-    "Method",
-    "check_maps",
-    "control",
-    "on_random_weights",
-    "select",
-]
-
 RANDOM_WEIGHTS = " (random weights)"
 """Ending of the name of a map of the network without what it has learned."""
 

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from captum_plq.models import FaceModel, InceptionResnetV1, iresnet, load_model
 from captum_plq.models.registry import ARCHITECTURES
 
-__all__ = ["BenchmarkModel", "load_benchmark_model"]
-
 
 @dataclass(frozen=True)
 class BenchmarkModel:

@@ -17,8 +17,6 @@ from benchmarks.subjects.methods import Attribute, Build
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import SERFIQ
 
-__all__ = ["layer_and_masks", "naive_plq", "official_serfiq"]
-
 
 def layer_and_masks(serfiq: SERFIQ, images: Tensor) -> tuple[nn.Module, Tensor]:
     """Return the embedding layer that SER-FIQ found, and its masks (m, ...), true where kept.

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from captum_plq import SERFIQ, QualityModel
 from captum_plq.metrics.random_weights import with_random_weights
 
-__all__ = ["ExplainedNetwork", "layers_that_ran"]
-
 _T = TypeVar("_T")
 
 

@@ -15,8 +15,6 @@ from benchmarks.subjects.faces import as_chip, as_image
 from captum_plq.faces import Disturbed, hand, headgear, square, sunglasses, surgical_mask
 from captum_plq.faces.disturb.occlude import HandPlace, Place
 
-__all__ = ["OCCLUDERS", "occlude"]
-
 Draw = Callable[[NDArray[np.uint8], NDArray[np.float64], np.random.Generator], Disturbed]
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from benchmarks.subjects.faces import face_batches
 from captum_plq.models import ModelSpec
 
-__all__ = ["Pair", "paired_faces", "read_pairs", "require_folds"]
-
 _COLUMNS = ("fold", "first", "second", "mated")
 
 

@@ -17,8 +17,6 @@ from benchmarks.training.student import new_student
 from benchmarks.training.train import DEFAULT_CONFIG, Faces, read_config, train
 from captum_plq.models import load_model
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of :func:`_train`; ``None``: with the arguments of the command line."""

@@ -18,8 +18,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from captum_plq.faces import add_noise, blur, reduce_resolution
 
-__all__ = ["augment"]
-
 Pixels = NDArray[np.uint8]
 Draw = np.random.Generator
 

@@ -20,16 +20,6 @@ from benchmarks.training.augment import augment
 from captum_plq.faces import read_crop
 from captum_plq.models import FaceModel
 
-__all__ = [
-    "AugmentedFaces",
-    "Split",
-    "as_batch",
-    "first_of_each",
-    "read_chips",
-    "split_people",
-    "teach",
-]
-
 _Chips = NDArray[np.uint8]
 
 

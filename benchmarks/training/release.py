@@ -24,8 +24,6 @@ from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import dropout_mobilefacenet
 from captum_plq.suitability import assess_suitability
 
-__all__ = ["plot_history", "release"]
-
 _JUDGED = 400
 """Test people for the suitability, one image each; half of them are reported on."""
 

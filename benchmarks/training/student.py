@@ -17,8 +17,6 @@ from captum_plq.models.architectures.dropout_mobilefacenet import (
     new_dropout_mobilefacenet,
 )
 
-__all__ = ["new_student"]
-
 _CALIBRATION = 512
 
 

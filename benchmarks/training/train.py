@@ -24,8 +24,6 @@ from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import TRUNK
 from captum_plq.suitability.separation import auroc
 
-__all__ = ["DEFAULT_CONFIG", "Faces", "TrainingConfig", "read_config", "train"]
-
 DEFAULT_CONFIG = Path(__file__).parent / "config.json"
 """Of the weights that are shipped."""
 

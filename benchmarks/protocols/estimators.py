@@ -19,7 +19,7 @@ from benchmarks.harness.figures import log_ticks, ticks_at
 from benchmarks.harness.options import Counts, PositiveInt
 from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Protocol, Record
-from benchmarks.subjects.face_sets import FaceSets, load_faces
+from benchmarks.subjects.face_sets import FaceSets, face_sets
 from captum_plq import SERFIQ
 from captum_plq.models import FaceModel, load_model
 from captum_plq.quality.closed_form import affine_head
@@ -69,7 +69,7 @@ class Estimators(Protocol):
     def measure(self, model: str) -> Iterator[tuple[str, Record]]:
         """Yield the errors of all estimators on a network."""
         network = load_model(model)
-        faces = load_faces(self.images, network.spec, self.faces, self.seed)
+        faces = face_sets(self.images, network.spec, self.faces, 0, self.seed, one_each=False)
         limit = "" if self.limit_by == "sampling" else f"-{self.limit_by}-limit"
         stem = f"estimators-{network.spec.name}-p{self.dropout:g}{limit}"
         yield stem, self.study(network, faces)

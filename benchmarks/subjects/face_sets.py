@@ -81,30 +81,15 @@ class PairSets(FaceSets):
         return digest.hexdigest()[:16]
 
 
-def load_faces(directory: Path, spec: ModelSpec, count: int, seed: int = 0) -> FaceSets:
-    """Draw faces from a folder, of as many different people as there are; without a reference.
-
-    Args:
-
-        directory (Path): Searched with its subfolders; each of them is a person, as in LFW.
-        spec (ModelSpec): Of the network.
-        count (int): How many faces.
-        seed (int): Of the draw; the same seed draws the same files.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it holds fewer usable images.
-        ImportError: if the extra ``faces`` is not installed.
-    """
-    chips, unusable = _drawn(directory, spec, count, seed)
-    images = as_images(chips.values())
-    return FaceSets(images, tuple(chips), images[:0], (), directory.name, unusable=unusable)
-
-
 def face_sets(
-    directory: Path, spec: ModelSpec, faces: int, reference: int, seed: int = 0
+    directory: Path,
+    spec: ModelSpec,
+    faces: int,
+    reference: int,
+    seed: int = 0,
+    one_each: bool = True,
 ) -> FaceSets:
-    """Draw one face each of different people from a folder; the reference comes first.
+    """Draw faces of different people from a folder; the reference comes first.
 
     So the reference stays the same when more faces are asked for, and these are added to. Each
     subfolder is a person, and so is each image that lies in the folder itself. How images are
@@ -115,21 +100,37 @@ def face_sets(
         directory (Path): Searched with its subfolders.
         spec (ModelSpec): Of the network.
         faces (int): How many are evaluated, ≥ 1.
-        reference (int): How many people the reference is of, ≥ 2.
-        seed (int): Of the draw.
+        reference (int): How many people the reference is of, ≥ 2; 0 for none.
+        seed (int): Of the draw; the same seed draws the same files.
+        one_each (bool): Whether there is one face of each person; otherwise second shots follow
+            when nobody is left.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it holds too few people, or a number is too small.
+        ValueError: if it holds too few usable faces, or a number is too small.
         ImportError: if the extra ``faces`` is not installed.
     """
-    if faces < 1 or reference < 2:
+    if faces < 1 or reference == 1:
         raise ValueError(
             f"At least 1 face and 2 reference faces are needed, not {(faces, reference)}."
         )
-    chips, unusable = _drawn(directory, spec, faces + reference, seed, one_each=True)
+    people: set[str] = set()
+    left_out: dict[str, str] = {}
+    names = (str(path.relative_to(directory)) for path in draw_images(directory, seed))
+    wanted = (name for name in names if not (one_each and _person(name) in people))
+    usable, count = usable_chips(directory, wanted, spec, left_out), faces + reference
+    chips: dict[str, NDArray[np.uint8]] = {}
+    for name, chip in itertools.islice(usable, count):
+        people.add(_person(name))
+        chips[name] = chip
+    if len(chips) < count:
+        raise ValueError(
+            f"{directory} holds usable faces of {len(people)} people, {len(chips)} in all where "
+            f"{count} are asked for{', one of each' * one_each}: give smaller numbers. "
+            f"{len(left_out)} images could not be used."
+        )
     about = Path(os.path.abspath(directory)).name  # "." has none
-    return _divided(chips, reference, about, unusable=unusable)
+    return _divided(chips, reference, about, unusable=len(left_out))
 
 
 def quick_face_sets(
@@ -232,27 +233,6 @@ def quick_pair_sets(
         gallery_names=("sample",) * len(sets.names),
         several_people=False,
     )
-
-
-def _drawn(
-    directory: Path, spec: ModelSpec, count: int, seed: int, one_each: bool = False
-) -> tuple[dict[str, NDArray[np.uint8]], int]:
-    """Chips of a folder by name, people in turn, and how many other images were not usable."""
-    people: set[str] = set()
-    left_out: dict[str, str] = {}
-    names = (str(path.relative_to(directory)) for path in draw_images(directory, seed))
-    wanted = (name for name in names if not (one_each and _person(name) in people))
-    chips: dict[str, NDArray[np.uint8]] = {}
-    for name, chip in itertools.islice(usable_chips(directory, wanted, spec, left_out), count):
-        people.add(_person(name))
-        chips[name] = chip
-    if len(chips) < count:
-        raise ValueError(
-            f"{directory} holds usable faces of {len(people)} people, {len(chips)} in all where "
-            f"{count} are asked for{', one of each' * one_each}: give smaller numbers. "
-            f"{len(left_out)} images could not be used."
-        )
-    return chips, len(left_out)
 
 
 def _person(name: str) -> str:

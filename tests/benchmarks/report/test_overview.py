@@ -7,8 +7,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.protocols import PROTOCOLS
 from benchmarks.report import run_all
-from benchmarks.report.overview import headlines, overview, pareto_figure
-from benchmarks.report.pages import write_overview
+from benchmarks.report.pages import headlines, overview, pareto_figure, write_overview
 
 KINDS = {"plq": "plq", "slow": "other", "cheap": "other", "control": "control"}
 AUROC = {"plq": 0.8, "slow": 0.9, "cheap": 0.7, "control": 0.95}

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.subjects.face_sets import (
-    ONE_FACE,
-    FaceSets,
-    face_sets,
-    load_faces,
-    quick_face_sets,
-)
+from benchmarks.subjects.face_sets import ONE_FACE, FaceSets, face_sets, quick_face_sets
 from captum_plq.faces import align_face, detect_faces, sample_face
 from captum_plq.models import ModelSpec
 
@@ -103,16 +97,16 @@ def test_unusable_images_are_skipped_for_the_persons_next(folder):
 
 
 def test_people_come_before_second_shots(folder):
-    faces = load_faces(folder, SMALL, 19)
+    faces = face_sets(folder, SMALL, 19, 0, one_each=False)
     people = [PurePath(name).parent for name in faces.names]
     assert len(set(people[:9])) == len(set(people[9:18])) == 9
     assert len(set(faces.names)) == 19
     assert_own_pixels(faces.images, faces.names)
-    assert load_faces(folder, SMALL, 5).names == faces.names[:5]
+    assert face_sets(folder, SMALL, 5, 0, one_each=False).names == faces.names[:5]
     (folder / "a" / "0.png").write_bytes(b"no image")
-    assert load_faces(folder, SMALL, 26).unusable == 1
+    assert face_sets(folder, SMALL, 26, 0, one_each=False).unusable == 1
     with pytest.raises(ValueError, match=r"26 in all where 27 are asked for: .* 1 images"):
-        load_faces(folder, SMALL, 27)
+        face_sets(folder, SMALL, 27, 0, one_each=False)
 
 
 def test_what_cannot_be_drawn_is_refused(folder, monkeypatch):
@@ -183,5 +177,5 @@ def test_faces_in_other_sizes_are_found_and_aligned(tmp_path, tight):
     chip = align_face(portrait, face, template="arcface", size=112)
     shown = align_face(portrait, face, template="arcface", size=160) if tight else portrait
     Image.fromarray(shown).save(tmp_path / "a.png")
-    (image,) = load_faces(tmp_path, CHIP, 1).images.permute(0, 2, 3, 1).float().numpy()
+    (image,) = face_sets(tmp_path, CHIP, 1, 0).images.permute(0, 2, 3, 1).float().numpy()
     assert np.abs(image - chip.astype(float))[16:96, 16:96].mean() < 12

@@ -48,12 +48,6 @@ def started(teacher, chips):
     return new_student(teacher, chips, CPU)
 
 
-def write_pairs(path, rows):
-    lines = ["fold,first,second,mated", *(",".join(map(str, row)) for row in rows)]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 @pytest.mark.parametrize("change", [{"epoch": 3}, {"seed": None}])
 def test_a_wrong_configuration_is_refused(tmp_path, change):
     record = {**asdict(read_config()), **change}
@@ -64,31 +58,34 @@ def test_a_wrong_configuration_is_refused(tmp_path, change):
 
 
 def test_no_person_is_in_two_parts(tmp_path):
+    def split(rows, folds, share):
+        lines = ["fold,first,second,mated", *(",".join(map(str, row)) for row in rows)]
+        (tmp_path / "pairs.csv").write_text("\n".join(lines))
+        return data.split_people(tmp_path / "pairs.csv", folds, share, seed=1)
+
     rows = [(1 + i % 4, f"p{i}/1.jpg", f"p{i}/2.jpg", 1) for i in range(40)]
     rows += [(1 + i % 4, f"p{i}/1.jpg", f"p{(i + 4) % 40}/3.jpg", 0) for i in range(40)]
-    pairs = write_pairs(tmp_path / "pairs.csv", rows)
-    split = data.split_people(pairs, ["1", "2"], 0.25, seed=1)
-    parts = (split.train, split.validation, split.test)
+    found = split(rows, ["1", "2"], 0.25)
+    parts = (found.train, found.validation, found.test)
     people = [{name.split("/")[0] for name in part} for part in parts]
     assert [len(part) for part in people] == [15, 5, 20]
     assert len(set.union(*people)) == 40
     assert sum(map(len, parts)) == 120
-    assert len(data.first_of_each(split.test)) == 20
+    assert len(data.first_of_each(found.test)) == 20
     for folds in (["1", "2", "3", "4"], ["5"]):
         with pytest.raises(ValueError, match="must be some of"):
-            data.split_people(pairs, folds, 0.1, 0)
+            split(rows, folds, 0.1)
     shared = [(1, "a/1.jpg", "a/2.jpg", 1), (2, "a/1.jpg", "b/1.jpg", 0)]
     with pytest.raises(ValueError, match="1 people are in training folds and in others"):
-        data.split_people(write_pairs(tmp_path / "shared.csv", shared), ["1"], 0.1, 0)
+        split(shared, ["1"], 0.1)
 
 
 def test_augmentation_is_drawn_from_its_generator_alone(chips):
     before, original = torch.get_rng_state(), chips[:2].copy()
-    first, again = (augment(chips[0], chips[1], np.random.default_rng(7), 1.0) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
+    many = [augment(chips[0], chips[1], np.random.default_rng(i), 1.0) for i in (*range(60), 7)]
+    np.testing.assert_array_equal(many[7], many.pop())
     np.testing.assert_array_equal(chips[:2], original)
     assert torch.equal(torch.get_rng_state(), before)
-    many = [augment(chips[0], chips[1], np.random.default_rng(i), 1.0) for i in range(60)]
     assert {(x.shape, x.dtype) for x in many} == {((112, 112, 3), np.dtype(np.uint8))}
     assert len({x.tobytes() for x in many}) == 60
     faces = data.AugmentedFaces(chips, torch.zeros(len(chips), 4), seed=1, degraded_share=1.0)
@@ -106,20 +103,16 @@ def test_the_target_is_the_mean_of_both_mirror_images_at_length_root_d(teacher, 
     torch.testing.assert_close(targets, F.normalize(both) * 128**0.5, rtol=1e-4, atol=1e-4)
 
 
-def test_with_a_neck_that_lets_all_through_the_student_is_the_teacher(teacher, chips):
+def test_the_start_is_near_the_teacher_and_with_a_wide_neck_the_teacher(started, teacher, chips):
     """512 channels of 512: the closed form must then lose nothing, on images it never saw."""
-    student = new_student(teacher, chips[:16], CPU, neck_channels=512)
+    wide, images = new_student(teacher, chips[:16], CPU, neck_channels=512), as_batch(chips)
     with torch.no_grad():
-        ours, theirs = student(as_batch(chips[16:])), teacher(as_batch(chips[16:]))
-    scale = (ours * theirs).sum() / (theirs * theirs).sum()
-    torch.testing.assert_close(ours, theirs * scale, rtol=1e-2, atol=2e-2)
-
-
-def test_the_start_is_near_the_teacher_and_of_length_root_d(started, teacher, chips):
-    with torch.no_grad():
-        ours, theirs = started(as_batch(chips)), teacher(as_batch(chips))
+        ours, same, theirs = started(images), wide(images[16:]), teacher(images)
     assert F.cosine_similarity(ours, theirs).mean() > 0.85
     assert ours.square().mean().sqrt() == pytest.approx(1, abs=0.1)
+    theirs = theirs[16:]
+    scale = (same * theirs).sum() / (theirs * theirs).sum()
+    torch.testing.assert_close(same, theirs * scale, rtol=1e-2, atol=2e-2)
     other = FaceModel(mobilefacenet("treb1en").eval(), MOBILEFACENET_SPECS["treb1en"])
     with pytest.raises(ValueError, match="not those of the student"):
         new_student(other, chips[:2], CPU)
@@ -137,7 +130,7 @@ def test_variance_under_dropout_is_that_of_many_passes():
         head = network[-3:]  # dropout, linear layer, BatchNorm
         expected = torch.stack([head(features) for _ in range(1000)]).var(0).mean(1)
         found = variance_under_dropout(network, features)
-        torch.testing.assert_close(found, expected, rtol=0.03, atol=0)
+    torch.testing.assert_close(found, expected, rtol=0.03, atol=0)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_network(teacher, started, chips, tmp_path):
@@ -163,7 +156,6 @@ def test_an_interrupted_run_goes_on_to_the_same_network(teacher, started, chips,
     parts, again = run("parts")
     assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-4, atol=1e-5)
-    losses = [[record["loss"] for record in records] for records in (history, again)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert [x["loss"] for x in again] == pytest.approx([x["loss"] for x in history], rel=1e-4)
     assert not whole.training
     assert json.loads((tmp_path / "whole" / "history.json").read_text()) == history

@@ -29,11 +29,10 @@ class Means:
 
 
 def fails_on_the_second(subject):
-    calls = []
+    calls = iter([None, None])  # the first is for γ
 
     def explain(images):
-        calls.append(1)
-        if len(calls) > 2:  # the first is for γ
+        if next(calls, images) is not None:
             raise LookupError("no more\nof this")
         return images.mean(1)
 
@@ -92,16 +91,14 @@ def test_a_method_that_fails_midway_keeps_no_rows(run):
     assert run(Means(), extra=[bad]).failed == study.failed
 
 
-@pytest.mark.parametrize(
-    ("maps", "reason"),
-    [
-        (lambda images: torch.full_like(images[:, 0], 0.3), "2 of 2 maps have one value"),
-        (lambda images: images[:, 0] * torch.nan, "NaN or infinite"),
-    ],
-)
-@pytest.mark.parametrize("compared", [False, True])
-def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, compared):
-    build = (lambda subject: maps) if not compared else relative(lambda subject: maps)
+CONSTANT = (lambda images: torch.full_like(images[:, 0], 0.3), "2 of 2 maps have one value")
+NAN = (lambda images: images[:, 0] * torch.nan, "NaN or infinite")
+
+
+@pytest.mark.parametrize(("maps", "reason"), [CONSTANT, NAN])
+@pytest.mark.parametrize("as_it_is", [True, False])
+def test_a_map_that_tells_nothing_is_no_result(run, maps, reason, as_it_is):
+    build = (lambda subject: maps) if as_it_is else relative(lambda subject: maps)
     study = run(Means(), extra=[Method("void", "other", build, bounded=True)])
     assert reason in study.failed["void"]
     assert {r["method"] for r in study.rows} == {"plq", "random"}
@@ -112,9 +109,8 @@ def test_one_value_scaled_up_is_constant():
     scaled = torch.nn.functional.interpolate(one, (112, 112), mode="bilinear")[:, 0]
     with pytest.raises(ValueError, match="constant: 64 of 64"):
         check_maps(scaled, (64, 112, 112))
-    sure = scaled.clone()
-    sure[:, 3, 4] *= 1.001
-    assert check_maps(sure, (64, 112, 112)) is sure
+    scaled[:, 3, 4] *= 1.001
+    assert check_maps(scaled, (64, 112, 112)) is scaled
 
 
 def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run, tmp_path):

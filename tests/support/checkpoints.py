@@ -68,11 +68,11 @@ def pixels(count, size=112, dtype=torch.float32):
     return 127.5 + 127.5 * random_images(count, size, dtype)
 
 
-def rgb(count, size):
+def rgb(count, height, width):
     """Images whose channels differ in brightness, so that no two orders look alike."""
     generator = torch.Generator().manual_seed(3)
     levels = torch.tensor([60.0, 120.0, 200.0]).view(1, 3, 1, 1)
-    return levels + 50 * torch.rand(count, 3, size, size, generator=generator)
+    return levels + 50 * torch.rand(count, 3, height, width, generator=generator)
 
 
 def on_meta(make, *args):
@@ -82,7 +82,7 @@ def on_meta(make, *args):
 
 def flops(network, size):
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        network(torch.zeros(1, 3, size, size))
+        network(torch.zeros(1, 3, *size))
     return counter.get_total_flops()
 
 

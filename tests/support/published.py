@@ -7,13 +7,14 @@ under test.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from tests.support import published_mobile as mobile
-from tests.support.checkpoints import batchnorm, bent, normed
+from tests.support.checkpoints import batchnorm, bent, normed, under
 
 WIDTHS = (64, 64, 128, 256, 512)
 STAGES = {
@@ -24,118 +25,92 @@ STAGES = {
     200: (6, 26, 60, 6),
 }
 
-
-def blocks_of(depth):
-    """(channels in, channels out, stride) of each block, stage by stage."""
-    return [
-        [(WIDTHS[s], WIDTHS[s + 1], 2), *[(WIDTHS[s + 1], WIDTHS[s + 1], 1)] * (count - 1)]
-        for s, count in enumerate(STAGES[depth])
-    ]
+# --- ArcFace, MagFace, CR-FIQA and AdaFace
 
 
-def chain_of(depth):
-    """The same, one after another."""
-    return [block for stage in blocks_of(depth) for block in stage]
+class Names(NamedTuple):
+    """How the parts of a residual network are called, in the order in which they run."""
+
+    stem: tuple
+    block: str
+    residual: tuple
+    shortcut: str
+    head: tuple
 
 
-# --- ArcFace, MagFace and CR-FIQA
+IRESNET = Names(
+    ("conv1", "bn1", "prelu"),
+    "layer{stage}.{i}",
+    ("bn1", "conv1", "bn2", "prelu", "conv2", "bn3"),
+    "downsample",
+    ("bn2", "fc", "features"),
+)
+ADAFACE = Names(  # without the ``model.`` of its checkpoints
+    tuple(f"input_layer.{i}" for i in range(3)),
+    "body.{n}",
+    tuple(f"res_layer.{i}" for i in range(6)),
+    "shortcut_layer",
+    tuple(f"output_layer.{i}" for i in (0, 3, 4)),
+)
 
 
-def iresnet_shapes(depth):
-    shapes = {"conv1.weight": (64, 3, 3, 3), "prelu.weight": (64,), **batchnorm("bn1", 64)}
-    for stage, blocks in enumerate(blocks_of(depth), start=1):
-        for i, (channels_in, channels, stride) in enumerate(blocks):
-            name = f"layer{stage}.{i}"
-            shapes |= {
-                **batchnorm(f"{name}.bn1", channels_in),
-                f"{name}.conv1.weight": (channels, channels_in, 3, 3),
-                **batchnorm(f"{name}.bn2", channels),
-                f"{name}.prelu.weight": (channels,),
-                f"{name}.conv2.weight": (channels, channels, 3, 3),
-                **batchnorm(f"{name}.bn3", channels),
-            }
-            if stride == 2:
-                shapes[f"{name}.downsample.0.weight"] = (channels, channels_in, 1, 1)
-                shapes |= batchnorm(f"{name}.downsample.1", channels)
-    shapes |= {"fc.weight": (512, 25088), "fc.bias": (512,)}
-    return {**shapes, **batchnorm("bn2", 512), **batchnorm("features", 512)}
+def blocks_of(names, depth):
+    """Names of each block's parts, channels in and out, stride, and of a convolved way around."""
+    chain = [(stage, i) for stage, n in enumerate(STAGES[depth], 1) for i in range(n)]
+    for n, (stage, i) in enumerate(chain):
+        block = names.block.format(stage=stage, i=i, n=n)
+        before, after = WIDTHS[stage - (i == 0)], WIDTHS[stage]
+        around = (i == 0) if names is IRESNET else before != after
+        parts = [f"{block}.{part}" for part in names.residual]
+        yield parts, before, after, 1 + (i == 0), f"{block}.{names.shortcut}" if around else None
 
 
-def iresnet_reference(state, x, depth, eps=1e-5):
-    x = F.conv2d(x, state["conv1.weight"], padding=1)
-    x = bent(state, "prelu", normed(state, "bn1", x, eps))
-    for stage, blocks in enumerate(blocks_of(depth), start=1):
-        for i, (_, _, stride) in enumerate(blocks):
-            b = f"layer{stage}.{i}"
-            y = F.conv2d(normed(state, f"{b}.bn1", x, eps), state[f"{b}.conv1.weight"], padding=1)
-            y = bent(state, f"{b}.prelu", normed(state, f"{b}.bn2", y, eps))
-            y = F.conv2d(y, state[f"{b}.conv2.weight"], stride=stride, padding=1)
-            if stride == 2:
-                x = F.conv2d(x, state[f"{b}.downsample.0.weight"], stride=2)
-                x = normed(state, f"{b}.downsample.1", x, eps)
-            x = x + normed(state, f"{b}.bn3", y, eps)
-    x = normed(state, "bn2", x, eps).flatten(1) @ state["fc.weight"].T + state["fc.bias"]
-    return normed(state, "features", x, eps)
+def residual_shapes(names, depth):
+    conv, norm, bend = names.stem
+    shapes = {f"{conv}.weight": (64, 3, 3, 3), **batchnorm(norm, 64), f"{bend}.weight": (64,)}
+    for (norm1, conv1, norm2, bend, conv2, norm3), i, o, _, around in blocks_of(names, depth):
+        shapes |= {**batchnorm(norm1, i), **batchnorm(norm2, o), **batchnorm(norm3, o)}
+        shapes |= {f"{conv1}.weight": (o, i, 3, 3), f"{conv2}.weight": (o, o, 3, 3)}
+        shapes[f"{bend}.weight"] = (o,)
+        if around:
+            shapes |= {f"{around}.0.weight": (o, i, 1, 1), **batchnorm(f"{around}.1", o)}
+    before, linear, after = names.head
+    shapes |= {f"{linear}.weight": (512, 25088), f"{linear}.bias": (512,)}
+    shapes |= {**batchnorm(before, 512), **batchnorm(after, 512)}
+    if names is ADAFACE:
+        del shapes[f"{after}.weight"], shapes[f"{after}.bias"]
+    return shapes
+
+
+def residual_reference(state, x, names, depth, eps=1e-5):
+    conv, norm, bend = names.stem
+    x = F.conv2d(x, state[f"{conv}.weight"], padding=1)
+    x = bent(state, bend, normed(state, norm, x, eps))
+    for parts, _, _, stride, around in blocks_of(names, depth):
+        norm1, conv1, norm2, bend, conv2, norm3 = parts
+        y = F.conv2d(normed(state, norm1, x, eps), state[f"{conv1}.weight"], padding=1)
+        y = bent(state, bend, normed(state, norm2, y, eps))
+        y = F.conv2d(y, state[f"{conv2}.weight"], stride=stride, padding=1)
+        x = x[:, :, ::stride, ::stride]
+        if around:
+            x = normed(state, f"{around}.1", F.conv2d(x, state[f"{around}.0.weight"]), eps)
+        x = x + normed(state, norm3, y, eps)
+    before, linear, after = names.head
+    x = normed(state, before, x, eps).flatten(1) @ state[f"{linear}.weight"].T
+    x = normed(state, after, x + state[f"{linear}.bias"], eps)
+    return x / (x * x).sum(dim=1, keepdim=True).sqrt() if names is ADAFACE else x
+
+
+iresnet_shapes = partial(residual_shapes, IRESNET)
+adaface_shapes = partial(residual_shapes, ADAFACE)
 
 
 def crfiqa_shapes(depth):
     return {**iresnet_shapes(depth), "qs.weight": (1, 512), "qs.bias": (1,)}
 
 
-# --- AdaFace
+# --- FaceNet: of facenet-pytorch's names each convolution has `conv.weight` and a `bn`
 
-
-def adaface_shapes(depth):
-    """AdaFace's network, without the ``model.`` before each name of its checkpoints."""
-    shapes = {
-        "input_layer.0.weight": (64, 3, 3, 3),
-        **batchnorm("input_layer.1", 64),
-        "input_layer.2.weight": (64,),
-    }
-    for i, (channels_in, channels, _) in enumerate(chain_of(depth)):
-        res, way = f"body.{i}.res_layer", f"body.{i}.shortcut_layer"
-        if channels_in != channels:
-            shapes[f"{way}.0.weight"] = (channels, channels_in, 1, 1)
-            shapes |= batchnorm(f"{way}.1", channels)
-        shapes |= {
-            **batchnorm(f"{res}.0", channels_in),
-            f"{res}.1.weight": (channels, channels_in, 3, 3),
-            **batchnorm(f"{res}.2", channels),
-            f"{res}.3.weight": (channels,),
-            f"{res}.4.weight": (channels, channels, 3, 3),
-            **batchnorm(f"{res}.5", channels),
-        }
-    last = batchnorm("output_layer.4", 512)
-    return {
-        **shapes,
-        **batchnorm("output_layer.0", 512),
-        "output_layer.3.weight": (512, 25088),
-        "output_layer.3.bias": (512,),
-        **{key: shape for key, shape in last.items() if not key.endswith((".weight", ".bias"))},
-    }
-
-
-def adaface_reference(state, x, depth, eps=1e-5):
-    x = F.conv2d(x, state["input_layer.0.weight"], padding=1)
-    x = bent(state, "input_layer.2", normed(state, "input_layer.1", x, eps))
-    for i, (channels_in, channels, stride) in enumerate(chain_of(depth)):
-        res, way = f"body.{i}.res_layer", f"body.{i}.shortcut_layer"
-        y = F.conv2d(normed(state, f"{res}.0", x, eps), state[f"{res}.1.weight"], padding=1)
-        y = bent(state, f"{res}.3", normed(state, f"{res}.2", y, eps))
-        y = F.conv2d(y, state[f"{res}.4.weight"], stride=stride, padding=1)
-        x = x[:, :, ::stride, ::stride]
-        if channels_in != channels:
-            x = normed(state, f"{way}.1", F.conv2d(x, state[f"{way}.0.weight"]), eps)
-        x = x + normed(state, f"{res}.5", y, eps)
-    x = normed(state, "output_layer.0", x, eps).flatten(1)
-    x = x @ state["output_layer.3.weight"].T + state["output_layer.3.bias"]
-    x = normed(state, "output_layer.4", x, eps)
-    return x / (x * x).sum(dim=1, keepdim=True).sqrt()
-
-
-# --- FaceNet
-
-# Weights of facenet-pytorch: each of these has `conv.weight` and the five entries of `bn`.
 STEM = {
     "conv2d_1a": (32, 3, 3, 3),
     "conv2d_2a": (32, 32, 3, 3),
@@ -144,59 +119,51 @@ STEM = {
     "conv2d_4a": (192, 80, 3, 3),
     "conv2d_4b": (256, 192, 3, 3),
 }
-BLOCK_35 = {
-    "branch0": (32, 256, 1, 1),
-    "branch1.0": (32, 256, 1, 1),
-    "branch1.1": (32, 32, 3, 3),
-    "branch2.0": (32, 256, 1, 1),
-    "branch2.1": (32, 32, 3, 3),
-    "branch2.2": (32, 32, 3, 3),
-}
-MIXED_6A = {
-    "branch0": (384, 256, 3, 3),
-    "branch1.0": (192, 256, 1, 1),
-    "branch1.1": (192, 192, 3, 3),
-    "branch1.2": (256, 192, 3, 3),
-}
-BLOCK_17 = {
-    "branch0": (128, 896, 1, 1),
-    "branch1.0": (128, 896, 1, 1),
-    "branch1.1": (128, 128, 1, 7),
-    "branch1.2": (128, 128, 7, 1),
-}
-MIXED_7A = {
-    "branch0.0": (256, 896, 1, 1),
-    "branch0.1": (384, 256, 3, 3),
-    "branch1.0": (256, 896, 1, 1),
-    "branch1.1": (256, 256, 3, 3),
-    "branch2.0": (256, 896, 1, 1),
-    "branch2.1": (256, 256, 3, 3),
-    "branch2.2": (256, 256, 3, 3),
-}
-BLOCK_8 = {
-    "branch0": (192, 1792, 1, 1),
-    "branch1.0": (192, 1792, 1, 1),
-    "branch1.1": (192, 192, 1, 3),
-    "branch1.2": (192, 192, 3, 1),
-}
-# ... and each of these, besides its branches, `conv2d.weight` and `conv2d.bias`.
+# Channels in; of each branch the channels out and the kernels of its convolutions.
+BLOCK_35 = (
+    256,
+    [(32, 1, 1)],
+    [(32, 1, 1), (32, 3, 3)],
+    [(32, 1, 1), (32, 3, 3), (32, 3, 3)],
+)
+BLOCK_17 = (896, [(128, 1, 1)], [(128, 1, 1), (128, 1, 7), (128, 7, 1)])
+BLOCK_8 = (1792, [(192, 1, 1)], [(192, 1, 1), (192, 1, 3), (192, 3, 1)])
+MIXED_6A = (256, [(384, 3, 3)], [(192, 1, 1), (192, 3, 3), (256, 3, 3)])
+MIXED_7A = (
+    896,
+    [(256, 1, 1), (384, 3, 3)],
+    [(256, 1, 1), (256, 3, 3)],
+    [(256, 1, 1), (256, 3, 3), (256, 3, 3)],
+)
 RESIDUALS = {
-    **{f"repeat_1.{i}": (BLOCK_35, (256, 96, 1, 1)) for i in range(5)},
-    **{f"repeat_2.{i}": (BLOCK_17, (896, 256, 1, 1)) for i in range(10)},
-    **{f"repeat_3.{i}": (BLOCK_8, (1792, 384, 1, 1)) for i in range(5)},
-    "block8": (BLOCK_8, (1792, 384, 1, 1)),
+    **{f"repeat_1.{i}": BLOCK_35 for i in range(5)},
+    **{f"repeat_2.{i}": BLOCK_17 for i in range(10)},
+    **{f"repeat_3.{i}": BLOCK_8 for i in range(5)},
+    "block8": BLOCK_8,
 }
 CLASSIFIER = {"logits.weight": (8631, 512), "logits.bias": (8631,)}
 
 
+def chain_names(name, branch, count):
+    name = f"{name}.branch{branch}"
+    return [name] if count == 1 else [f"{name}.{i}" for i in range(count)]
+
+
 def facenet_shapes():
-    convolutions = dict(STEM)
-    shapes = {}
-    for name, (branches, joined) in RESIDUALS.items():
-        convolutions |= {f"{name}.{branch}": shape for branch, shape in branches.items()}
-        shapes |= {f"{name}.conv2d.weight": joined, f"{name}.conv2d.bias": joined[:1]}
-    convolutions |= {f"mixed_6a.{branch}": shape for branch, shape in MIXED_6A.items()}
-    convolutions |= {f"mixed_7a.{branch}": shape for branch, shape in MIXED_7A.items()}
+    convolutions, shapes = dict(STEM), {}
+    blocks = {**RESIDUALS, "mixed_6a": MIXED_6A, "mixed_7a": MIXED_7A}
+    for name, (inputs, *branches) in blocks.items():
+        for branch, chain in enumerate(branches):
+            width = inputs
+            for part, (o, *kernel) in zip(
+                chain_names(name, branch, len(chain)), chain, strict=True
+            ):
+                convolutions[part] = (o, width, *kernel)
+                width = o
+        if name in RESIDUALS:
+            joined = sum(chain[-1][0] for chain in branches)
+            shapes |= {f"{name}.conv2d.weight": (inputs, joined, 1, 1)}
+            shapes |= {f"{name}.conv2d.bias": (inputs,)}
     for name, shape in convolutions.items():
         shapes |= {f"{name}.conv.weight": shape, **batchnorm(f"{name}.bn", shape[0])}
     return {**shapes, "last_linear.weight": (512, 1792), **batchnorm("last_bn", 512)}
@@ -209,48 +176,58 @@ def facenet_reference(state, x):
         y = F.conv2d(x, state[f"{name}.conv.weight"], stride=stride, padding=padding)
         return normed(state, f"{name}.bn", y, 0.001).clamp(min=0)
 
-    def add(name, x, branches, scale):
+    def same(x, *names):
+        """Convolutions after another that keep the size of the map."""
+        for name in names:
+            height, width = state[f"{name}.conv.weight"].shape[2:]
+            x = conv(name, x, padding=(height // 2, width // 2))
+        return x
+
+    def residual(name, x, scale):
+        chains = enumerate(RESIDUALS[name][1:])
+        branches = [same(x, *chain_names(name, branch, len(chain))) for branch, chain in chains]
         weight, bias = state[f"{name}.conv2d.weight"], state[f"{name}.conv2d.bias"]
         return x + scale * F.conv2d(torch.cat(branches, 1), weight, bias)
 
-    def block8(name, x, scale):
-        y = conv(f"{name}.branch1.1", conv(f"{name}.branch1.0", x), padding=(0, 1))
-        y = conv(f"{name}.branch1.2", y, padding=(1, 0))
-        return add(name, x, [conv(f"{name}.branch0", x), y], scale)
-
-    x = conv("conv2d_1a", x, stride=2)
-    x = conv("conv2d_2a", x)
-    x = conv("conv2d_2b", x, padding=1)
-    x = F.max_pool2d(x, 3, 2)
-    x = conv("conv2d_3b", x)
-    x = conv("conv2d_4a", x)
+    x = conv("conv2d_2a", conv("conv2d_1a", x, stride=2))
+    x = F.max_pool2d(conv("conv2d_2b", x, padding=1), 3, 2)
+    x = conv("conv2d_4a", conv("conv2d_3b", x))
     x = conv("conv2d_4b", x, stride=2)
     for i in range(5):
-        b = f"repeat_1.{i}.branch"
-        y = conv(f"{b}1.1", conv(f"{b}1.0", x), padding=1)
-        z = conv(f"{b}2.2", conv(f"{b}2.1", conv(f"{b}2.0", x), padding=1), padding=1)
-        x = add(f"repeat_1.{i}", x, [conv(f"{b}0", x), y, z], 0.17).clamp(min=0)
-    y = conv("mixed_6a.branch1.1", conv("mixed_6a.branch1.0", x), padding=1)
-    y = conv("mixed_6a.branch1.2", y, stride=2)
+        x = residual(f"repeat_1.{i}", x, 0.17).clamp(min=0)
+    y = conv("mixed_6a.branch1.2", same(x, *chain_names("mixed_6a", 1, 3)[:2]), stride=2)
     x = torch.cat([conv("mixed_6a.branch0", x, stride=2), y, F.max_pool2d(x, 3, 2)], 1)
     for i in range(10):
-        b = f"repeat_2.{i}.branch"
-        y = conv(f"{b}1.1", conv(f"{b}1.0", x), padding=(0, 3))
-        y = conv(f"{b}1.2", y, padding=(3, 0))
-        x = add(f"repeat_2.{i}", x, [conv(f"{b}0", x), y], 0.10).clamp(min=0)
-    w = conv("mixed_7a.branch0.1", conv("mixed_7a.branch0.0", x), stride=2)
-    y = conv("mixed_7a.branch1.1", conv("mixed_7a.branch1.0", x), stride=2)
-    z = conv("mixed_7a.branch2.1", conv("mixed_7a.branch2.0", x), padding=1)
-    z = conv("mixed_7a.branch2.2", z, stride=2)
+        x = residual(f"repeat_2.{i}", x, 0.10).clamp(min=0)
+    w = conv("mixed_7a.branch0.1", same(x, "mixed_7a.branch0.0"), stride=2)
+    y = conv("mixed_7a.branch1.1", same(x, "mixed_7a.branch1.0"), stride=2)
+    z = conv("mixed_7a.branch2.2", same(x, *chain_names("mixed_7a", 2, 3)[:2]), stride=2)
     x = torch.cat([w, y, z, F.max_pool2d(x, 3, 2)], 1)
     for i in range(5):
-        x = block8(f"repeat_3.{i}", x, 0.20).clamp(min=0)
-    x = block8("block8", x, 1.0)
+        x = residual(f"repeat_3.{i}", x, 0.20).clamp(min=0)
+    x = residual("block8", x, 1.0)
     x = normed(state, "last_bn", x.mean(dim=(2, 3)) @ state["last_linear.weight"].T, 0.001)
     return x / x.norm(dim=1, keepdim=True)
 
 
-# --- all of them
+# --- how their files hold them, and all of them
+
+
+def with_classifier(state):
+    return {**state, **{key: torch.zeros(shape) for key, shape in CLASSIFIER.items()}}
+
+
+def of_lightning(state):
+    """As AdaFace saves it: the network under `model.`, the loss's head beside it."""
+    head = {"kernel": (512, 100), "t": (1,), "batch_mean": (1,), "batch_std": (1,)}
+    inside = under("model.", state) | {f"head.{key}": torch.zeros(n) for key, n in head.items()}
+    return {"epoch": 25, "state_dict": inside, "hyper_parameters": {"arch": "ir_18", "lr": 0.1}}
+
+
+def of_magface(state):
+    """As its distributed training saves it: `features.module.`, and the class centres."""
+    inside = under("features.module.", state) | {"parallel_fc.weight": torch.zeros(512, 100)}
+    return {"epoch": 25, "arch": "iresnet18", "state_dict": inside, "optimizer": {"state": {}}}
 
 
 def plain(x):
@@ -259,52 +236,59 @@ def plain(x):
 
 @dataclass(frozen=True)
 class Published:
-    """What its authors publish: the file's names and shapes, what they do to RGB of 0 to 255, and
-    what the network computes of that, if that is written out here."""
+    """What its authors publish.
+
+    Args:
+        shapes: Of all entries of the file.
+        layer: The last linear one.
+        prepare: What they do to RGB of 0 to 255.
+        reference: What the network computes of that, if it is written out here.
+        dropout: Module and rate in training.
+        wrap: How the file holds the weights.
+        unused: What in it is for training only.
+    """
 
     shapes: Callable[[], dict]
     layer: str
     prepare: Callable = plain
     reference: Callable | None = None
     dropout: tuple | None = None
+    input_size: tuple[int, int] = (112, 112)
+    wrap: Callable = dict
+    unused: tuple[str, ...] = ()
+
+
+def residual(depth, names=IRESNET, eps=1e-5, rate=0.4, **facts):
+    """A :class:`Published` of a residual network; what is not said is ArcFace's."""
+    return Published(
+        **{"shapes": partial(residual_shapes, names, depth), "layer": names.head[1]}
+        | {"reference": partial(residual_reference, names=names, depth=depth, eps=eps)}
+        | {"dropout": (nn.Dropout, rate)}
+        | facts
+    )
 
 
 NETWORKS = {
+    **{f"iresnet{d}": residual(d, rate=0.0) for d in STAGES},
     **{
-        f"iresnet{d}": Published(
-            partial(iresnet_shapes, d),
-            "fc",
-            reference=partial(iresnet_reference, depth=d),
-            dropout=(nn.Dropout, 0.0),
-        )
-        for d in STAGES
-    },
-    **{
-        f"magface-iresnet{d}": Published(
-            partial(iresnet_shapes, d),
-            "fc",
-            lambda x: x[:, [2, 1, 0]] / 255,
-            partial(iresnet_reference, depth=d, eps=2e-5),
-            (nn.Dropout2d, 0.4),
+        f"magface-iresnet{d}": residual(
+            d,
+            eps=2e-5,
+            prepare=lambda x: x[:, [2, 1, 0]] / 255,
+            dropout=(nn.Dropout2d, 0.4),
+            wrap=of_magface,
+            unused=("parallel_fc.weight",),
         )
         for d in (18, 50, 100)
     },
+    **{f"crfiqa-iresnet{d}": residual(d, shapes=partial(crfiqa_shapes, d)) for d in (50, 100)},
     **{
-        f"crfiqa-iresnet{d}": Published(
-            partial(crfiqa_shapes, d),
-            "fc",
-            reference=partial(iresnet_reference, depth=d),
-            dropout=(nn.Dropout, 0.4),
-        )
-        for d in (50, 100)
-    },
-    **{
-        f"adaface-ir{101 if d == 100 else d}": Published(
-            partial(adaface_shapes, d),
-            "output_layer.3",
-            lambda x: plain(x[:, [2, 1, 0]]),
-            partial(adaface_reference, depth=d),
-            (nn.Dropout, 0.4),
+        f"adaface-ir{101 if d == 100 else d}": residual(
+            d,
+            ADAFACE,
+            prepare=lambda x: plain(x[:, [2, 1, 0]]),
+            wrap=of_lightning,
+            unused=("head.batch_mean", "head.batch_std", "head.kernel", "head.t"),
         )
         for d in (18, 50, 100)
     },
@@ -314,6 +298,9 @@ NETWORKS = {
         lambda x: (x - 127.5) / 128,
         facenet_reference,
         (nn.Dropout, 0.6),
+        (160, 160),
+        with_classifier,
+        ("logits.bias", "logits.weight"),
     ),
     **{
         f"mobilefacenet-{layout.replace('_', '-')}": Published(
@@ -321,6 +308,7 @@ NETWORKS = {
             mobile.HEADS[layout][0],
             mobile.PREPARED[layout],
             partial(mobile.mobilefacenet_reference, layout),
+            wrap=lambda state: {"net_state_dict": state, "iters": 3},  # as xiaoccer's
         )
         for layout in mobile.HEADS
     },

@@ -35,9 +35,6 @@ def test_the_last_three_rows_and_columns_are_never_read(model, dlib_chips):
     read = torch.zeros(150, 150, dtype=torch.bool)
     read[:147, :147] = True
     assert torch.equal((gradient[0] != 0).any(0), read)
-    changed = images.detach().clone()
-    changed[..., ~read] = 255 - changed[..., ~read]
-    assert torch.equal(model(changed), model(images))
 
 
 def test_every_parameter_comes_from_the_file():
@@ -45,10 +42,9 @@ def test_every_parameter_comes_from_the_file():
         network = DlibResNet()
     state = read_dlib_weights(WEIGHTS, network)
     assert list(state) == list(network.state_dict())
-    assert len(state) == 29 * 4 + 1
     assert sum(value.numel() for value in state.values()) == 5_614_592
     assert all(value.dtype == torch.float32 and value.is_contiguous() for value in state.values())
-    assert len({value.untyped_storage().data_ptr() for value in state.values()}) == len(state)
+    assert len({value.untyped_storage().data_ptr() for value in state.values()}) == 29 * 4 + 1
 
 
 def test_weights_are_found_without_importing_their_package(monkeypatch, tmp_path):
@@ -60,20 +56,17 @@ def test_weights_are_found_without_importing_their_package(monkeypatch, tmp_path
     monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     assert find_dlib_weights() == weights
-    assert "face_recognition_models" not in sys.modules
     weights.unlink()
     assert find_dlib_weights() is None
+    assert "face_recognition_models" not in sys.modules
 
 
-def test_absent_package_names_the_command(monkeypatch):
+def test_absent_files(monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.dat"):
+        dlib_resnet("nowhere.dat")
     monkeypatch.setitem(sys.modules, "face_recognition_models", None)
     with pytest.raises(ImportError, match=r"pip install 'captum-plq\[faces\]'"):
         dlib_resnet()
-
-
-def test_absent_file():
-    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.dat"):
-        dlib_resnet("nowhere.dat")
 
 
 @pytest.mark.parametrize(
@@ -92,12 +85,16 @@ def first(data, tag):
     return data.index(bytes([1, len(tag)]) + tag)
 
 
-def edited(tag, offset, new, old=b""):
-    """Puts other bytes ``offset`` bytes after a layer's tag, in the place of as many or ``old``."""
+def cut(tag, offset):
+    return lambda data: data[: first(data, tag) + offset]
+
+
+def edited(tag, offset, new):
+    """Puts other bytes in the place of as many, ``offset`` bytes after a layer's tag."""
 
     def edit(data):
         at = first(data, tag) + offset
-        return data[:at] + new + data[at + len(old or new) :]
+        return data[:at] + new + data[at + len(new) :]
 
     return edit
 
@@ -110,16 +107,10 @@ STRIDE = b"\x01\x20\x01\x07\x01\x07\x01\x02\x01\x02"  # 32 filters, 7×7, stride
     [
         (lambda data: b"", "there is no layer 'con_4' for 'conv' in bytes 0 to 0"),
         (lambda data: data[:1000], "it is truncated within 'conv', after 1000 bytes"),
-        (
-            lambda data: data[: first(data, b"affine_") - 20],
-            "there is no layer 'affine_' for 'affine'",
-        ),
-        (lambda data: data[: first(data, b"affine_") + 10], r"it is truncated, after \d+ bytes"),
+        (cut(b"affine_", -20), "there is no layer 'affine_' for 'affine'"),
+        (cut(b"affine_", 10), r"it is truncated, after \d+ bytes"),
         (lambda data: data[:-10_000], "it is truncated within 'fc'"),
-        (
-            edited(b"affine_", 0, b"\x01\x07bn_con2"),
-            "for 'affine' it has 'bn_con2' where 'affine_' is expected",
-        ),
+        (edited(b"affine_", 0, b"\x01\x07bn_con2"), "for 'affine' it has 'bn_con2' where"),
         (
             lambda data: data.replace(STRIDE, STRIDE[:-1] + b"\x01", 1),
             r"stride and padding of 'conv' are \(32, 7, 7, 2, 1, 0, 0\), not",
@@ -129,21 +120,12 @@ STRIDE = b"\x01\x20\x01\x07\x01\x07\x01\x02\x01\x02"  # 32 filters, 7×7, stride
             lambda data: data.replace(b"\x04fc_2\x01\x80", b"\x04fc_2\x01\x40", 1),
             r"outputs and inputs of 'fc' are \(64, 256\), not \(128, 256\)",
         ),
-        (
-            lambda data: data + b"\x01\x04fc_2",
-            "after its last layer there is another, 'fc_2'",
-        ),
+        (lambda data: data + b"\x01\x04fc_2", "after its last layer there is another, 'fc_2'"),
+        (edited(b"fc_2", 1000, b"\xff" * 16), r"NaN or infinite \(1: 'fc\.weight'\)"),
     ],
 )
 def test_damaged_files(tmp_path, damage, problem):
     file = tmp_path / "damaged.dat"
     file.write_bytes(damage(WEIGHTS.read_bytes()))
-    with pytest.raises(ValueError, match=rf"damaged\.dat is not dlib's .*{problem}"):
-        dlib_resnet(file)
-
-
-def test_a_number_that_is_not_finite(tmp_path):
-    file = tmp_path / "damaged.dat"
-    file.write_bytes(edited(b"fc_2", 1000, b"\xff" * 16)(WEIGHTS.read_bytes()))
-    with pytest.raises(ValueError, match=r"dat holds .* NaN or infinite \(1: 'fc\.weight'\)"):
+    with pytest.raises(ValueError, match=rf"damaged\.dat (is not dlib's|holds) .*{problem}"):
         dlib_resnet(file)

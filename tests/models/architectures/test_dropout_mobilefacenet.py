@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.calibration import load_calibration, shipped_calibration
@@ -36,9 +35,6 @@ def shipped():
     return load_model(DEFAULT_MODEL)
 
 
-# --- the architecture
-
-
 def test_trunk_is_mobilefacenet_and_head_is_arcface():
     torch.manual_seed(0)
     network = new_dropout_mobilefacenet().eval()
@@ -59,25 +55,15 @@ def test_trunk_is_mobilefacenet_and_head_is_arcface():
         x = normed(w, "bn1", x, 1e-5).reshape(2, -1)
         x = normed(w, "bn2", x @ w["fc.weight"].T + w["fc.bias"], 1e-5)
         torch.testing.assert_close(network(images), x, rtol=1e-4, atol=1e-4)
-    names = [name for name, _ in network.named_children()]
-    assert names[names.index("dropout") + 1] == DROPOUT_MOBILEFACENET_SPEC.embedding_layer
     serfiq = SERFIQ(network, passes=5)
     serfiq(images)
-    assert serfiq.tap.layer_name == "fc"
+    assert serfiq.tap.layer_name == DROPOUT_MOBILEFACENET_SPEC.embedding_layer == "fc"
 
 
-# --- the weights
-
-
-def test_weights_are_small_and_in_half_precision():
+def test_weights_are_small_in_half_precision_and_loaded_in_float32(shipped):
     path = find_shipped_weights()
     assert path.stat().st_size < 5e6
-    with safe_open(path, "pt") as file:
-        kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118
-    assert kinds == {torch.float16, torch.int64}
-
-
-def test_loading_leaves_the_random_state_alone_and_gives_float32_in_eval_mode(shipped):
+    assert {x.dtype for x in load_file(path).values()} == {torch.float16, torch.int64}
     torch.manual_seed(3)
     before = torch.get_rng_state()
     model = dropout_mobilefacenet()
@@ -115,9 +101,6 @@ def test_shipped_weights_that_are_absent_or_were_changed(tmp_path):
     assert load_model(DEFAULT_MODEL, weights=changed)  # by its path, it is one's own
 
 
-# --- the calibration
-
-
 def test_the_calibration_is_of_these_weights_and_the_spec_says_the_same(shipped):
     calibration = load_calibration(DEFAULT_MODEL)
     calibration.check(PixelQualityAttribution(shipped))
@@ -127,9 +110,6 @@ def test_the_calibration_is_of_these_weights_and_the_spec_says_the_same(shipped)
     assert spec.scaling.alpha == pytest.approx(calibration.scaling.alpha, abs=0.05)
     assert spec.scaling.r == pytest.approx(calibration.scaling.r, abs=5e-4)
     assert spec.gamma == pytest.approx(calibration.gamma, abs=5e-3)
-
-
-# --- what it can do
 
 
 def test_quality_falls_for_every_standard_degradation(shipped):

@@ -12,17 +12,14 @@ def same(state, expected=STATE):
     assert list(state) == list(expected)
     for key, value in expected.items():
         assert torch.equal(state[key], value)
-        assert state[key].device.type == "cpu"
-        assert not state[key].requires_grad
-    return True
+        assert (state[key].device.type, state[key].requires_grad) == ("cpu", False)
 
 
 @pytest.fixture
 def saved(tmp_path):
     def save(content, name="weights.pth", **options):
-        path = tmp_path / name
-        torch.save(content, path, **options)
-        return path
+        torch.save(content, tmp_path / name, **options)
+        return tmp_path / name
 
     return save
 
@@ -30,9 +27,8 @@ def saved(tmp_path):
 @pytest.fixture
 def written(tmp_path):
     def write(data, name="weights.pth"):
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
 
     return write
 
@@ -40,7 +36,5 @@ def written(tmp_path):
 def refused(path, words):
     with pytest.raises(ValueError, match=words) as raised:
         read_weights(path)
-    message = str(raised.value)
-    assert message.startswith(str(path))
-    assert "\n" not in message
-    return message
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)

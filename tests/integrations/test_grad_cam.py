@@ -128,7 +128,7 @@ def test_a_class_is_not_looked_for_in_an_embedding(network, pictures):
 def test_its_own_cams_take_our_targets(network, pictures):
     package = grad_cam()
     ours = EmbeddingQualityTarget.of_images(network, pictures)
-    with package.GradCAM(model=network, target_layers=[network.layer2]) as cam:
+    with package.GradCAM(model=network, target_layers=[network.layers[1]]) as cam:
         quality = cam(input_tensor=pictures, targets=ours)
         likeness = cam(
             input_tensor=pictures,

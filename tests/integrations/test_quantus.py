@@ -112,7 +112,7 @@ def test_altered_copies_are_explained_as_they_are(network, pictures, estimator):
     altered = copy.deepcopy(head)
     torch.manual_seed(1)
     altered.serfiq.model.fc.reset_parameters()
-    altered.serfiq.model.conv1.reset_parameters()
+    altered.serfiq.model.stem[0].reset_parameters()
     fresh = zoo.build(zoo.IResNet).float()
     fresh.load_state_dict(altered.serfiq.model.state_dict())
     expected = explain_func(QualityHead(SERFIQ(fresh, estimator=estimator)), pictures, Y)

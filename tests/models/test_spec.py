@@ -1,6 +1,7 @@
 """What `FaceModel` does to images before the network sees them."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -35,17 +36,16 @@ def test_each_channel_is_normalised_in_the_order_of_the_network(images):
 
 def test_the_gradient_is_with_respect_to_rgb_pixels_of_0_to_255(images):
     images.requires_grad_()
-    output = face_model(channel_order="BGR")(images)
-    (gradient,) = torch.autograd.grad(output.sum(), images)
+    (gradient,) = torch.autograd.grad(face_model(channel_order="BGR")(images).sum(), images)
     expected = torch.tensor(STD).reciprocal().flip(0).view(1, 3, 1, 1).expand_as(gradient)
     torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 5), (2, 4, 6, 5), (2, 3, 5, 6)])
 def test_wrong_shape(shape):
-    with pytest.raises(ValueError, match=r"mine takes images of shape \(B, 3, 6, 5\)") as raised:
+    told = rf"mine takes images of shape \(B, 3, 6, 5\).* got {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=told):
         face_model()(torch.zeros(shape))
-    assert str(shape) in str(raised.value)
 
 
 def test_normalisation_follows_the_module_but_is_not_saved():

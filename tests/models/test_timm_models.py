@@ -9,7 +9,6 @@ import timm
 import torch
 
 from captum_plq import SERFIQ, PixelQualityAttribution
-from captum_plq.models import FaceModel
 from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
 from tests.support.checkpoints import on_meta, pixels, size_of
 from tests.support.hub_folders import CONFIGS, NORMALISED, VIT, fill, fill_cache
@@ -26,14 +25,20 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
 def assert_is(model, network):
     images = pixels(2)
     mean, std = (torch.tensor(NORMALISED[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
         expected = network((images / 255 - mean) / std)
         torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
-        for wrong in ((images.flip(1) / 255 - mean) / std, images / 127.5 - 1):
-            assert (network(wrong) - expected).abs().max() > 1e-3 * expected.abs().max()
     assert expected.shape == (2, 512)
     assert expected.std() > 0.01
 
@@ -52,32 +57,27 @@ def test_a_folder_in_the_layout_of_the_hub(tmp_path, name):
         assert_is(model, network)
         assert not any(module.training for module in model.modules())
     spec = models[1].spec
-    assert spec.name == f"hf_hub:someone/{name}"
+    assert (spec.name, spec.input_size) == (f"hf_hub:someone/{name}", (112, 112))
     assert spec.mean == pytest.approx((127.5, 102, 76.5))
     assert spec.std == pytest.approx((127.5, 63.75, 51))
-    assert (spec.input_size, spec.channel_order) == ((112, 112), "RGB")
     assert (spec.scaling, spec.gamma, spec.trained_with_dropout) == (None, None, None)
     assert spec.licence_weights == "none stated"
 
 
-def test_the_cache_of_the_hub_is_enough(tmp_path, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    network = fill_cache(tmp_path, f"someone/{VIT}", VIT)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+def test_the_cache_of_the_hub_is_enough(cache):
+    network = fill_cache(cache, f"someone/{VIT}", VIT)
     assert_is(timm_model(f"hf_hub:someone/{VIT}"), network)
 
 
-def test_no_cache_and_no_network(tmp_path, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+def test_no_cache_and_no_network(cache):
     with pytest.raises(OSError, match="not in the hub's cache") as caught:
         timm_model(HUB_FACE_MODELS[0] + "@main")
-    message = str(caught.value)
-    assert "`hf download gaunernst/vit_tiny_patch8_112.arcface_ms1mv3`" in message
-    assert "config.json and model.safetensors of https://huggingface.co/gaunernst/" in message
-    assert "weights=FOLDER" in message
+    for told in (
+        "`hf download gaunernst/vit_tiny_patch8_112.arcface_ms1mv3`",
+        "config.json and model.safetensors of https://huggingface.co/gaunernst/",
+        "weights=FOLDER",
+    ):
+        assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,11 @@ def test_serfiq_finds_the_embedding_layer_and_plq_runs(name, layer):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = timm_model(name, input_size=(32, 48))
-    assert isinstance(model, FaceModel)
     assert model.spec.embedding_layer == layer
     assert "untrained" in model.spec.note
-    images = pixels(2, 48)[..., :32, :]
     serfiq = SERFIQ(model, passes=4)
-    attributions, quality = PixelQualityAttribution(serfiq).attribute(images, return_quality=True)
+    attributions = PixelQualityAttribution(serfiq).attribute(pixels(2, 48)[..., :32, :])
     assert serfiq.tap.layer_name == f"backbone.{layer}"
-    assert ((quality > 0) & (quality < 1)).all()
     assert attributions.isfinite().all()
     assert (attributions != 0).float().mean() > 0.5
 
@@ -127,8 +124,9 @@ class Code:
         return (print, ("a pickle ran code",))
 
 
-def weights(data):
-    return lambda folder: (folder / "model.safetensors").write_bytes(data)
+def another_network(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
 
 
 def only_a_pickle(folder):
@@ -136,25 +134,27 @@ def only_a_pickle(folder):
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code()))
 
 
-def another_network(folder):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
+def written(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+NO_NETWORK = "does not hold a network of timm in the hub's layout"
 
 
 @pytest.mark.parametrize(
     ("damage", "error", "problem"),
     [
         (
-            weights(b"version https://git-lfs.github.com/spec/v1"),
+            written("model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
             ValueError,
             "is a Git LFS pointer",
         ),
-        (weights(b"\0" * 100), ValueError, "does not hold a network of timm in the hub's layout"),
+        (written("model.safetensors", b"\0" * 100), ValueError, NO_NETWORK),
+        (written("model.safetensors", pickle.dumps(Code())), ValueError, NO_NETWORK),
+        (written("config.json", b"{"), ValueError, NO_NETWORK),
+        (another_network, ValueError, NO_NETWORK),
         (only_a_pickle, FileNotFoundError, "pickled weights, which can run code, are not taken"),
-        (weights(pickle.dumps(Code())), ValueError, "does not hold a network of timm"),
-        (another_network, ValueError, "does not hold a network of timm"),
         (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, "no file .*config"),
-        (lambda folder: (folder / "config.json").write_text("{"), ValueError, "does not hold"),
     ],
 )
 def test_damaged_folders(tmp_path, capsys, damage, error, problem):
@@ -178,15 +178,16 @@ def test_a_new_head_may_begin_with_zeros_and_nothing_else(tmp_path):
         timm_model(f"local-dir:{tmp_path}", embedding_size=16)
 
 
-def test_wrong_names(tmp_path):
-    with pytest.raises(ValueError, match=r"Unknown model .* Did you mean convnext_atto,"):
-        timm_model("convnext_attoo")
-    with pytest.raises(ValueError, match=r"cannot build 'resnet18\.nonsense'"):
-        timm_model("resnet18.nonsense")
-    with pytest.raises(ValueError, match=r"weights= is for hub names, but got 'resnet18'"):
-        timm_model("resnet18", weights=tmp_path)
-    with pytest.raises(ValueError, match="input_size is for untrained networks"):
-        timm_model(f"local-dir:{tmp_path}", input_size=(64, 64))
-    (tmp_path / "other.safetensors").touch()
-    with pytest.raises(ValueError, match=r"other\.safetensors is not called model\.safetensors"):
-        timm_model("hf_hub:someone/something", weights=tmp_path / "other.safetensors")
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("convnext_attoo", {}, "Unknown model .* Did you mean convnext_atto,"),
+        ("resnet18.nonsense", {}, r"cannot build 'resnet18\.nonsense'"),
+        ("resnet18", {"weights": "."}, "weights= is for hub names, but got 'resnet18'"),
+        ("local-dir:.", {"input_size": (64, 64)}, "input_size is for untrained networks"),
+        ("hf_hub:a/b", {"weights": __file__}, r"\.py is not called model\.safetensors"),
+    ],
+)
+def test_wrong_names(name, options, problem):
+    with pytest.raises(ValueError, match=problem):
+        timm_model(name, **options)

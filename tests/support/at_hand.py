@@ -19,7 +19,7 @@ from captum_plq.models.architectures.inception_resnet import FACENET
 from tests.support import published
 from tests.support.hub_folders import VIT, fill_cache
 
-# --- names ----------------------------------------------------------------------------------
+# --- names
 
 
 class Names(dict):
@@ -105,10 +105,7 @@ OWN_MODEL = (
 SPECIAL = {
     "calibration.measure": {"batches": lambda my: pixels(12).split(4)},
     "suitability.sites": {"chips": lambda my: pixels(2, 150)},
-    "network.output": {
-        "embedding": lambda my: torch.ones(2, 8),
-        "norm": lambda my: torch.ones(2, 1),
-    },
+    "network.output": {word: lambda my: torch.ones(2, 8) for word in ("embedding", "norm")},
     "explanation.explainer": {"chips": lambda my: photos(2, 150)},
     "faces.align": {
         "image": lambda my: portrait(),
@@ -130,10 +127,7 @@ SPECIAL = {
     "metrics.maps": {"score_map": lambda my: my["maps"][0]},
     "metrics.imputation": {"removed": lambda my: my["maps"] < 0.5},
     "metrics.repeatability.lowest_region": {"pixel_quality_map": lambda my: my["maps"][0]},
-    "metrics.random_weights": {
-        "development": lambda my: pixels(4),
-        "explain": lambda my: explain,
-    },
+    "metrics.random_weights": {"development": lambda my: pixels(4), "explain": lambda my: explain},
     "metrics.recognition": {
         "probes": lambda my: my["images"],
         "impostor_scores": lambda my: torch.linspace(-0.3, 0.3, 2000),
@@ -168,7 +162,7 @@ SPECIAL = {
 }
 
 
-# --- files ----------------------------------------------------------------------------------
+# --- files
 
 
 def write_photo(path):
@@ -192,33 +186,27 @@ def write_own_network(path):
 
 
 def write_onnx(path):
-    from tests.support.onnx_graphs import Graph
+    from tests.support.onnx_graphs import exported
 
-    with torch.no_grad():
-        Graph().module(own_network()).save(path, shape=("batch", 3, 112, 112))
+    exported(path, own_network(), 13, size=(112, 112))
 
 
-def write_hub_cache(path):
-    fill_cache(path, "gaunernst/vit_tiny_patch8_112.arcface_ms1mv3", VIT)
+HUB = "gaunernst/vit_tiny_patch8_112.arcface_ms1mv3"
 
 
 def checkpoint(shapes, prefix=""):
     """Weights of these names and shapes, which share their numbers so that the file is small."""
 
     def write(path):
-        drawn = (
-            torch.rand(
-                max(map(math.prod, shapes.values())), generator=torch.Generator().manual_seed(0)
-            )
-            .mul(0.01)
-            .add(0.001)
-            .half()
+        generator = torch.Generator().manual_seed(0)
+        numbers = 0.001 + 0.01 * torch.rand(
+            max(map(math.prod, shapes.values())), generator=generator
         )
-        counter = torch.tensor(1)
+        numbers, one = numbers.half(), torch.tensor(1)
         state = {
-            prefix + key: counter
-            if key.endswith("num_batches_tracked")
-            else drawn[: math.prod(shape)].view(shape)
+            prefix + key: one
+            if key.endswith("tracked")
+            else numbers[: math.prod(shape)].view(shape)
             for key, shape in shapes.items()
         }
         torch.save({"state_dict": state} if prefix else state, path)
@@ -230,7 +218,7 @@ def state_of(make):
     return lambda path: torch.save(make().state_dict(), path)
 
 
-FACENET_SHAPES = {**published.facenet_shapes(), **published.CLASSIFIER}
+FACENET_FILE = checkpoint({**published.facenet_shapes(), **published.CLASSIFIER})
 FILES = {
     "portrait.jpg": write_photo,
     "photo.jpg": write_photo,
@@ -238,7 +226,7 @@ FILES = {
     "mine.npz": lambda path: shipped_calibration("mobilefacenet-dropout").save(path),
     "my_network.py": write_own_network,
     "w600k_r50.onnx": write_onnx,
-    "hf_hub:gaunernst/vit_tiny_patch8_112.arcface_ms1mv3": write_hub_cache,
+    f"hf_hub:{HUB}": lambda path: fill_cache(path, HUB, VIT),
     "mine.pt": state_of(lambda: models.timm_model("convnext_atto").backbone),
     "model_mobilefacenet.pth": state_of(lambda: models.mobilefacenet("treb1en")),
     "edgeface_s_gamma_05.pt": state_of(lambda: models.edgeface("edgeface_s_gamma_05")),
@@ -246,8 +234,6 @@ FILES = {
     "32572backbone.pth": checkpoint(published.crfiqa_shapes(50)),
     "adaface_ir50_ms1mv2.ckpt": checkpoint(published.adaface_shapes(50), "model."),
     "magface_epoch_00025.pth": checkpoint(published.iresnet_shapes(100), "features.module."),
-    "20180402-114759-vggface2.pt": checkpoint(
-        {**published.facenet_shapes(), **published.CLASSIFIER}
-    ),
-    "vggface2.pt": checkpoint(FACENET_SHAPES),
+    "20180402-114759-vggface2.pt": FACENET_FILE,
+    "vggface2.pt": FACENET_FILE,
 }

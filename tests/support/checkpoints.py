@@ -59,13 +59,9 @@ def under(prefix, state):
     return {f"{prefix}{key}": value for key, value in state.items()}
 
 
-def random_images(count, size, dtype=torch.float64):
+def pixels(count, size=112):
     generator = torch.Generator().manual_seed(1)
-    return 2 * torch.rand(count, 3, size, size, generator=generator, dtype=dtype) - 1
-
-
-def pixels(count, size=112, dtype=torch.float32):
-    return 127.5 + 127.5 * random_images(count, size, dtype)
+    return 255 * torch.rand(count, 3, size, size, generator=generator)
 
 
 def rgb(count, height, width):

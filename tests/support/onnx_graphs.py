@@ -76,31 +76,6 @@ class Graph:
         self.add("Conv", net.conv2.weight, net.conv2.bias, group=8, **window).norm(net.bn2)
         return self.add("Relu")
 
-    def module(self, module):
-        """Whatever a MobileFaceNet is made of."""
-        if isinstance(module, nn.Conv2d):
-            (top, left), weights = module.padding, [module.weight]
-            weights += [] if module.bias is None else [module.bias]
-            window = {"strides": module.stride, "pads": [top, left, top, left]}
-            return self.add("Conv", *weights, group=module.groups, **window)
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            return self.norm(module)
-        if isinstance(module, nn.PReLU):
-            return self.add("PRelu", module.weight.view(-1, 1, 1))
-        if isinstance(module, nn.Flatten):
-            return self.add("Flatten")
-        if isinstance(module, nn.Linear):
-            return self.add("Gemm", module.weight, module.bias, transB=1)
-        assert isinstance(module, nn.Sequential)
-        start = self.last
-        for child in module:
-            self.module(child)
-        if type(module).__name__ == "_Residual":
-            name = f"Add.{len(self.nodes)}"
-            self.nodes.append(onnx.helper.make_node("Add", [start, self.last], [name], name))
-            self.last = name
-        return self
-
     def model(self, shape=("batch", 3, HEIGHT, WIDTH), extra_outputs=(), kind=None):
         make, kind = onnx.helper.make_tensor_value_info, kind or onnx.TensorProto.FLOAT
         graph = onnx.helper.make_graph(
@@ -133,22 +108,8 @@ def with_a_bias_of_one_row(net):
     return graph.add("Gemm", net.fc.weight.T, net.fc.bias[None]).norm(net.bn3)
 
 
-def with_weights_in_nodes(net):
-    return with_gemm(net, Graph(constants_as_nodes=True))
-
-
-def with_normalisation(net):
-    return with_gemm(
-        net, Graph().add("Sub", torch.tensor(127.5)).add("Mul", torch.tensor(1 / 127.5))
-    )
-
-
 class Modern(Original):
     """With operations that are written otherwise since opset 18."""
-
-    def __init__(self, end=None):
-        super().__init__()
-        self.end = end
 
     def forward(self, x):
         x = self.prelu(self.bn1(self.conv1(x)))
@@ -157,34 +118,29 @@ class Modern(Original):
         x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 1) + F.interpolate(
             x[..., ::2, ::2], x.shape[2:]
         )
-        y = self.bn3(self.fc(F.relu6(self.bn2(self.conv2(x))).flatten(1)))
-        return y if self.end is None else self.end(y)
+        return self.bn3(self.fc(F.relu6(self.bn2(self.conv2(x))).flatten(1)))
 
 
 ENDS = {
     "F.normalize": F.normalize,
     "norm": lambda y: y / y.norm(dim=1, keepdim=True),
     "sqrt": lambda y: y * torch.rsqrt(y.pow(2).sum(1, keepdim=True) + 1e-10),
+    # and what is not the unit length
+    "sum of sizes": lambda y: y / y.abs().sum(1, keepdim=True),
+    "64 times the unit": lambda y: 64 * y / y.norm(dim=1, keepdim=True),
+    "square": lambda y: y * y,
 }
 
 
-def exported(path, net, opset, dynamo=False):
-    images = (torch.rand(2, 3, HEIGHT, WIDTH),)
+def exported(path, net, opset, dynamo=False, size=(HEIGHT, WIDTH)):
+    if dynamo:
+        options = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+    else:
+        options = {"input_names": ["images"], "dynamic_axes": {"images": {0: "batch"}}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter itself
-        if dynamo:
-            batch = ({0: torch.export.Dim("batch")},)
-            torch.onnx.export(net, images, path, opset_version=opset, dynamic_shapes=batch)
-        else:
-            torch.onnx.export(
-                net,
-                images,
-                path,
-                opset_version=opset,
-                dynamo=False,
-                input_names=["images"],
-                dynamic_axes={"images": {0: "batch"}},
-            )
+        images = torch.rand(2, 3, *size)
+        torch.onnx.export(net, (images,), path, opset_version=opset, dynamo=dynamo, **options)
     return path
 
 

@@ -236,26 +236,16 @@ def plain(x):
 
 @dataclass(frozen=True)
 class Published:
-    """What its authors publish.
+    """What its authors publish."""
 
-    Args:
-        shapes: Of all entries of the file.
-        layer: The last linear one.
-        prepare: What they do to RGB of 0 to 255.
-        reference: What the network computes of that, if it is written out here.
-        dropout: Module and rate in training.
-        wrap: How the file holds the weights.
-        unused: What in it is for training only.
-    """
-
-    shapes: Callable[[], dict]
-    layer: str
-    prepare: Callable = plain
-    reference: Callable | None = None
-    dropout: tuple | None = None
+    shapes: Callable[[], dict]  # of all entries of the file
+    layer: str  # the last linear one
+    prepare: Callable = plain  # what they do to RGB of 0 to 255
+    reference: Callable | None = None  # what the network computes of that, if written out here
+    dropout: tuple | None = None  # module and rate in training
     input_size: tuple[int, int] = (112, 112)
-    wrap: Callable = dict
-    unused: tuple[str, ...] = ()
+    wrap: Callable = dict  # how the file holds the weights
+    unused: tuple[str, ...] = ()  # what in it is for training only
 
 
 def residual(depth, names=IRESNET, eps=1e-5, rate=0.4, **facts):

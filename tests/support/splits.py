@@ -16,46 +16,31 @@ class Split:
 
     make: Callable[[], nn.Module]
     name: str
-    trunk: Callable[[nn.Module, Tensor], Tensor]
+    trunk: Callable[[nn.Module, Tensor], Tensor] = arch.Head.flat
     head: Callable[[nn.Module, Tensor], Tensor] = lambda n, x: n.fc(x)
     tail: Callable[[nn.Module, Tensor], Tensor] = lambda n, x: x
     output: int | None = None
     is_found: bool = True
 
 
-class BlockHead(nn.Module):
-    """A head with BatchNorm and dropout of its own, tapped as a whole."""
+# A head with BatchNorm and dropout of its own, tapped as a whole.
+BlockHead = arch.network(
+    lambda net, x: net.head(arch.Head.flat(net, x)),
+    trunk=arch.trunk,
+    head=lambda: nn.Sequential(nn.Linear(128, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Tanh()),
+)
 
-    def __init__(self):
-        super().__init__()
-        self.trunk = arch.trunk()
-        self.head = nn.Sequential(nn.Linear(128, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Tanh())
-
-    def forward(self, x):
-        return self.head(self.trunk(x).flatten(1))
-
-
-class Scaled(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(128, 8)
-
-    def forward(self, scale, features):
-        return scale * self.linear(features)
-
-
-class FeaturesSecond(nn.Module):
-    """A head of the user's own, whose features are not the first argument."""
-
-    def __init__(self, by_keyword=False):
-        super().__init__()
-        self.trunk, self.head, self.by_keyword = arch.trunk(), Scaled(), by_keyword
-
-    def forward(self, x):
-        features = self.trunk(x).flatten(1)
-        if self.by_keyword:
-            return self.head(scale=2.0, features=features)
-        return self.head(2.0, features)
+# A head of the user's own, whose features are not the first argument.
+Scaled = arch.network(
+    lambda net, scale, features: scale * net.linear(features), linear=lambda: nn.Linear(128, 8)
+)
+FEATURES_SECOND = {"trunk": arch.trunk, "head": Scaled}
+FeaturesSecond = arch.network(
+    lambda net, x: net.head(2.0, arch.Head.flat(net, x)), **FEATURES_SECOND
+)
+FeaturesByKeyword = arch.network(
+    lambda net, x: net.head(scale=2.0, features=arch.Head.flat(net, x)), **FEATURES_SECOND
+)
 
 
 class InplaceActivation(nn.Module):
@@ -73,25 +58,24 @@ class InplaceActivation(nn.Module):
         return self.act(self.before(x)).mean((2, 3))
 
 
-class OldWeightNorm(arch.Head):
-    def __init__(self):
-        super().__init__()
-        with pytest.warns(FutureWarning):
-            nn.utils.weight_norm(self.fc)
+def old_weight_norm():
+    net = arch.Head()
+    with pytest.warns(FutureWarning):
+        nn.utils.weight_norm(net.fc)
+    return net
 
 
-class Parametrized(arch.Head):
-    def __init__(self):
-        super().__init__()
-        nn.utils.parametrizations.spectral_norm(self.fc)
+def parametrized():
+    net = arch.Head()
+    nn.utils.parametrizations.spectral_norm(net.fc)
+    return net
 
 
-class PreHooked(arch.Head):
+def pre_hooked():
     """A hook of the user's own acts on clean and stochastic rows alike."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc.register_forward_pre_hook(lambda _, args: (3 * args[0],))
+    net = arch.Head()
+    net.fc.register_forward_pre_hook(lambda _, args: (3 * args[0],))
+    return net
 
 
 class Insists(arch.Head):
@@ -103,24 +87,11 @@ class Insists(arch.Head):
         return embedding
 
 
-def flat(net, x):
-    return net.trunk(x).flatten(1)
-
-
-def ada_trunk(net, x):
-    return net.output_layer[:3](net.body(net.input_layer(x)))
-
-
-def iresnet_trunk(net, x):
-    x = net.prelu(net.bn1(net.conv1(x)))
-    return net.bn2(net.layer4(net.layer3(net.layer2(net.layer1(x))))).flatten(1)
-
-
 SPLITS = {
-    "keyword": Split(arch.KeywordCalled, "fc", flat),
-    "unit length": Split(arch.UnitLength, "fc", flat, tail=lambda n, x: F.normalize(x, dim=1)),
-    "in place": Split(arch.InplaceEnd, "fc", flat, tail=lambda n, x: x.relu()),
-    "functional dropout": Split(arch.FunctionalDropout, "fc", flat),
+    "keyword": Split(arch.KeywordCalled, "fc"),
+    "unit length": Split(arch.UnitLength, "fc", tail=lambda n, x: F.normalize(x, dim=1)),
+    "in place": Split(arch.InplaceEnd, "fc", tail=lambda n, x: x.relu()),
+    "functional dropout": Split(arch.FunctionalDropout, "fc"),
     "covering convolution": Split(
         arch.CoveringConv,
         "cover",
@@ -142,11 +113,16 @@ SPLITS = {
         lambda n, x: n.fc[0](x),
         lambda n, x: n.fc[1](x),
     ),
-    "iresnet": Split(arch.IResNet, "fc", iresnet_trunk, tail=lambda n, x: n.features(x)),
+    "iresnet": Split(
+        arch.IResNet,
+        "fc",
+        lambda n, x: n.bn2(n.layers(n.stem(x))).flatten(1),
+        tail=lambda n, x: n.features(x),
+    ),
     "adaface": Split(
         arch.AdaFace,
         "output_layer.3",
-        ada_trunk,
+        lambda n, x: n.output_layer[:3](n.body(n.input_layer(x))),
         lambda n, x: n.output_layer[3](x),
         lambda n, x: F.normalize(n.output_layer[4](x), dim=1),
         output=0,
@@ -154,17 +130,17 @@ SPLITS = {
     "first of two": Split(
         arch.TwoLinears,
         "fc1",
-        flat,
+        arch.Head.flat,
         lambda n, x: n.fc1(x),
         lambda n, x: n.fc2(x),
         is_found=False,
     ),
-    "block": Split(BlockHead, "head", flat, lambda n, x: n.head(x), is_found=False),
+    "block": Split(BlockHead, "head", head=lambda n, x: n.head(x), is_found=False),
     "features second": Split(
-        FeaturesSecond, "head", flat, lambda n, x: n.head(2.0, x), is_found=False
+        FeaturesSecond, "head", head=lambda n, x: n.head(2.0, x), is_found=False
     ),
     "features by keyword": Split(
-        lambda: FeaturesSecond(True), "head", flat, lambda n, x: n.head(2.0, x), is_found=False
+        FeaturesByKeyword, "head", head=lambda n, x: n.head(2.0, x), is_found=False
     ),
     "activation in place": Split(
         InplaceActivation,
@@ -174,8 +150,8 @@ SPLITS = {
         lambda n, x: x.mean((2, 3)),
         is_found=False,
     ),
-    "old weight norm": Split(OldWeightNorm, "fc", flat),
-    "parametrized": Split(Parametrized, "fc", flat),
-    "pre-hook": Split(PreHooked, "fc", lambda n, x: 3 * flat(n, x), lambda n, x: n.fc.forward(x)),
-    "insists": Split(Insists, "fc", flat),
+    "old weight norm": Split(old_weight_norm, "fc"),
+    "parametrized": Split(parametrized, "fc"),
+    "pre-hook": Split(pre_hooked, "fc", lambda n, x: 3 * n.flat(x), lambda n, x: n.fc.forward(x)),
+    "insists": Split(Insists, "fc"),
 }

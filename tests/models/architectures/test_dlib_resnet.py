@@ -1,14 +1,12 @@
 """The torch network against dlib itself, and what its loader does with wrong files."""
 
-import sys
-
 import dlib
 import numpy as np
 import pytest
 import torch
 
-from captum_plq.models.architectures.dlib_resnet import DlibResNet, dlib_resnet
-from captum_plq.models.weight_files.dlib import find_dlib_weights, read_dlib_weights
+from captum_plq.models.architectures.dlib_resnet import dlib_resnet
+from captum_plq.models.weight_files.dlib import find_dlib_weights
 
 WEIGHTS = find_dlib_weights()
 
@@ -37,50 +35,6 @@ def test_the_last_three_rows_and_columns_are_never_read(model, dlib_chips):
     assert torch.equal((gradient[0] != 0).any(0), read)
 
 
-def test_every_parameter_comes_from_the_file():
-    with torch.device("meta"):
-        network = DlibResNet()
-    state = read_dlib_weights(WEIGHTS, network)
-    assert list(state) == list(network.state_dict())
-    assert sum(value.numel() for value in state.values()) == 5_614_592
-    assert all(value.dtype == torch.float32 and value.is_contiguous() for value in state.values())
-    assert len({value.untyped_storage().data_ptr() for value in state.values()}) == 29 * 4 + 1
-
-
-def test_weights_are_found_without_importing_their_package(monkeypatch, tmp_path):
-    package = tmp_path / "face_recognition_models"
-    weights = package / "models" / WEIGHTS.name
-    weights.parent.mkdir(parents=True)
-    weights.touch()
-    (package / "__init__.py").write_text("import pkg_resources_that_is_gone\n")
-    monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert find_dlib_weights() == weights
-    weights.unlink()
-    assert find_dlib_weights() is None
-    assert "face_recognition_models" not in sys.modules
-
-
-def test_absent_files(monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.dat"):
-        dlib_resnet("nowhere.dat")
-    monkeypatch.setitem(sys.modules, "face_recognition_models", None)
-    with pytest.raises(ImportError, match=r"pip install 'captum-plq\[faces\]'"):
-        dlib_resnet()
-
-
-@pytest.mark.parametrize(
-    ("other", "problem"),
-    [
-        ("shape_predictor_5_face_landmarks.dat", "there is no layer 'con_4' for 'conv'"),
-        ("mmod_human_face_detector.dat", "the tensor of 'conv' has sizes"),
-    ],
-)
-def test_other_files_of_dlib(other, problem):
-    with pytest.raises(ValueError, match=rf"{other} is not dlib's .*: {problem}"):
-        dlib_resnet(WEIGHTS.with_name(other))
-
-
 def first(data, tag):
     return data.index(bytes([1, len(tag)]) + tag)
 
@@ -99,6 +53,10 @@ def edited(tag, offset, new):
     return edit
 
 
+def another(name):
+    return lambda _: WEIGHTS.with_name(name).read_bytes()
+
+
 STRIDE = b"\x01\x20\x01\x07\x01\x07\x01\x02\x01\x02"  # 32 filters, 7×7, stride 2×2
 
 
@@ -106,6 +64,7 @@ STRIDE = b"\x01\x20\x01\x07\x01\x07\x01\x02\x01\x02"  # 32 filters, 7×7, stride
     ("damage", "problem"),
     [
         (lambda data: b"", "there is no layer 'con_4' for 'conv' in bytes 0 to 0"),
+        (another("mmod_human_face_detector.dat"), "the tensor of 'conv' has sizes"),
         (lambda data: data[:1000], "it is truncated within 'conv', after 1000 bytes"),
         (cut(b"affine_", -20), "there is no layer 'affine_' for 'affine'"),
         (cut(b"affine_", 10), r"it is truncated, after \d+ bytes"),

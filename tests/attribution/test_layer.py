@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from captum.attr import (
-    LayerGradientXActivation,
-)
+from captum.attr import LayerGradientXActivation
 from torch import nn
 
 from captum_plq import (
@@ -15,7 +13,7 @@ from captum_plq import (
     QualityScaling,
 )
 from captum_plq.network.leaves import LayerError
-from tests.conftest import small_face_net
+from tests.conftest import SmallFaceNet
 from tests.support import architectures as zoo
 from tests.support.packings import Packed
 
@@ -24,12 +22,10 @@ LAYERS = ["trunk.0", "trunk.2", "trunk", "dropout", "fc", "bn"]
 
 def captums(net, name, images, of_input, **kwargs):
     """The layer gradient of the node by Captum: the node built first, then held fixed."""
-    quality_model = QualityModel(net, **kwargs)
-    node = quality_model.node(images)
-    method = LayerGradientXActivation(
-        quality_model, net.get_submodule(name), multiply_by_inputs=False
+    model, layer = QualityModel(net, **kwargs), net.get_submodule(name)
+    return LayerGradientXActivation(model, layer, multiply_by_inputs=False).attribute(
+        images, additional_forward_args=model.node(images), attribute_to_layer_input=of_input
     )
-    return method.attribute(images, additional_forward_args=node, attribute_to_layer_input=of_input)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -47,15 +43,13 @@ def test_it_is_captums_gradient_of_the_node(net, images, name, weights):
 @pytest.mark.parametrize("name", ["trunk.0", "fc"])
 def test_every_estimator_serves(net, images, estimator, name):
     serfiq = SERFIQ(net, estimator=estimator, passes=8)
-    found = LayerPixelQuality(serfiq, net.get_submodule(name)).attribute(
-        images, return_quality=True
-    )
-    assert found[0].shape[0] == 7
-    torch.testing.assert_close(found[1], SERFIQ(net, estimator=estimator, passes=8)(images))
-    expected = captums(serfiq.model, name, images, False)
-    factor = found[1] / SERFIQ(net)(images).detach()
+    method = LayerPixelQuality(serfiq, net.get_submodule(name))
+    found, quality = method.attribute(images, return_quality=True)
+    torch.testing.assert_close(quality, serfiq(images))
+    expected = captums(net, name, images, False)
+    factor = quality / SERFIQ(net)(images)
     scaled = expected * factor.view(-1, *[1] * (expected.ndim - 1))
-    torch.testing.assert_close(found[0], scaled.detach(), rtol=1e-8, atol=1e-16)
+    torch.testing.assert_close(found, scaled.detach(), rtol=1e-8, atol=1e-16)
 
 
 def test_by_hand():
@@ -79,25 +73,17 @@ def test_at_the_first_layers_input_it_is_the_pixels(net, images, directions):
 @pytest.mark.parametrize("name", ["trunk.0", "trunk"])
 def test_of_the_score_itself(net, images, name):
     """Against autograd through SERFIQ, with the layer's output held by a plain hook."""
-    serfiq = SERFIQ(net, passes=10)
-    scaling = QualityScaling(3.0, 0.4)
-    actual = LayerPixelQuality(
-        serfiq, net.get_submodule(name), target_scalar="serfiq", scaling=scaling
-    ).attribute(images)
+    serfiq, layer = SERFIQ(net, passes=10), net.get_submodule(name)
+    options = {"target_scalar": "serfiq", "scaling": QualityScaling(3.0, 0.4)}
+    actual = LayerPixelQuality(serfiq, layer, **options).attribute(images)
     kept = []
-    with net.get_submodule(name).register_forward_hook(lambda m, a, y: kept.append(y)):
+    with layer.register_forward_hook(lambda m, a, y: kept.append(y)):
         score = torch.sigmoid(3.0 * (serfiq(images.requires_grad_()) - 0.4))
     (expected,) = torch.autograd.grad(score.sum(), kept[-1])
     torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-16)
-
-
-@pytest.mark.parametrize("name", ["fc", "bn"])
-def test_the_score_has_no_gradient_behind_its_dropout(net, images, name):
-    method = LayerPixelQuality(
-        SERFIQ(net, passes=10), net.get_submodule(name), target_scalar="serfiq"
-    )
-    with pytest.raises(LayerError, match="in front of the embedding layer"):
-        method.attribute(images)
+    for behind in (net.fc, net.bn):
+        with pytest.raises(LayerError, match="in front of the embedding layer"):
+            LayerPixelQuality(serfiq, behind, **options).attribute(images)
 
 
 def test_an_in_place_step_behind_the_layer_is_behind_it(images):
@@ -114,83 +100,75 @@ def test_an_in_place_step_behind_the_layer_is_behind_it(images):
     assert (actual == 0).any()
 
 
+class Halves(nn.Module):
+    def forward(self, x):
+        return x.clamp(max=127.0), x.clamp(min=127.0)
+
+
+class Windows(nn.Module):
+    """Four windows of each image as rows of their own, and a pair of outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.split, self.fc = Halves(), nn.Linear(4 * 300, 6).double()
+
+    def forward(self, x):
+        low, high = self.split(x.unfold(2, 10, 10).unfold(3, 10, 10).reshape(-1, 300))
+        return self.fc((low.tanh() + high).reshape(len(x), -1))
+
+
 def test_layers_with_several_tensors_and_several_rows_per_image(images):
-    class Windows(nn.Module):
-        """Four windows of each image as rows of their own, and a pair of outputs."""
-
-        def __init__(self):
-            super().__init__()
-            self.split = Halves()
-            self.fc = nn.Linear(4 * 300, 6).double()
-
-        def forward(self, x):
-            low, high = self.split(x.unfold(2, 10, 10).unfold(3, 10, 10).reshape(-1, 300))
-            return self.fc((low.tanh() + high).reshape(len(x), -1))
-
-    class Halves(nn.Module):
-        def forward(self, x):
-            return x.clamp(max=127.0), x.clamp(min=127.0)
-
-    torch.manual_seed(0)
     net = Windows()
-    low, high = LayerPixelQuality(net, net.split).attribute(images)
+    method = LayerPixelQuality(net, net.split)
+    low, high = method.attribute(images)
     assert low.shape == high.shape == (28, 300)
-    clipped = LayerPixelQuality(net, net.split).attribute(images, max_gradient_norm=1e-7)
-    norms = clipped[1].reshape(7, -1).norm(dim=1)
+    _, clipped = method.attribute(images, max_gradient_norm=1e-7)
+    norms = clipped.reshape(7, -1).norm(dim=1)
     torch.testing.assert_close(norms, torch.full((7,), 1e-7).double())
-    alone = LayerPixelQuality(net, net.split).attribute(images[2:3])
-    torch.testing.assert_close(alone[1], high[8:12])
+    torch.testing.assert_close(method.attribute(images[2:3])[1], high[8:12])
 
 
 def test_layers_that_cannot_be_had():
-    faces = zoo.faces()
     shared = nn.Sequential(zoo.trunk(), nn.Flatten(), nn.ReLU(), nn.Linear(128, 8)).double()
     shared.insert(3, shared[2])
-    with pytest.raises(LayerError, match="ran 2 times"):
-        LayerPixelQuality(shared, shared[2]).attribute(faces)
-    unused = zoo.build(zoo.Head)
-    unused.other = nn.Linear(128, 8).double()
-    with pytest.raises(LayerError, match="was not run"):
-        LayerPixelQuality(unused, unused.other).attribute(faces)
-    with pytest.raises(LayerError, match="not found among"):
-        LayerPixelQuality(shared, nn.ReLU()).attribute(faces)
-    unused.forward = lambda x: unused.fc(unused.flat(x)) * unused.other(x.new_ones(128)).mean()
-    with pytest.raises(LayerError, match="do not belong to single images"):
-        LayerPixelQuality(SERFIQ(unused, embedding_layer="fc"), unused.other).attribute(faces)
-    head = zoo.build(zoo.QualityHead)
-    with pytest.raises(LayerError, match="no part in the quality"):
-        LayerPixelQuality(SERFIQ(head, output=0), head.qs).attribute(faces)
-    net = nn.Sequential(zoo.build(Packed, lambda x: {"feature": x}))
-    with pytest.raises(LayerError, match="returns dict, not"):
-        LayerPixelQuality(SERFIQ(net, output="feature"), net[0]).attribute(faces)
+    unused, mixing = zoo.build(zoo.Head), zoo.build(zoo.Head)
+    unused.other = mixing.other = nn.Linear(128, 8).double()
+    mixing.forward = lambda x: mixing.fc(mixing.flat(x)) * mixing.other(x.new_ones(128)).mean()
+    head, packed = zoo.build(zoo.QualityHead), zoo.build(Packed, lambda x: {"feature": x})
+    inside = nn.Sequential(packed)
+    for words, model, layer in (
+        ("ran 2 times", shared, shared[2]),
+        ("was not run", unused, unused.other),
+        ("not found among", shared, nn.ReLU()),
+        ("do not belong to single images", SERFIQ(mixing, embedding_layer="fc"), mixing.other),
+        ("no part in the quality", SERFIQ(head, output=0), head.qs),
+        ("returns dict, not", SERFIQ(inside, output="feature"), packed),
+    ):
+        with pytest.raises(LayerError, match=words):
+            LayerPixelQuality(model, layer).attribute(zoo.faces())
     with pytest.raises(TypeError, match="get_submodule"):
         LayerPixelQuality(shared, "2")
     with pytest.raises(ValueError, match="target_scalar"):
         LayerPixelQuality(shared, shared[2], target_scalar="score")
 
 
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        raise RuntimeError("differentiated")
+
+
 def test_the_backward_ends_at_the_layer(images):
-    """What stands in front of it is not differentiated."""
-
-    class Once(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            raise RuntimeError("differentiated")
-
-    class Guarded(nn.Module):
-        def __init__(self, net):
-            super().__init__()
-            self.net = net
-
+    class Guarded(SmallFaceNet):
         def forward(self, x):
-            return self.net(Once.apply(x))
+            return super().forward(Once.apply(x))
 
-    net = small_face_net()
-    plq = SERFIQ(Guarded(net), embedding_layer="net.fc")
-    LayerPixelQuality(plq, net.trunk[0]).attribute(images)
+    net = Guarded().double().eval()
+    serfiq = SERFIQ(net, embedding_layer="fc")
+    LayerPixelQuality(serfiq, net.trunk[0]).attribute(images)
     with pytest.raises(RuntimeError, match="differentiated"):
-        PixelQualityAttribution(plq).attribute(images)
+        PixelQualityAttribution(serfiq).attribute(images)

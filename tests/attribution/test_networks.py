@@ -124,21 +124,3 @@ def test_an_error_of_the_network_is_about_the_images_that_were_given(images):
     with pytest.raises(RuntimeError, match="8x64") as raised:
         PixelQualityAttribution(Parts().eval()).attribute(images[0])
     assert all("(3, 32, 32)" in note for note in getattr(raised.value, "__notes__", []))
-
-
-def test_dropping_before_a_block_is_running_it_on_features_dropped_by_hand(images):
-    torch.manual_seed(0)
-    net, images = timm.create_model("resnet18", num_classes=0).double().eval(), images.double()
-    serfiq = SERFIQ(net, embedding_layer="layer4.1", passes=3)
-    _, rows = serfiq.embeddings(images)
-    with torch.no_grad():
-        stem = net.maxpool(net.act1(net.bn1(net.conv1(images))))
-        features = net.layer4[0](net.layer3(net.layer2(net.layer1(stem))))
-        kept = serfiq.masks.for_features(features.shape[1:], features.device)
-        for i, mask in enumerate(kept):
-            expected = net.global_pool(net.layer4[1](features * mask * 2.0))
-            torch.testing.assert_close(rows[:, i], expected)
-    attributions, quality = PixelQualityAttribution(serfiq).attribute(images, return_quality=True)
-    assert attributions.abs().amax(dim=(1, 2, 3)).min() > 1e-9
-    assert ((quality > 0) & (quality < 1)).all()
-    assert len(quality.unique()) == 3

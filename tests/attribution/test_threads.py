@@ -1,5 +1,6 @@
 """One network in many threads: every result is what it is in one, and nothing is changed."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from captum_plq import SERFIQ, LayerPixelQuality, PixelQualityAttribution, QualityModel
+from tests.conftest import snapshot
 
 
 class Net(nn.Module):
@@ -21,18 +23,9 @@ class Net(nn.Module):
 
 
 def same(a, b):
-    return all(
-        x.shape == y.shape and torch.allclose(x, y, rtol=1e-4, atol=1e-8)
-        for x, y in zip(a, b, strict=True)
+    return len(a) == len(b) and all(
+        torch.allclose(x, y, rtol=1e-4, atol=1e-8) for x, y in zip(a, b, strict=True)
     )
-
-
-def state_of(net):
-    modules = [
-        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in net.modules()
-    ]
-    tensors = net.state_dict(keep_vars=True).values()
-    return modules + [(x.requires_grad, x.grad, x.double().sum().item()) for x in tensors]
 
 
 @pytest.mark.parametrize("calls", [24, pytest.param(200, marks=pytest.mark.slow)])
@@ -52,7 +45,7 @@ def test_eight_threads(training, calls):
         "training forward": lambda x: (other(x).new_zeros(1),),
     }
     want = {k: [f(x) for x in images] for k, f in kinds.items()}
-    before, wrong = state_of(net), []
+    before, weights, wrong = snapshot(net), copy.deepcopy(net.state_dict()), []
     trained = other.bn.num_batches_tracked.item()
 
     def work(thread):
@@ -67,7 +60,9 @@ def test_eight_threads(training, calls):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert wrong == []
-    assert state_of(net) == before
+    for key in ("hooks", "training", "requires_grad", "grad"):
+        assert snapshot(net)[key] == before[key]
+    torch.testing.assert_close(net.state_dict(), weights, rtol=0, atol=0)
     assert other.bn.num_batches_tracked > trained  # it did train beside us
 
 

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_plq.faces import (
-    align_face,
-    detect_faces,
-    draw_images,
-    landmarks_in_chip,
-    list_images,
-    read_crop,
-    read_crops,
-    sample_face,
-)
+from captum_plq import faces
 
 OPTIONS = {"template": "arcface", "size": (24, 20), "aligned": True}
 
@@ -35,13 +26,13 @@ def folder(tmp_path):
 
 
 def test_images_are_listed_in_order_by_their_endings(folder):
-    names = [str(path.relative_to(folder)) for path in list_images(folder)]
+    names = [str(path.relative_to(folder)) for path in faces.list_images(folder)]
     assert names == ["p0/a.png", "p1/a.png", "p1/b.JPG", "p2/a.png"]
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
-        list_images(folder / "empty")
+        faces.list_images(folder / "empty")
     with pytest.raises(FileNotFoundError, match="no folder"):
-        list_images(folder / "nowhere")
+        faces.list_images(folder / "nowhere")
 
 
 def test_images_are_drawn_of_all_people_before_second_ones(tmp_path):
@@ -49,7 +40,8 @@ def test_images_are_drawn_of_all_people_before_second_ones(tmp_path):
         (tmp_path / person).mkdir()
         for i in range(count):
             (tmp_path / person / f"{i}.jpg").touch()
-    orders = [[p.relative_to(tmp_path) for p in draw_images(tmp_path, seed)] for seed in (0, 0, 1)]
+    drawn = [faces.draw_images(tmp_path, seed) for seed in (0, 0, 1)]
+    orders = [[path.relative_to(tmp_path) for path in paths] for paths in drawn]
     assert orders[0] == orders[1] != orders[2]
     for order in orders:
         assert {p.parent.name for p in order[:3]} == {"a", "b", "c"}
@@ -63,7 +55,7 @@ def test_a_bad_file_is_noted_and_the_rest_goes_on(folder):
     (folder / "d.jpg").mkdir()
     (folder / "e.heic").write_bytes(b"\0\0\0\x18ftypheic")
     left_out: dict[str, str] = {}
-    found = list(read_crops(list_images(folder), left_out, **OPTIONS))
+    found = list(faces.read_crops(faces.list_images(folder), left_out, **OPTIONS))
     assert [path.parent.name for path, _ in found] == ["p0", "p1", "p2"]
     for i, (_, crop) in enumerate(found):
         np.testing.assert_array_equal(crop, pixels(i))
@@ -77,32 +69,32 @@ def test_a_bad_file_is_noted_and_the_rest_goes_on(folder):
 
 def test_what_is_wrong_for_every_file_is_not_blamed_on_one(folder, monkeypatch):
     with pytest.raises(ValueError, match="template"):
-        next(read_crops(list_images(folder), {}, template="mtcnn", size=(24, 20)))
+        next(faces.read_crops(faces.list_images(folder), {}, template="mtcnn", size=(24, 20)))
 
     def missing(*_, **__):
         raise ImportError("install the extra")
 
     monkeypatch.setattr("captum_plq.faces.crops.load_image", missing)
     with pytest.raises(ImportError, match="extra"):
-        list(read_crops(list_images(folder), {}, **OPTIONS))
+        list(faces.read_crops(faces.list_images(folder), {}, **OPTIONS))
 
 
 def test_the_surest_face_is_cut_out(tmp_path, astronaut):
     options = {"template": "dlib", "size": (150, 150)}
     Image.fromarray(astronaut).save(tmp_path / "a.png")
-    expected = align_face(astronaut, detect_faces(astronaut)[0], **options)
-    np.testing.assert_array_equal(read_crop(tmp_path / "a.png", **options), expected)
+    expected = faces.align_face(astronaut, faces.detect_faces(astronaut)[0], **options)
+    np.testing.assert_array_equal(faces.read_crop(tmp_path / "a.png", **options), expected)
     Image.fromarray(astronaut[:100, :100]).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match="No face"):
-        read_crop(tmp_path / "b.png", **options)
+        faces.read_crop(tmp_path / "b.png", **options)
 
 
 def test_the_sample_is_what_detection_and_alignment_find_in_the_portrait(astronaut):
-    face = detect_faces(astronaut)[0]
-    chip, landmarks = sample_face()
+    face = faces.detect_faces(astronaut)[0]
+    chip, landmarks = faces.sample_face()
     options = {"template": "arcface", "size": 112}
-    np.testing.assert_array_equal(chip, align_face(astronaut, face, **options))
-    np.testing.assert_allclose(landmarks, landmarks_in_chip(face, **options), atol=0.01)
+    np.testing.assert_array_equal(chip, faces.align_face(astronaut, face, **options))
+    np.testing.assert_allclose(landmarks, faces.landmarks_in_chip(face, **options), atol=0.01)
     chip[:] = landmarks[:] = 0  # each call gives its own
-    assert sample_face().chip.any()
-    assert sample_face().landmarks.all()
+    assert faces.sample_face().chip.any()
+    assert faces.sample_face().landmarks.all()

@@ -7,20 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from captum_plq.functional import (
-    merge_channels,
-    node_direction,
-    node_scale,
-    node_weights,
-    saliency,
-)
+from captum_plq import functional as plq
 from tests.support.draws import normal, uniform
 
 WEIGHTS = ["l1", "sum", "signed", "l2"]
 
 
 def weights_oracle(e, quality, weights):
-    """The table of `node_weights`, line by line; "l1" is Eq. 3 as printed."""
+    """The table of `plq.node_weights`, line by line; "l1" is Eq. 3 as printed."""
     l1 = sum(abs(v) for v in e)
     return {
         "l1": lambda: [quality / l1 for _ in e],
@@ -34,22 +28,22 @@ def weights_oracle(e, quality, weights):
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1, 1), (4, 2, 3)])
 def test_weights_are_those_printed(shape, weights):
     e, q = normal(*shape), torch.tensor([0.2, 0.5, 0.7, 0.9], dtype=torch.float64)
-    got = node_weights(e, q, weights)
+    got = plq.node_weights(e, q, weights)
     assert got.shape == e.shape
     for row, quality, w in zip(e.flatten(1).tolist(), q.tolist(), got.flatten(1), strict=True):
         assert w.tolist() == pytest.approx(weights_oracle(row, quality, weights), rel=1e-12)
-    scale, direction = node_scale(e, q, weights), node_direction(e, weights)
+    scale, direction = plq.node_scale(e, q, weights), plq.node_direction(e, weights)
     torch.testing.assert_close(got, scale.view(-1, *[1] * (e.ndim - 1)) * direction)
     assert direction.unique().tolist() == pytest.approx(
         {"l1": [1], "sum": [1], "signed": [-1, 1], "l2": e.unique().tolist()}[weights]
     )
     output = (got * e).flatten(1).sum(1)
     assert torch.allclose(output, q) == (weights != "l1")  # Eq. 3's claim needs the signs
-    positive = node_weights(e.abs(), q, weights) * e.abs()
+    positive = plq.node_weights(e.abs(), q, weights) * e.abs()
     torch.testing.assert_close(positive.flatten(1).sum(1), q)
     if weights == "l1":
-        assert torch.equal(node_weights(e, q), got)
-        assert torch.equal(node_scale(e, q), scale)
+        assert torch.equal(plq.node_weights(e, q), got)
+        assert torch.equal(plq.node_scale(e, q), scale)
 
 
 @pytest.mark.parametrize(("weights", "follows"), [(w, w == "l2") for w in WEIGHTS])
@@ -57,8 +51,8 @@ def test_only_l2_follows_a_change_of_basis(weights, follows):
     """With e' = Re the pixels' gradient stays the same if, and only if, w' = Rw."""
     e, q = normal(3, 6), torch.tensor([0.3, 0.5, 0.7], dtype=torch.float64)
     rotation = torch.linalg.qr(normal(6, 6, seed=1))[0]
-    turned = node_weights(e @ rotation.T, q, weights)
-    same = torch.allclose(turned, node_weights(e, q, weights) @ rotation.T, rtol=1e-9)
+    turned = plq.node_weights(e @ rotation.T, q, weights)
+    same = torch.allclose(turned, plq.node_weights(e, q, weights) @ rotation.T, rtol=1e-9)
     assert same == follows
 
 
@@ -66,11 +60,11 @@ def test_only_l2_follows_a_change_of_basis(weights, follows):
 def test_weights_of_an_all_zero_embedding_and_of_half_precision(weights):
     e = torch.zeros(2, 4, 1, 1)
     e[1] = 1.0
-    w = node_weights(e, torch.tensor([0.5, 0.8]), weights)
+    w = plq.node_weights(e, torch.tensor([0.5, 0.8]), weights)
     assert w[0].isnan().all()
     assert w[1].flatten().tolist() == pytest.approx([0.2] * 4)
     e, q = (20 * normal(2, 512).abs() + 5).half(), torch.tensor([0.5, 0.9])
-    got = node_weights(e, q, weights)  # the sum of squares overflows float16
+    got = plq.node_weights(e, q, weights)  # the sum of squares overflows float16
     assert got.dtype == torch.float32
     for row, quality, w in zip(e.tolist(), q.tolist(), got, strict=True):
         assert w.tolist() == pytest.approx(weights_oracle(row, quality, weights), rel=1e-5)
@@ -78,7 +72,7 @@ def test_weights_of_an_all_zero_embedding_and_of_half_precision(weights):
 
 def test_unknown_weights():
     e, q = torch.ones(1, 2), torch.ones(1)
-    for call in (lambda w: node_direction(e, w), lambda w: node_scale(e, q, w)):
+    for call in (lambda w: plq.node_direction(e, w), lambda w: plq.node_scale(e, q, w)):
         with pytest.raises(ValueError, match="'L1'"):
             call("L1")
 
@@ -102,14 +96,14 @@ def node_gradient(net, x, weights):
     x = x.clone().requires_grad_()
     e = net(x)
     q = torch.linspace(0.3, 0.8, len(x), dtype=x.dtype)
-    return saliency((node_weights(e.detach(), q, weights) * e).sum(1), x)
+    return plq.saliency((plq.node_weights(e.detach(), q, weights) * e).sum(1), x)
 
 
 def test_saliency_is_the_derivative_and_leaves_grad_alone():
     net, x = SmoothNet(), pixels(2).requires_grad_()
     x.grad = torch.full_like(x, 7.0)
     w = normal(2, 5, seed=9)
-    got = saliency((w * net(x)).sum(1), x)
+    got = plq.saliency((w * net(x)).sum(1), x)
     assert (x.grad == 7).all()
     assert not got.requires_grad
     with torch.no_grad():
@@ -125,8 +119,8 @@ def test_saliency_is_the_derivative_and_leaves_grad_alone():
 @pytest.mark.parametrize(("other", "alike"), [("sum", True), ("signed", False), ("l2", False)])
 def test_l1_ranks_pixels_as_sum_does_and_unlike_signed_and_l2(other, alike):
     net, x = SmoothNet(), pixels()
-    order = merge_channels(node_gradient(net, x, "l1")).flatten(1).argsort(1)
-    ranked = merge_channels(node_gradient(net, x, other)).flatten(1).gather(1, order)
+    order = plq.merge_channels(node_gradient(net, x, "l1")).flatten(1).argsort(1)
+    ranked = plq.merge_channels(node_gradient(net, x, other)).flatten(1).gather(1, order)
     assert (ranked.diff(dim=1) >= -1e-12 * ranked.max()).all() == alike
 
 

@@ -84,8 +84,6 @@ def test_random_maps_follow_the_seed():
     assert one.shape == (50, 40)
     assert not torch.equal(one, other)
     assert 0 <= float(one.min()) < float(one.max()) < 1
-    assert float(one.mean()) == pytest.approx(0.5, abs=0.03)  # sd 0.0065
-    assert float(one.std()) == pytest.approx(12**-0.5, abs=0.02)
 
 
 def concentration(values):

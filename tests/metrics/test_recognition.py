@@ -86,13 +86,3 @@ def test_discarding_by_hand():
     assert M.partial_area(curve, 1.0) == pytest.approx(
         0.1 * 0.5 + 0.2 * 4 / 9 + 0.3 * 3 / 7 + 0.2 / 4 + 0.2 / 2
     )
-
-
-def test_the_scores_as_quality_are_best_inverted_worst_and_constant_at_the_start():
-    scores = torch.linspace(0, 1, 400, dtype=torch.float64)  # 10 % are below 0.1
-    discarded, start, good = np.arange(120) / 400, 0.1, torch.full_like(scores, 2.0)
-    best = np.maximum(0, (start - discarded) / (1 - discarded)).sum() / 400
-    worst = (start / (1 - discarded)).sum() / 400
-    for quality, area in ((scores, best), (-scores, worst), (good, 0.3 * start)):
-        curve = M.error_versus_discard(scores, quality, good, float(scores[40]))
-        assert M.partial_area(curve, 0.3) == pytest.approx(area)

@@ -65,12 +65,6 @@ def test_another_order_is_always_another(seed):
     assert (found.alone, found.order) == (1, 1)
 
 
-def test_serfiq_does_not_know_of_the_batch(net, images):
-    for function in (SERFIQ(net), PixelQualityAttribution(net).attribute):
-        found = M.batch_invariance(function, images)
-        assert max(found.alone, found.order) < 1e-10
-
-
 def test_lowest_region_by_definition():
     scores, pooled = normal(9, 7), []
     for y, x in itertools.product(range(9), range(7)):

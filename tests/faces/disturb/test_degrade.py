@@ -2,27 +2,20 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from captum_plq.faces import (
-    STANDARD_DEGRADATIONS,
-    add_noise,
-    blur,
-    cover_lower_part,
-    cover_with_block,
-    reduce_resolution,
-)
+from captum_plq import faces
 
 GREY = np.full((112, 112, 3), 128, np.uint8)
 NOISE = np.random.default_rng(0).integers(60, 200, (112, 96, 3), dtype=np.uint8)
 
 
 def test_noise_has_the_sigma_asked_for_and_follows_the_seed():
-    difference = add_noise(GREY, 20.0, seed=5).astype(float) - 128
+    difference = faces.add_noise(GREY, 20.0, seed=5).astype(float) - 128
     assert difference.std() == pytest.approx(20, rel=0.02)
     assert difference.mean() == pytest.approx(0, abs=0.3)
     assert abs(np.corrcoef(difference[..., 0].ravel(), difference[..., 1].ravel())[0, 1]) < 0.05
-    assert not np.array_equal(add_noise(GREY, 20.0, seed=6), add_noise(GREY, 20.0, seed=5))
-    np.testing.assert_array_equal(add_noise(GREY, 0.0), GREY)
-    white = add_noise(np.full((20, 20, 3), 255, np.uint8), 40.0)
+    assert (faces.add_noise(GREY, 20.0, seed=6) != faces.add_noise(GREY, 20.0, seed=5)).any()
+    np.testing.assert_array_equal(faces.add_noise(GREY, 0.0), GREY)
+    white = faces.add_noise(np.full((20, 20, 3), 255, np.uint8), 40.0)
     assert white.min() > 60  # cut off, not wrapped
     assert (white == 255).mean() > 0.4
 
@@ -30,7 +23,7 @@ def test_noise_has_the_sigma_asked_for_and_follows_the_seed():
 @pytest.mark.parametrize("sigma", [1.5, 6.0])
 def test_blur_is_gaussian(astronaut, sigma):
     inside = np.s_[24:-24, 24:-24]
-    blurred = blur(astronaut, sigma)[inside]
+    blurred = faces.blur(astronaut, sigma)[inside]
 
     def distance(other_sigma):
         exact = gaussian_filter(astronaut.astype(float), (other_sigma, other_sigma, 0))[inside]
@@ -40,16 +33,16 @@ def test_blur_is_gaussian(astronaut, sigma):
     assert np.percentile(distance(sigma), 99.9) < 5
     for other in (0.9 * sigma, 1.1 * sigma):
         assert distance(other).mean() > 1.3 * distance(sigma).mean()
-    np.testing.assert_array_equal(blur(astronaut, 0), astronaut)
+    np.testing.assert_array_equal(faces.blur(astronaut, 0), astronaut)
 
 
 def test_few_pixels_keep_what_is_coarse_and_lose_what_is_fine():
     yy, xx = np.mgrid[0:112, 0:112]
     coarse = np.uint8(np.rint(128 + 60 * np.sin(2 * np.pi * yy / 112)))[..., None].repeat(3, 2)
-    assert np.abs(reduce_resolution(coarse, 16).astype(float) - coarse).mean() < 4
+    assert np.abs(faces.reduce_resolution(coarse, 16).astype(float) - coarse).mean() < 4
     fine = np.uint8(255 * ((yy + xx) % 2))[..., None].repeat(3, 2)
-    assert reduce_resolution(fine, 16).std() < 3
-    np.testing.assert_array_equal(reduce_resolution(NOISE, 112), NOISE)
+    assert faces.reduce_resolution(fine, 16).std() < 3
+    np.testing.assert_array_equal(faces.reduce_resolution(NOISE, 112), NOISE)
 
 
 def covered(image):
@@ -63,7 +56,7 @@ def test_blocks_are_whole_squares_in_the_middle_asked_for(size, middle):
     centres = []
     for seed in range(200 if size < 112 else 2):
         top, bottom, left, right, count = covered(
-            cover_with_block(GREY, size, seed=seed, middle=middle)
+            faces.cover_with_block(GREY, size, seed=seed, middle=middle)
         )
         assert (bottom - top, right - left, count) == (size - 1, size - 1, size**2)
         centres += [(top + bottom) / 2 - 55.5, (left + right) / 2 - 55.5]
@@ -78,15 +71,15 @@ def test_blocks_are_whole_squares_in_the_middle_asked_for(size, middle):
 
 def test_the_lower_part_is_covered_from_edge_to_edge():
     for share, rows in ((0.4, 45), (0.5, 56), (1.0, 112), (1e-6, 1)):
-        image = cover_lower_part(GREY, share)
+        image = faces.cover_lower_part(GREY, share)
         assert (image[112 - rows :] == 0).all()
         assert (image[: 112 - rows] == 128).all()
 
 
 def test_the_mean_is_that_of_what_is_covered():
     for image in (
-        cover_lower_part(NOISE, 0.25, fill="mean"),
-        cover_with_block(NOISE, 20, seed=3, fill="mean"),
+        faces.cover_lower_part(NOISE, 0.25, fill="mean"),
+        faces.cover_with_block(NOISE, 20, seed=3, fill="mean"),
     ):
         rows, columns = np.nonzero((image != NOISE).any(axis=2))
         part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -95,17 +88,16 @@ def test_the_mean_is_that_of_what_is_covered():
 
 def test_the_standard_ones_grow_with_the_image():
     big = np.full((224, 224, 3), 128, np.uint8)
-    block = STANDARD_DEGRADATIONS["block of 40 px"]
+    block = faces.STANDARD_DEGRADATIONS["block of 40 px"]
     assert covered(block(GREY, 0))[-1] == 40**2
     assert covered(block(big, 0))[-1] == 80**2
     edge = np.zeros((224, 224, 3), np.uint8)
     edge[:, 112:] = 200
-    slopes = [
-        np.abs(np.diff(STANDARD_DEGRADATIONS["blur σ3"](x, 0)[50, :, 0].astype(float))).max()
-        for x in (edge[::2, ::2], edge)
-    ]
+    soften = faces.STANDARD_DEGRADATIONS["blur σ3"]
+    steps = (np.diff(soften(x, 0)[50, :, 0].astype(float)) for x in (edge[::2, ::2], edge))
+    slopes = [np.abs(step).max() for step in steps]
     assert slopes[0] == pytest.approx(2 * slopes[1], rel=0.15)
-    coarse = STANDARD_DEGRADATIONS["16 px"]
-    np.testing.assert_array_equal(coarse(edge, 0), reduce_resolution(edge, 32))
+    coarse = faces.STANDARD_DEGRADATIONS["16 px"]
+    np.testing.assert_array_equal(coarse(edge, 0), faces.reduce_resolution(edge, 32))
     small = np.zeros((4, 4, 3), np.uint8)
-    assert all(f(small, 0).shape == (4, 4, 3) for f in STANDARD_DEGRADATIONS.values())
+    assert all(f(small, 0).shape == (4, 4, 3) for f in faces.STANDARD_DEGRADATIONS.values())

@@ -48,7 +48,8 @@ CASES = {
         "--samples 4 --draws 2", [f"estimates/infidelity_node/{NULL}"], "### perturbation noise"
     ),
     "recognition": (
-        "--imputers mean --steps 4 --orders 2", ["curves/mean/plq/similarity", "methods/random orders"],
+        "--imputers mean --steps 4 --orders 2",
+        ["curves/mean/plq/similarity", "methods/random orders"],
         "One person only",
     ),
 }  # fmt: skip

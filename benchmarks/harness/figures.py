@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmarks.harness.protocol import Record
 from benchmarks.subjects.methods import RANDOM_WEIGHTS
+from captum_plq.visualization.quality_maps import COLOURS
 
-_COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
+_LINE_COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
 _DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2, 3)))
 
 
@@ -49,7 +50,7 @@ def show(axes: Axes, image: Tensor) -> None:
     if image.ndim == 3:
         axes.imshow(image.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
     else:
-        axes.imshow(image.float().cpu().numpy(), cmap="RdYlGn", vmin=0, vmax=1)
+        axes.imshow(image.float().cpu().numpy(), cmap=COLOURS, vmin=0, vmax=1)
 
 
 def record_panels(
@@ -163,8 +164,8 @@ def _line_styles(record: Record, names: Sequence[str]) -> dict[str, dict[str, An
     controls = [name for name in shown if record["methods"][name]["kind"] == "control"]
     styles: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(name for name in shown if name not in controls):
-        turn, colour = divmod(i, len(_COLOURS))
-        styles[name] = {"color": _COLOURS[colour], "linestyle": _DASHES[turn % len(_DASHES)]}
+        turn, colour = divmod(i, len(_LINE_COLOURS))
+        styles[name] = {"color": _LINE_COLOURS[colour], "linestyle": _DASHES[turn % len(_DASHES)]}
     for i, name in enumerate(controls):
         styles[name] = {"color": "0.55", "linestyle": _DASHES[i % len(_DASHES)]}
     return styles

@@ -10,8 +10,8 @@ learned inpainting invents eyes, which these do not: the paper's shares are no t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,11 +41,7 @@ __all__ = ["PAPER", "Inpainting"]
 PAPER = {"ArcFace": (0.65, 0.15), "FaceNet": (0.69, 0.05)}
 """Shares improved and decreased in the paper (Sec. V-A, Fig. 3)."""
 
-_OUTCOMES: tuple[Literal["improved", "unchanged", "decreased"], ...] = (
-    "improved",
-    "unchanged",
-    "decreased",
-)
+_OUTCOMES = ("improved", "unchanged", "decreased")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +128,7 @@ class Inpainting(MapStudy):
                 sd = torch.maximum(before.sd, after.sd)
                 shared = (region & masks).sum((1, 2)) / (region | masks).sum((1, 2))
                 outcomes = np.array(quality_outcome(before.mean, after.mean, sd))
-                shares: dict[str, Any] = {
-                    word: (outcomes == word).astype(int) for word in _OUTCOMES
-                }
+                shares = {word: (outcomes == word).astype(int) for word in _OUTCOMES}
                 numbers: dict[str, Any] = {
                     "harmful": np.where(harmful.cpu(), "yes", "no"),
                     **shares,
@@ -229,24 +223,21 @@ class Inpainting(MapStudy):
     def tables(cls, record: Record) -> list[str]:
         """Return shares of outcomes, by occluder too, the comparisons, and the settings."""
         estimates, settings = record["estimates"], record["settings"]
-        outcomes = [Shown(word, word, ALL, ".0%") for word in _OUTCOMES]
-        paper = [
-            [f"*paper, {model}, by hand*", f"{up:.0%}", f"{1 - up - down:.0%}", f"{down:.0%}"]
-            for model, (up, down) in PAPER.items()
-        ]
+        shares = [x for x in cls.shown() if x.metric in _OUTCOMES]
         gains = [Shown("quality gain", "quality_gain", ALL, "+.4f", False),
                  Shown("IoU", "iou", ALL, ".3f", False)]  # fmt: skip
-        lines = by_method(record, [*outcomes, *gains], [[*row, "", ""] for row in paper])
+        paper = [
+            [f"*paper, {model}, by hand*", *(f"{x:.0%}" for x in (up, 1 - up - down, down)), "", ""]
+            for model, (up, down) in PAPER.items()
+        ]
+        lines = by_method(record, [*shares, *gains], paper)
         names = methods_of(record, ["improved"])
         harmful = [estimates["improved"][name].get("harmful=yes") for name in names]
         if any(harmful):
             count = max(cell["rows"] for cell in harmful if cell)
-            shown = [Shown(word, word, "harmful=yes", ".0%") for word in _OUTCOMES]
-            lines += [
-                f"### Only where the occluder lowered Q by more than its deviation ({count} rows)",
-                "",
-                *by_method(record, shown),
-            ]
+            only = f"Only where the occluder lowered Q by more than its deviation ({count} rows)"
+            own = [replace(x, group="harmful=yes") for x in shares]
+            lines += [f"### {only}", "", *by_method(record, own)]
         groups = [f"occluder={occluder}" for occluder in settings["occluders"]]
 
         def cells(metric: str, name: str, form: str, bounds: bool) -> list[str]:
@@ -259,13 +250,9 @@ class Inpainting(MapStudy):
         lines += ["### By occluder", "", *table(["", *settings["occluders"]], rows), ""]
         lines += comparisons(record, cls.difference)
         lines += [f"- `{control.name}`: {control.description}" for control in CONTROLS]
-        return [
-            *lines,
-            "",
-            f"Inpainting: {settings['inpainting']}; maps averaged over {settings['pool']}×"
-            f"{settings['pool']} px; {settings['runs']} runs.",
-            "",
-        ]
+        pool = f"maps averaged over {settings['pool']}×{settings['pool']} px"
+        about = f"Inpainting: {settings['inpainting']}; {pool}; {settings['runs']} runs."
+        return [*lines, "", about, ""]
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:

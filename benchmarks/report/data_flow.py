@@ -22,6 +22,7 @@ from captum_plq.functional import (
     scale_quality,
 )
 from captum_plq.models import DEFAULT_MODEL, load_model
+from captum_plq.visualization.quality_maps import COLOURS
 
 _EMBEDDINGS_SHOWN = 30
 
@@ -64,7 +65,7 @@ def data_flow_figure() -> Figure:
          lambda axes: axes.imshow(signed, cmap="RdBu", vmin=-limit, vmax=limit)),
         ("merged Ŝ", "logarithmic grey  (Eq. 5)", lambda axes: axes.imshow(logs, cmap="gray")),
         ("pixel quality P", f"red 0, green 1, γ = {gamma:.1f}  (Eq. 6)",
-         lambda axes: axes.imshow(p, cmap="RdYlGn", vmin=0, vmax=1)),
+         lambda axes: axes.imshow(p, cmap=COLOURS, vmin=0, vmax=1)),
     ]  # fmt: skip
     figure = Figure(figsize=(13, 3.0))
     for i, (head, words, draw) in enumerate(panels):

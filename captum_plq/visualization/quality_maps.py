@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["plot_faces", "plot_quality_map", "plot_quality_maps"]
 
+COLOURS = "RdYlGn"
+"""The colour map of pixel quality, in all figures."""
 _PANEL = 1.3  # inches; small, so that text is legible where the figure is scaled to a phone's width
 _TEXT = 9  # points
 _LINE, _LETTER = 0.16, 1 / 14  # inches
@@ -210,7 +212,7 @@ def _draw(
     panels[0].imshow(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
     panels[0].set_title(title, fontsize=_TEXT, parse_math=False)  # a name may hold a $
     for axis, p in zip(panels[1:], maps, strict=True):
-        axis.imshow(p, cmap="RdYlGn", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axis.imshow(p, cmap=COLOURS, vmin=0.0, vmax=1.0, interpolation="nearest")
     for axis in panels:
         axis.set_axis_off()
 

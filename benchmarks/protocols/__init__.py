@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.harness.protocol import Protocol
 
-__all__ = ["PROTOCOLS", "protocol"]
-
 PROTOCOLS = {
     "speed": ("speed:Speed", "what do time, memory and FLOPs of a method cost, in Saliencies?"),
     "scaling": ("scaling:Scaling", "how do these grow with the batch and with m?"),

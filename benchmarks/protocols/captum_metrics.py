@@ -28,8 +28,6 @@ from captum_plq import metrics
 from captum_plq.metrics.captum_own import Perturbation
 from captum_plq.network.output import select_embedding
 
-__all__ = ["PERTURBATIONS", "SIGNED", "CaptumMetrics"]
-
 PERTURBATIONS: dict[str, Perturbation] = {
     "noise": metrics.GaussianNoise(0.02),
     "square": metrics.RemovedSquare(0.25),

@@ -25,8 +25,6 @@ from benchmarks.harness.statistics import grouped, rounded
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from captum_plq import metrics
 
-__all__ = ["IMPUTERS", "Curves", "both_orders", "imputer_of"]
-
 IMPUTERS = ("black", "mean", "blur", "road")
 """Black; the image's mean colour; a blur of σ = 5 px at 112 rows; ROAD's linear imputation."""
 

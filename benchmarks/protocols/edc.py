@@ -30,8 +30,6 @@ from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.metrics import threshold_at_fmr
 from captum_plq.models import load_model
 
-__all__ = ["EDC", "sharpness"]
-
 _AT_MOST = 4000
 """Images whose pairs the threshold comes from."""
 _CONTROLS = ("random", FLOOR)

@@ -25,8 +25,6 @@ from captum_plq.models import FaceModel, load_model
 from captum_plq.quality.closed_form import affine_head
 from captum_plq.quality.serfiq import Estimator
 
-__all__ = ["Estimators"]
-
 _FACES_AT_A_TIME = 4
 _LIMIT_SEED = 10**6
 _COLOURS = {"sampling": "#c9822b", "balanced": "#1a7f37", "closed-form": "#5b8db8"}

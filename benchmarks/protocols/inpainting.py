@@ -36,8 +36,6 @@ from captum_plq.faces.inpaint import InpaintMethod
 from captum_plq.metrics import lowest_region, quality_outcome
 from captum_plq.models import ModelSpec
 
-__all__ = ["PAPER", "Inpainting"]
-
 PAPER = {"ArcFace": (0.65, 0.15), "FaceNet": (0.69, 0.05)}
 """Shares improved and decreased in the paper (Sec. V-A, Fig. 3)."""
 

@@ -22,8 +22,6 @@ from benchmarks.harness.timing import clock_for, is_void, ratios, run_rounds, sp
 from benchmarks.subjects.maps import select_maps
 from benchmarks.subjects.methods import Method
 
-__all__ = ["REFERENCE", "MapTime"]
-
 REFERENCE = "saliency-sum"
 """One forward and one backward: the least that a gradient map can cost."""
 _AGAIN = f"{REFERENCE} again"

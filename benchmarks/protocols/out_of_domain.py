@@ -24,8 +24,6 @@ from benchmarks.harness.study import MapStudy, Row, StudyContext, rows_of
 from benchmarks.protocols.parts.mask_scores import auroc
 from benchmarks.protocols.parts.random_squares import occlude_squares
 
-__all__ = ["FACES", "REFERENCES", "OutOfDomain", "moved"]
-
 _FILLS = ("black", "mean", "noise")
 
 

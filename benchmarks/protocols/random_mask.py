@@ -27,8 +27,6 @@ from benchmarks.protocols.parts.random_squares import FILLS, occlude_squares
 from benchmarks.subjects.faces import sample_image
 from captum_plq.functional import pixel_quality_change, quality_change
 
-__all__ = ["RandomMask"]
-
 _DISTRIBUTED = {"quality_change": "ΔQ", "pixel_change": "Δp in the square"}
 """Metrics whose distributions are shown, and what stands below them."""
 _BINS = 40

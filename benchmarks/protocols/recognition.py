@@ -34,8 +34,6 @@ from captum_plq import metrics
 from captum_plq.models import FaceModel, ModelSpec, load_model
 from captum_plq.network.output import select_embedding
 
-__all__ = ["RANDOM_ORDERS", "Recognition", "clean_threshold", "embed", "with_errors"]
-
 _CURVES = ("fnmr", "similarity", "quality")
 
 

@@ -24,8 +24,6 @@ from captum_plq.metrics import centre_similarity, efficient_mprt, smooth_mprt, s
 from captum_plq.metrics.checks import seeded
 from captum_plq.metrics.repeatability import repeatability
 
-__all__ = ["RULE", "Sanity", "repeatability_over_passes", "verdicts"]
-
 RULE = {"weights": 0.5, "others": 0.5, "company": 1e-3}
 """A map passes if each of these means is below its bound with the whole of its interval. Half is a
 convention, set before anything was measured: a quarter of the variance of the ranks is shared."""

@@ -18,8 +18,6 @@ from benchmarks.protocols.parts.method_costs import MethodCosts, run_name
 from benchmarks.subjects.attributions import METHODS
 from benchmarks.subjects.models import load_benchmark_model
 
-__all__ = ["Scaling"]
-
 _COLOURS = {
     "saliency": "#808080",
     "plq": "#c9822b",

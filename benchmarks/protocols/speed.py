@@ -22,8 +22,6 @@ from benchmarks.harness.protocol import Record, read_records
 from benchmarks.protocols.parts.method_costs import MEASURED, MethodCosts, run_name
 from benchmarks.subjects.models import load_benchmark_model
 
-__all__ = ["Speed"]
-
 _KINDS = {
     "plq": ("#1a7f37", "this package"),
     "other": ("#5b8db8", "other methods"),

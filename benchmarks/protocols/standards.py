@@ -21,8 +21,6 @@ from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_land
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
 from captum_plq.models import ModelSpec
 
-__all__ = ["SEVERITIES", "Standards", "violate"]
-
 SEVERITIES = (1, 2, 3)
 """Mild, middling, severe."""
 

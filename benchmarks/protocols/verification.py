@@ -21,8 +21,6 @@ from benchmarks.subjects.pairs import Pair, paired_faces, read_pairs, require_fo
 from captum_plq.models import FaceModel, load_model
 from captum_plq.network.output import select_embedding
 
-__all__ = ["Verification", "best_threshold", "score_folds", "verify"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(Protocol):

@@ -13,8 +13,6 @@ from benchmarks.harness.statistics import holm, rounded
 from captum_plq.metrics import error_versus_discard, partial_area
 from captum_plq.metrics.recognition import DiscardCurve
 
-__all__ = ["FLOOR", "LIMITS", "discarded"]
-
 FLOOR = "comparison score"
 """The score itself as quality of the pair: no quality can do better, and none may look at it."""
 LIMITS = (0.2, 0.3)

@@ -27,8 +27,6 @@ from benchmarks.subjects.methods import Method, check_maps
 from benchmarks.subjects.models import BenchmarkModel
 from benchmarks.subjects.network import ExplainedNetwork
 
-__all__ = ["MEASURED", "MethodCosts", "run_name"]
-
 MEASURED = (
     "images_per_second", "peak_bytes", "memory_ratio", "flops", "flops_ratio", "traffic_bytes",
     "forwards", "backwards", "share_of_floor",

@@ -10,8 +10,6 @@ from captum_plq import SERFIQ
 from captum_plq.functional import quality_from_embeddings
 from captum_plq.metrics.repeatability import QualitySpread, quality_spread
 
-__all__ = ["quality_runs"]
-
 _IMAGES_AT_A_TIME, _ROWS_AT_A_TIME = 16, 1024
 
 

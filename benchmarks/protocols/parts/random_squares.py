@@ -17,8 +17,6 @@ from torch import Tensor
 from benchmarks.subjects.faces import as_chip, as_image
 from captum_plq.faces import blur
 
-__all__ = ["FILLS", "occlude_squares", "square"]
-
 _INNER = 0.9
 """Share of the height and of the width, around the middle, that squares lie in (the paper's)."""
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from benchmarks.subjects.methods import control
 from captum_plq.metrics import lowest_region
 
-__all__ = ["CONTROLS", "RANDOM_SQUARE", "SHIFTED", "TRUE_MASK", "control_regions"]
-
 TRUE_MASK, RANDOM_SQUARE, SHIFTED = "true mask", "random square", "shifted mask"
 
 

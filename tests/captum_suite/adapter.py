@@ -42,30 +42,22 @@ def load(checkout):
     for original, ours in names.items():
         for module in (captum.attr, sys.modules[original.__module__]):
             setattr(module, original.__name__, ours)
-    modules = [_module(checkout / "tests" / name) for name in FILES]
-    for module in modules:
-        _correct(module)
-    return modules
+    return [_module(checkout / "tests" / name) for name in FILES]
 
 
 def _module(path):
     spec = importlib.util.spec_from_file_location(f"captum_tests.{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
-
-
-def _correct(module):
-    """Replaces the numbers that are Saliency's by those of the definition."""
-    name = module.__name__.rpartition(".")[2]
+    # replaces the numbers that are Saliency's by those of the definition
     test = getattr(module, "Test", None)
-    if name == "test_saliency":
-        # expected: the gradient of one output of the network
+    if path.stem == "test_saliency":
         module.assertTensorAlmostEqual = _of_definition(module.assertTensorAlmostEqual)
-    elif name == "test_layer_gradient_x_activation":
+    elif path.stem == "test_layer_gradient_x_activation":
         test._layer_activation_test_assert = _layer_numbers(test._layer_activation_test_assert)
-    elif name == "test_sensitivity":
+    elif path.stem == "test_sensitivity":
         test.sensitivity_max_assert = _sensitivity(module, test.sensitivity_max_assert)
+    return module
 
 
 def _of_definition(compare):
@@ -133,13 +125,10 @@ def in_gpus_place(said):
 
 def cases(modules):
     """Every test of these files."""
-
-    def flat(suite):
-        for test in suite:
-            if isinstance(test, unittest.TestSuite):
-                yield from flat(test)
-            else:
-                yield test
-
-    for module in modules:
-        yield from flat(unittest.defaultTestLoader.loadTestsFromModule(module))
+    waiting = [unittest.defaultTestLoader.loadTestsFromModule(module) for module in modules]
+    while waiting:
+        test = waiting.pop(0)
+        if isinstance(test, unittest.TestSuite):
+            waiting[:0] = test
+        else:
+            yield test

@@ -9,6 +9,7 @@ import inspect
 import unittest
 
 import torch
+from captum.attr import LayerActivation
 from captum.log import log_usage
 from torch import nn
 
@@ -18,11 +19,6 @@ from tests.captum_suite.oracle import inputs_gradient, layer_gradient
 
 used = set()
 """Tests in which a stand-in was called: the others are of other methods."""
-
-NO_LINEAR = "the network has no linear layer, so no embedding layer: refused"
-SEVERAL = "several layers at once: LayerPixelQuality takes one, others are refused"
-INTEGERS = "integer inputs have no gradient: refused"
-SCRIPTED = "a scripted network, in which hooks do not fire: refused"
 
 
 def _note_use():
@@ -37,12 +33,15 @@ def _skipped(error, forward, inputs):
     """The reason why a case is left out; if there is none, the error is a failure."""
     modules = list(forward.modules()) if isinstance(forward, nn.Module) else []
     linear = any(isinstance(module, (nn.Linear, nn.Conv2d)) for module in modules)
-    if isinstance(error, EmbeddingLayerError) and not linear:
-        return unittest.SkipTest(NO_LINEAR)
-    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
-        return unittest.SkipTest(SCRIPTED)
-    if isinstance(error, TypeError) and not all(x.is_floating_point() for x in inputs):
-        return unittest.SkipTest(INTEGERS)
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in modules)
+    integers = isinstance(error, TypeError) and not all(x.is_floating_point() for x in inputs)
+    for holds, why in (
+        (isinstance(error, EmbeddingLayerError) and not linear, "no linear layer, so no embedding"),
+        (scripted, "a scripted network, in which hooks do not fire"),
+        (integers, "integer inputs have no gradient"),
+    ):
+        if holds:
+            return unittest.SkipTest(f"{why}: refused")
     return error
 
 
@@ -92,19 +91,19 @@ class LayerStandIn(LayerPixelQuality):
 
     def __init__(self, forward_func, layer, device_ids=None, multiply_by_inputs=True):
         _note_use()
-        self.given, self.multiply = forward_func, multiply_by_inputs
+        self.given, self.multiplies = forward_func, multiply_by_inputs
         more = {} if device_ids is None else {"device_ids": device_ids}
         try:
             super().__init__(forward_func, layer, **more)
         except TypeError as error:
             if isinstance(layer, list):
-                raise unittest.SkipTest(SEVERAL) from error
+                raise unittest.SkipTest("several layers at once: refused") from error
             raise
 
     @property
     def multiplies_by_inputs(self):
         """As the test asked for."""
-        return self.multiply
+        return self.multiplies
 
     @log_usage()
     def attribute(
@@ -118,27 +117,23 @@ class LayerStandIn(LayerPixelQuality):
             )
         except (TypeError, ValueError) as error:
             raise _skipped(error, self.given, _as_tuple(inputs)) from error
-        model, given = self.quality_model.serfiq.model, _as_tuple(inputs)
         expected = layer_gradient(
-            model, self.layer, given, quality, *arguments, attribute_to_layer_input
+            self.quality_model.serfiq.model,
+            self.layer,
+            _as_tuple(inputs),
+            quality,
+            *arguments,
+            attribute_to_layer_input,
         )
         _assert_close(result, expected)
-        if not self.multiply:
+        if not self.multiplies:
             self.expected = expected
             return result
-        values = self._activations(model, given, additional_forward_args, attribute_to_layer_input)
+        values = _as_tuple(
+            LayerActivation(self.given, self.layer).attribute(
+                inputs, additional_forward_args, attribute_to_layer_input
+            )
+        )
         self.expected = tuple(a * b for a, b in zip(values, expected, strict=True))
         product = tuple(a * b for a, b in zip(values, _as_tuple(result), strict=True))
         return product if isinstance(result, tuple) else product[0]
-
-    def _activations(self, model, inputs, extra, of_input):
-        caught = []
-
-        def catch(_, taken, given):
-            caught.extend(x.detach().clone() for x in _as_tuple(taken if of_input else given))
-
-        handle = self.layer.register_forward_hook(catch)
-        with torch.no_grad():
-            model(*inputs, *(() if extra is None else _as_tuple(extra)))
-        handle.remove()
-        return tuple(caught)

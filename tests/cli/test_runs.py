@@ -14,6 +14,7 @@ from PIL import Image
 from captum_plq.cli import main
 from captum_plq.cli.app import app
 from captum_plq.explanation import Explainer
+from captum_plq.explanation.result import RESULT_ENDINGS
 from captum_plq.explanation.run_record import RunRecord, folder_lock
 
 
@@ -28,49 +29,33 @@ def program(arguments, reading, stdout, stderr):
     sys.exit(main([str(argument) for argument in arguments]))
 
 
-@pytest.fixture
-def started(network, crops, small, tmp_path):
-    """Starts a slow run in a fork of this process: the process, its output, its errors' file."""
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGPIPE", 141)])
+def test_a_signal_or_a_reader_that_goes_away_ends_a_run_in_order(
+    network, crops, small, tmp_path, name, code
+):
     network.write_text(network.read_text().replace("sleep(0.0)", "sleep(0.3)"))
-    errors, arguments = tmp_path / "errors", ["explain", *crops, *small, "-o", tmp_path / "out"]
+    out, errors = tmp_path / "out", tmp_path / "errors"
     reading, writing = os.pipe()
-    process = multiprocessing.get_context("fork").Process(
-        target=program, args=(arguments, reading, writing, errors)
-    )
+    given = (["explain", *crops, *small, "-o", out], reading, writing, errors)
+    process = multiprocessing.get_context("fork").Process(target=program, args=given)
     process.start()
     os.close(writing)
     with os.fdopen(reading) as stdout:
-        yield process, stdout, errors
-    process.join()
-
-
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_ends_a_run_in_order(started, tmp_path, name, code):
-    (process, stdout, errors), out = started, tmp_path / "out"
-    assert "00-0.png: Q = " in stdout.readline()
-    os.kill(process.pid, getattr(signal, name))
-    process.join()
+        assert "00-0.png: Q = " in stdout.readline()
+        if name == "SIGPIPE":
+            stdout.close()
+        else:
+            os.kill(process.pid, getattr(signal, name))
+        process.join()
     assert process.exitcode == code
-    assert errors.read_text() == f"captum-plq: stopped by {name}\n"
+    assert errors.read_text() == ("" if name == "SIGPIPE" else f"captum-plq: stopped by {name}\n")
     found = summary(out)
     done = [row["record"] for row in found["explained"]]
     assert 1 <= len(done) < 4
     assert (found["interrupted"], found["not_reached"]) == (name, 4 - len(done))
     stems = {record.removesuffix(".json") for record in done}
-    files = {f"{stem}{ending}" for stem in stems for ending in (".png", ".npz", ".json")}
+    files = {f"{stem}{ending}" for stem in stems for ending in RESULT_ENDINGS}
     assert {path.name for path in out.iterdir()} == files | {"summary.json"}
-
-
-def test_a_reader_that_goes_away_ends_a_run_in_order(started, tmp_path):
-    process, stdout, errors = started
-    assert "00-0.png: Q = " in stdout.readline()
-    stdout.close()
-    process.join()
-    assert process.exitcode == 141
-    assert errors.read_text() == ""
-    found = summary(tmp_path / "out")
-    assert found["interrupted"] == "SIGPIPE"
-    assert len(found["explained"]) + found["not_reached"] == 4
 
 
 @pytest.mark.parametrize(
@@ -146,13 +131,13 @@ def test_a_folder_that_cannot_be_had_is_found_before_the_first_face(
 ):
     """Because it is a file, or another run has it."""
     out = tmp_path / "out"
-    arguments = [*crops, *small] if command == "explain" else small[1:]
+    arguments = [command, *(crops + small if command == "explain" else small[1:]), "-o", out]
     with folder_lock(out):
-        assert run(command, *arguments, "-o", out) == 1
+        assert run(*arguments) == 1
     assert not list(out.iterdir())
     out.rmdir()
     out.write_text("mine")
-    assert run(command, *arguments, "-o", out) == 1
+    assert run(*arguments) == 1
     locked, file = capsys.readouterr().err.splitlines()
     assert "writes into" in locked
     assert f"{out} is a file, not a folder" in file

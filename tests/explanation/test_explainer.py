@@ -77,33 +77,35 @@ def test_computes_what_the_attribution_computes(model, chips, calibration, calib
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-def test_saves_one_face_and_many(model, chips, calibration, tmp_path, calibrated):
-    explainer = Explainer(model, calibration=calibration if calibrated else None)
-    for stem, batch, names in (("one", chips[:1], None), ("many", chips, ["a", "b", "c"])):
-        explanation = explainer(batch)
-        paths = explanation.save(tmp_path / "new", stem, names=names, extra={"source": "here"})
-        assert [path.name for path in paths] == [f"{stem}{e}" for e in (".png", ".npz", ".json")]
-        assert paths[0].stat().st_size > 5000
-        arrays, record = np.load(paths[1]), json.loads(paths[2].read_text("utf-8"))
-        expected = {"images", "attributions", "maps"} | ({"relative_maps"} if calibrated else set())
-        assert set(arrays) == expected
-        for name in expected:
-            np.testing.assert_array_equal(arrays[name], getattr(explanation, name))
-        assert [face["quality"] for face in record["faces"]] == explanation.quality
-        assert [face.get("name") for face in record["faces"]] == (names or [None])
-        assert record["source"] == "here"
-        assert record["files"] == {"figure": f"{stem}.png", "arrays": f"{stem}.npz"}
-        assert record["versions"]["captum-plq"]
-        assert (record["calibration"] is not None) is calibrated
-        if calibrated:
-            means = [face["mean_relative_quality"] for face in record["faces"]]
-            assert means == pytest.approx(explanation.relative_maps.mean((1, 2)).tolist())
+@pytest.mark.parametrize("names", [[None], ["a", "b", "c"]])
+def test_saves_one_face_and_many(model, chips, calibration, tmp_path, calibrated, names):
+    explanation = Explainer(model, calibration=calibration if calibrated else None)(
+        chips[: len(names)]
+    )
+    paths = explanation.save(
+        tmp_path / "new", "x", names=names if names[0] else None, extra={"source": "here"}
+    )
+    assert [path.name for path in paths] == ["x.png", "x.npz", "x.json"]
+    assert paths[0].stat().st_size > 5000
+    arrays, record = np.load(paths[1]), json.loads(paths[2].read_text("utf-8"))
+    expected = {"images", "attributions", "maps"} | ({"relative_maps"} if calibrated else set())
+    assert set(arrays) == expected
+    for name in expected:
+        np.testing.assert_array_equal(arrays[name], getattr(explanation, name))
+    assert [face["quality"] for face in record["faces"]] == explanation.quality
+    assert [face.get("name") for face in record["faces"]] == names
+    assert record["source"] == "here"
+    assert record["files"] == {"figure": "x.png", "arrays": "x.npz"}
+    assert record["versions"]["captum-plq"]
+    assert (record["calibration"] is not None) is calibrated
+    if calibrated:
+        means = [face["mean_relative_quality"] for face in record["faces"]]
+        assert means == pytest.approx(explanation.relative_maps.mean((1, 2)).tolist())
 
 
 def test_a_file_that_cannot_be_written_leaves_the_earlier_ones(model, chips, tmp_path, monkeypatch):
     explainer = Explainer(model)
-    paths = explainer(chips[:1]).save(tmp_path, "a")
-    before = {path: path.read_bytes() for path in paths}
+    before = {path: path.read_bytes() for path in explainer(chips[:1]).save(tmp_path, "a")}
 
     def full(file, **_):
         file.write(b"PK")
@@ -163,35 +165,25 @@ def test_the_sample_face_lies_as_aligned_faces_do(size):
     assert np.corrcoef(chip.ravel(), expected.ravel())[0, 1] > 0.9
 
 
-class Step(nn.Module):
-    def forward(self, x):
-        return x.round()
-
-
 @pytest.mark.filterwarnings("ignore::captum_plq.errors.UninformativeWarning")
-@pytest.mark.parametrize(("kind", "indices"), [("no slope", (0, 1, 2)), ("dead features", (1,))])
-def test_an_uninformative_face_is_refused_by_name(model, chips, kind, indices):
-    if kind == "no slope":
-        model.backbone.insert(0, Step())
-    else:
-        chips[1] = 0
-        model.backbone[1] = nn.ReLU()
-        with torch.no_grad():
-            model.backbone[0].bias.fill_(-1e-3)
-            model.backbone[0].weight.abs_()
+def test_an_uninformative_face_is_refused_by_name(model, chips):
+    chips[1] = 0
+    model.backbone[1] = nn.ReLU()
+    with torch.no_grad():
+        model.backbone[0].bias.fill_(-1e-3)
+        model.backbone[0].weight.abs_()
     with pytest.raises(UnusableImagesError) as raised:
         Explainer(model)(chips)
-    assert raised.value.indices == indices
+    assert raised.value.indices == (1,)
 
 
 def pick(output):
     return output
 
 
-@pytest.mark.parametrize("output", [None, pick])
-def test_the_record_is_plain_json_for_any_output_selector(model, chips, output):
-    record = Explainer(FaceModel(model.backbone, replace(SPEC, output=output)))(chips[:1]).record
-    assert json.loads(json.dumps(record))["model"]["output"] == (output and "pick")
+def test_the_record_is_plain_json_for_any_output_selector(model, chips):
+    record = Explainer(FaceModel(model.backbone, replace(SPEC, output=pick)))(chips[:1]).record
+    assert json.loads(json.dumps(record))["model"]["output"] == "pick"
 
 
 def test_a_calibration_holds_for_one_network_and_one_method(model, chips, calibration):

@@ -94,13 +94,6 @@ def test_smoothed_over_mirrored_and_brightened_images(network, pictures):
     np.testing.assert_allclose(cam(pictures, aug_smooth=True), expected / 6, atol=1e-5)
 
 
-def test_networks_that_return_more_than_the_embedding(pictures):
-    net = zoo.build(zoo.AdaFace).float()
-    cam = PLQCam(SERFIQ(net, output=0))
-    targets = [CosineTarget(e) for e in net(pictures)[0].flip(0)]
-    assert cam(pictures, targets).shape == cam(pictures).shape == (3, 32, 32)
-
-
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
@@ -119,6 +112,12 @@ def test_what_makes_no_sense_is_refused(network, pictures, error, message, call)
         call(cam, pictures)
 
 
+def test_networks_that_return_more_than_the_embedding(pictures):
+    net = zoo.build(zoo.AdaFace).float()
+    targets = [CosineTarget(e) for e in net(pictures)[0].flip(0)]
+    assert PLQCam(SERFIQ(net, output=0))(pictures, targets).shape == (3, 32, 32)
+
+
 def test_a_class_is_not_looked_for_in_an_embedding(network, pictures):
     targets = grad_cam("pytorch_grad_cam.utils.model_targets")
     with pytest.raises(ValueError, match="a feature of an embedding"):
@@ -128,40 +127,28 @@ def test_a_class_is_not_looked_for_in_an_embedding(network, pictures):
 def test_its_own_cams_take_our_targets(network, pictures):
     package = grad_cam()
     ours = EmbeddingQualityTarget.of_images(network, pictures)
+    others = [CosineTarget(e) for e in network(pictures).detach().flip(0)]
     with package.GradCAM(model=network, target_layers=[network.layers[1]]) as cam:
-        quality = cam(input_tensor=pictures, targets=ours)
-        likeness = cam(
-            input_tensor=pictures,
-            targets=[CosineTarget(e) for e in network(pictures).detach().flip(0)],
-        )
-        feature = cam(input_tensor=pictures, targets=None)
-    assert quality.shape == likeness.shape == PLQCam(network)(pictures).shape
+        # None: what an embedding's largest feature gives
+        quality, likeness, feature = (cam(pictures, targets) for targets in (ours, others, None))
+    assert quality.shape == PLQCam(network)(pictures).shape
     assert quality.std() > 0
     assert not np.allclose(quality, likeness)
-    assert not np.allclose(quality, feature)  # what an embedding's largest feature gives
+    assert not np.allclose(quality, feature)
 
 
 @pytest.mark.slow
 def test_road_finds_the_pixels_that_carry_the_target():
     """A network that sees only a corner: the map of the target beats its own reverse."""
     metrics = grad_cam("pytorch_grad_cam.metrics.road")
-
-    class Corner(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(3 * 16 * 16, 8)
-
-        def forward(self, x):
-            return self.fc(x[..., :16, :16].flatten(1))
-
     torch.manual_seed(2)
-    net, pictures = Corner(), torch.rand(3, 3, 32, 32)
+    corner = nn.ConstantPad2d((0, -16, 0, -16), 0.0)
+    net, pictures = nn.Sequential(corner, nn.Flatten(), nn.Linear(768, 8)), torch.rand(3, 3, 32, 32)
     targets = [CosineTarget(e) for e in net(pictures).detach()]
     reference = [CosineTarget(e) for e in net(pictures).detach().roll(1, 0)]
     maps = PLQCam(net)(pictures, reference)
     assert (maps[:, 16:] == 0).all()
     torch.manual_seed(0)
     combined = metrics.ROADCombined(percentiles=[30, 50, 75])
-    score = combined(pictures, maps, targets, net)
     reverse = combined(pictures, 1 - maps, targets, net)
-    assert (score > reverse).all()
+    assert (combined(pictures, maps, targets, net) > reverse).all()

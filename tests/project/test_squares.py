@@ -14,33 +14,27 @@ from captum_plq.metrics import with_random_weights
 from captum_plq.models import load_model
 from tests.conftest import SHARED_DATA
 
+WEIGHTS = SHARED_DATA / "weights"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not (SHARED_DATA / "weights").is_dir(), reason="needs the shared faces and weights"
-    ),
+    pytest.mark.skipif(not WEIGHTS.is_dir(), reason="needs the shared faces and weights"),
 ]
 FILLS, SIZES = ("black", "mean colour", "noise"), (20, 30, 40)
-
-_NETWORK = """
-import sys
-sys.path.insert(0, {folder!r})
-import reference_nets
-sys.path.pop(0)
-from captum_plq.models import FaceModel, ModelSpec
-
-def load_model():  # the network normalises by itself
-    spec = ModelSpec({name!r}, (112, 112), mean=(0.0,) * 3, std=(1.0,) * 3)
-    return FaceModel(reference_nets.load({name!r}), spec)
-"""
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A network of the shared data, through a file as a user writes it."""
     file = tmp_path_factory.mktemp("network") / "network.py"
-    folder = str(SHARED_DATA / "weights")
-    file.write_text(_NETWORK.format(folder=folder, name="mobilefacenet_y1"))
+    file.write_text(
+        "from importlib.util import module_from_spec, spec_from_file_location\n"
+        "from captum_plq.models import FaceModel, ModelSpec\n"
+        f"found = spec_from_file_location('nets', {str(WEIGHTS / 'reference_nets.py')!r})\n"
+        "nets = module_from_spec(found)\n"
+        "found.loader.exec_module(nets)\n"
+        "spec = ModelSpec('mobilefacenet_y1', (112, 112), mean=(0.0,) * 3, std=(1.0,) * 3)\n"
+        "load_model = lambda: FaceModel(nets.load(spec.name), spec)  # normalises by itself\n"
+    )
     return load_model(file)
 
 

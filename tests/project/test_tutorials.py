@@ -10,7 +10,6 @@ from tests.project.test_docs import DOCS, PAGES
 
 NOTEBOOKS = [path for path in PAGES if "{code-cell}" in path.read_text("utf-8")]
 _NAMED = [path.relative_to(DOCS).as_posix() for path in NOTEBOOKS]
-_LONGEST = 100
 
 
 def cells(path):
@@ -25,31 +24,22 @@ def test_there_are_all_of_them():
 
 
 @pytest.mark.parametrize("name", _NAMED)
-def test_cells_are_code_of_lines_that_fit(name):
+def test_cells_are_code_of_lines_that_fit_and_what_a_page_names_is_there(name):
     path = DOCS / name
     assert cells(path)
     for cell in cells(path):
         ast.parse(cell)
-        assert max(map(len, cell.splitlines())) <= _LONGEST
-
-
-@pytest.mark.parametrize("name", _NAMED)
-def test_what_a_page_names_is_there(name):
-    text = (DOCS / name).read_text("utf-8")
-    copied = re.compile("/?(benchmarks|models)/")
-    for target in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", text):
-        root = DOCS if target.startswith("/") else (DOCS / name).parent
+        assert max(map(len, cell.splitlines())) <= 100
+    for target in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", path.read_text("utf-8")):
+        root = DOCS if target.startswith("/") else path.parent
         page = root / f"{target.lstrip('/')}.md"
-        assert page.exists() or copied.match(target), target
+        assert page.exists() or re.match("/?(benchmarks|models)/", target), target
 
 
 def test_every_page_is_in_the_contents():
-    contents = (DOCS / "index.md").read_text("utf-8")
-    for path in PAGES:
-        name = path.relative_to(DOCS).with_suffix("").as_posix()
-        if name == "index":
-            continue
-        assert re.search(rf"^{name}$", contents, re.MULTILINE), name
+    contents = (DOCS / "index.md").read_text("utf-8").splitlines()
+    names = {path.relative_to(DOCS).with_suffix("").as_posix() for path in PAGES}
+    assert not names - {"index", *contents}
 
 
 @pytest.mark.slow

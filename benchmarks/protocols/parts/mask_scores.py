@@ -9,6 +9,8 @@ from torch import Tensor
 
 from captum_plq.metrics.checks import require_finite
 
+__all__ = ["auroc", "log_contrast", "mass_accuracy", "pointing_game", "rank_accuracy"]
+
 _SMALLEST = 1e-30
 """Scores below count as this in logarithms."""
 

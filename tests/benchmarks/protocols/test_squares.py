@@ -8,7 +8,6 @@ from benchmarks.protocols.parts import mask_scores
 from benchmarks.protocols.parts.random_squares import FILLS, occlude_squares, square
 
 pytest.importorskip("cv2")
-SCORES = ("auroc", "pointing_game", "rank_accuracy", "mass_accuracy", "log_contrast")
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_by_hand():
     assert np.isnan(mask_scores.mass_accuracy(torch.ones(1, 1, 4), masks)).all()
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", mask_scores.__all__)
 def test_the_mask_itself_scores_best_and_its_inverse_worst(name):
     masks = torch.zeros(40, 12, 12, dtype=torch.bool)
     masks[:, 2:6, 3:9] = True

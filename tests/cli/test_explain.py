@@ -135,6 +135,8 @@ def test_a_named_network_and_a_checkpoint(run, photo, tmp_path, capsys):
         (["--model", "iresnet50"], "backbone.pth of r50"),
         (["--model", "mine.py", "--checkpoint", "w.pth"], "goes with the name of a network"),
         (["--device", "abacus"], "cannot be used here"),
+        (["--calibration", "facenet"], "known as 'facenet'"),
+        (["--calibration", __file__], "is damaged"),
     ],
 )
 def test_wrong_parameters_end_in_one_line(run, photo, tmp_path, capsys, arguments, message):

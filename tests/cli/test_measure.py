@@ -116,21 +116,3 @@ def test_what_cannot_be_measured_is_told(run, folder, crops, network, capsys, ar
     assert error.splitlines()[-1].startswith("captum-plq: ")
     assert not list(empty.iterdir())
     assert crops[0].read_bytes() == before
-
-
-def test_a_calibration_is_used_only_where_it_holds(run, crops, options, network, tmp_path, capsys):
-    wrong, out, photo = tmp_path / "wrong.npz", tmp_path / "out", tmp_path / "face.png"
-    wrong.write_text("x")
-    for calibration, message in {"facenet": "known as 'facenet'", wrong: "damaged"}.items():
-        assert run("explain", crops[0], *options, "-o", out, "--calibration", calibration) == 1
-        error = capsys.readouterr().err
-        assert error.startswith("captum-plq: ")
-        assert message in error
-        assert not out.exists()
-    code = network.read_text().replace('"mine", (32, 32)', '"iresnet100", (112, 112)')
-    network.write_text(code)
-    Image.open(crops[0]).resize((112, 112)).save(photo)
-    assert run("explain", photo, *options, "--calibration", "arcface", "-o", out) == 0
-    assert "trained on MS1M" in capsys.readouterr().out
-    parameters = json.loads((out / "face.json").read_text("utf-8"))["parameters"]
-    assert (parameters["alpha"], parameters["gamma"]) == (130.0, 7.5)

@@ -96,8 +96,6 @@ def test_a_network_of_timm_filled_from_a_file(tmp_path):
         load_model("timm:no_such_network", weights=tmp_path / "weights.pth")
 
 
-# --- what is refused
-
 NO_ARCHITECTURE = r"(?s)do not tell the architecture.*def load_model\(\):"
 NO_HOOKS = r"(?s)hooks that find the embedding do not run.*def load_model\(\):"
 

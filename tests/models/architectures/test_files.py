@@ -82,9 +82,6 @@ def test_serfiq_finds_the_embedding_layer_and_plq_runs(name, model):
     assert read.nonzero().flatten().tolist() == list(range(start, end))
 
 
-# --- real weights
-
-
 @published_mobile.needs_weights
 @pytest.mark.filterwarnings("ignore:.*zero throughout .*stages.3.blocks.2.xca.qkv:UserWarning")
 @pytest.mark.parametrize("name", ["mobilefacenet-y1", "mobilefacenet-foamliu", "edgeface_xs"])

@@ -30,9 +30,6 @@ BY_NAME = {a.spec.name: a for a in ARCHITECTURES if a.installed is None}
 EVERY = pytest.mark.parametrize("name", NETWORKS)
 
 
-# --- what each network is, without weights
-
-
 def test_the_names_are_those_of_the_tables():
     assert set(BY_NAME) - set(NETWORKS) == {"mobilefacenet-arcface-torch-large"}
 
@@ -130,9 +127,6 @@ def test_large_is_four_times_as_wide_and_twice_as_deep():
         assert f"layers.{stage}.layers.{last}.layers.2.layers.1.bias" in shapes
         assert f"layers.{stage}.layers.{last + 1}.layers.0.layers.0.weight" not in shapes
     assert shapes["features.layers.2.weight"] == (512, 512)
-
-
-# --- what one family has of its own
 
 
 def test_low_rank_layers_of_edgeface_are_products():

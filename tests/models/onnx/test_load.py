@@ -165,9 +165,6 @@ def test_a_default_that_a_later_opset_names(tmp_path, original):
     assert_same(load_onnx(tmp_path / "face.onnx"), original)
 
 
-# --- opsets, and what a graph ends with
-
-
 def assert_as_in_torch(model, net, path):
     """And as in ONNX's own runtime, where that is installed."""
     images = normalised(pixels())

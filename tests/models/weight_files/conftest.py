@@ -1,10 +1,14 @@
 """What the tests of weight files share: writing one, and reading or refusing it."""
 
+import sys
+import types
+
 import pytest
 import torch
 
 from captum_plq.models import read_weights
 
+LEGACY = pytest.mark.parametrize("legacy", [False, True])
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "bn.num_batches_tracked": torch.tensor(7)}
 
 
@@ -38,3 +42,14 @@ def refused(path, words):
         read_weights(path)
     assert str(raised.value).startswith(str(path))
     assert "\n" not in str(raised.value)
+
+
+def class_of(name, module, monkeypatch, *bases):
+    """A class in a module that is there only while the test writes its file."""
+    made = type(name, bases, {"__module__": module})
+    parts = module.split(".")
+    for i in range(len(parts)):
+        dotted = ".".join(parts[: i + 1])
+        monkeypatch.setitem(sys.modules, dotted, types.ModuleType(dotted))
+    setattr(sys.modules[module], name, made)
+    return made

@@ -41,9 +41,6 @@ def load(state, **options):
     return unused
 
 
-# --- what is taken off the names
-
-
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "net.", "_orig_mod.module.backbone."])
 def test_prefixes_of_wrappers_are_taken_off(prefix):
     state = under(prefix, filled())
@@ -70,9 +67,6 @@ def test_marks_of_torch_anywhere_in_a_name_and_counts_of_an_average_are_left_out
         load({**state, "n_averaged": torch.ones(2)})
     average = torch.optim.swa_utils.AveragedModel(torch.compile(Small()))
     assert load_weights(Small(), average.state_dict(), architecture()) == ("n_averaged",)
-
-
-# --- what is left out, and what is refused
 
 
 @pytest.mark.parametrize(("inside", "outside"), [("", ""), ("model.", ""), ("module.", "module.")])
@@ -156,9 +150,6 @@ def test_weights_take_the_precision_of_the_network_and_are_copied():
     state["conv.weight"].zero_()
     assert (network.conv.weight == 2).all()
     assert not fit_weights(network.state_dict(), {}).exact
-
-
-# --- which network weights are of
 
 
 def test_the_fitting_architectures_are_found_and_named():

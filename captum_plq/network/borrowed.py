@@ -12,19 +12,16 @@ methods of the network itself, or close over its ``self``, are bound to the copy
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_plq.network.rebinding import Rebinder
 
-__all__ = ["borrowed", "hookable", "modules_of", "original_of", "originals_that_run", "own_copy"]
+__all__ = ["borrowed", "hookable", "modules_of", "original_of", "own_copy"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -123,40 +120,6 @@ def hookable(module: nn.Module) -> nn.Module:
             if "_hooks" in name and isinstance(value, dict):
                 state[name] = value.copy()
     return module
-
-
-@contextmanager
-def originals_that_run(
-    model: nn.Module, complain: Callable[[str], Exception]
-) -> Iterator[list[str]]:
-    """Record which original modules run in this thread in place of their copies.
-
-    Args:
-
-        model (nn.Module): The network that copies are made of.
-        complain (Callable): Makes an exception of a module's name.
-
-    Yields:
-        *list[str]*: their names so far.
-
-    Raises:
-        Exception: what ``complain`` makes, before a module in training mode runs.
-    """
-    names = {
-        id(module): name
-        for name, module in model.named_modules()
-        if not isinstance(module, torch.jit.ScriptModule)
-    }
-    thread, ran = threading.get_ident(), list[str]()
-
-    def look(module: nn.Module, _: object) -> None:
-        if id(module) in names and threading.get_ident() == thread and _MARK not in vars(module):
-            if module.training:
-                raise complain(names[id(module)])
-            ran.append(names[id(module)])
-
-    with register_module_forward_pre_hook(look):
-        yield ran
 
 
 class _Eager(nn.Module):

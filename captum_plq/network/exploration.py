@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
 from captum_plq.functional.masks import ProbeMasks
-from captum_plq.network.borrowed import (
-    borrowed,
-    hookable,
-    modules_of,
-    original_of,
-    originals_that_run,
-)
+from captum_plq.network.borrowed import borrowed, hookable, modules_of, original_of
 from captum_plq.network.embedding_layer import (
     check_embedding_layer,
     chosen_layer,
@@ -89,7 +85,7 @@ def explore(
     with (
         undisturbed(model, inputs) as network,
         torch.enable_grad(),
-        originals_that_run(original, _hidden) as ran,
+        _originals_that_run(original) as ran,
     ):
         example = _example(network, inputs, output)
         try:
@@ -98,7 +94,7 @@ def explore(
                 _refuse_hidden_tail(example, name, ran)
         except EmbeddingLayerError as error:
             if ran:
-                raise _hidden(ran[-1]) from error
+                raise _hidden(ran) from error
             raise
     if not any(module.training for module in modules_of(original)):  # it can be run without a trace
         with unnoticed(example.inputs), torch.no_grad():
@@ -223,6 +219,29 @@ def _check_rows(example: Example, name: str, run: Callable[..., tuple[Tensor, Te
         )
 
 
+@contextmanager
+def _originals_that_run(model: nn.Module) -> Iterator[list[str]]:
+    """Record the names of modules that run in this thread in place of their copies.
+
+    One in training mode is refused before it runs.
+    """
+    names = {
+        id(module): name
+        for name, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    }
+    thread, ran = threading.get_ident(), list[str]()
+
+    def look(module: nn.Module, _: object) -> None:
+        if id(module) in names and threading.get_ident() == thread:
+            ran.append(names[id(module)])
+            if module.training:
+                raise _hidden(ran)
+
+    with register_module_forward_pre_hook(look):
+        yield ran
+
+
 def _refuse_hidden_tail(example: Example, name: str, ran: list[str]) -> None:
     """Raise if a module that is run in the place of its copy runs behind the layer.
 
@@ -233,12 +252,12 @@ def _refuse_hidden_tail(example: Example, name: str, ran: list[str]) -> None:
     with layer.register_forward_hook(lambda *_: ran.clear()):
         example.again()
     if ran:
-        raise _hidden(ran[-1])
+        raise _hidden(ran)
 
 
-def _hidden(module: str) -> EmbeddingLayerError:
+def _hidden(ran: list[str]) -> EmbeddingLayerError:
     return EmbeddingLayerError(
-        f"The module {module!r} is run by something that does not show in the attributes of the "
+        f"The module {ran[-1]!r} is run by something that does not show in the attributes of the "
         "network's modules (a weak reference, a registry, a function elsewhere), so dropout cannot "
         "be put before a layer without touching other users of the network. Hold the module in an "
         "attribute, a list or a dictionary of the module that runs it."

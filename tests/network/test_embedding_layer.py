@@ -84,18 +84,14 @@ def test_of_two_linears_the_first_only_if_low_rank(between, dim, name):
 
 
 def test_further_inputs_are_passed_on():
-    class Conditioned(arch.Head):
-        def __init__(self):
-            super().__init__()
-            self.camera = nn.Embedding(4, 128)
+    def run(net, x, ids, scale, shift):
+        return net.fc(net.flat(x) * scale + net.camera(ids)) + shift
 
-        def forward(self, x, ids, scale, shift):
-            return self.fc(self.flat(x) * scale + self.camera(ids)) + shift
-
-    net, scale = build(Conditioned), torch.ones(3, 1, dtype=torch.float64)
-    assert found(net, faces(), torch.tensor([0, 1, 2]), scale, 2.0) == "fc"
+    net = build(arch.Changed, run, camera=nn.Embedding(4, 128))
+    more = (torch.tensor([0, 1, 2]), torch.ones(3, 1, dtype=torch.float64), 2.0)
+    assert found(net, faces(), *more) == "fc"
     with torch.inference_mode():
-        assert SERFIQ(net).prepare(faces().clone(), torch.tensor([0, 1, 2]), scale, 2.0) == "fc"
+        assert SERFIQ(net).prepare(faces().clone(), *more) == "fc"
 
 
 def test_a_named_layer_is_taken_as_it_is():
@@ -159,63 +155,34 @@ def test_names_what_serves_if_a_skip_leads_around_the_last_layer(make, candidate
         assert (stochastic.std(1) > 0).any()
 
 
-class Raw(arch.Head):
-    def forward(self, x):
-        return super().forward(x), x.flatten(1)
-
-
-class Auxiliary(arch.Head):
-    def __init__(self):
-        super().__init__()
-        self.auxiliary = nn.Linear(3, 3)
-
-
-class ReturnsPair(arch.Head):
-    def __init__(self):
-        super().__init__()
-        self.pair = nn.Identity()
-
-    def forward(self, x):
-        return self.fc(self.pair((self.flat(x), x))[0])
-
-
-class MixesWithMore(arch.MixesRows):
-    """Takes more for each image, so that the images cannot be put beside others."""
-
-    def forward(self, x, gain):
-        return super().forward(x) * gain.mean()
-
-
-class SlightlyRandom(arch.Head):
-    def forward(self, x):
-        return super().forward(x) * (1 + 0.01 * torch.randn(()))
-
-
-class Attended(arch.Head):
-    """A matrix behind the last linear module, applied by a function."""
-
-    def __init__(self):
-        super().__init__()
-        self.mix = nn.Parameter(torch.eye(DIM) + 0.1)
-
-    def forward(self, x):
-        return super().forward(x) @ self.mix
+def changed(run, **parts):
+    return lambda: arch.Changed(run, **parts)
 
 
 REFUSED = {
     "no linear module": (arch.FunctionalLinear, {}, "ran no Linear or convolution module"),
-    "a functional one behind": (Attended, {}, "'mix' by a functional call"),
+    "a functional one behind": (
+        changed(lambda n, x: n.fc(n.flat(x)) @ n.mix, mix=nn.Parameter(torch.eye(DIM) + 0.1)),
+        {},
+        "'mix' by a functional call",
+    ),
     "twice": (arch.FlipTwice, {}, r"'fc' \(Linear\) ran 2 times"),
     "twice in one batch": (arch.FlipInBatch, {}, "saw 4 rows for 2 images"),
     "random": (arch.AlwaysRandom, {}, "random in evaluation mode"),
-    "slightly random": (SlightlyRandom, {}, "random in evaluation mode"),
     "detached output": (lambda: arch.Cut("output"), {}, "cuts the gradient"),
     "under no_grad": (lambda: arch.Cut("no_grad"), {}, "cuts the gradient"),
-    "bypassed": (Raw, {"output": 1}, "depends on none of the linear layers"),
+    "bypassed": (
+        changed(lambda n, x: (n.fc(n.flat(x)), x.flatten(1))),
+        {"output": 1},
+        "depends on none of the linear layers",
+    ),
     "unknown name": (arch.Head, {"layer": "fc.weight"}, r"'fc\.weight'.*'fc'"),
-    "not run": (Auxiliary, {"layer": "auxiliary"}, r"'auxiliary' \(Linear\) ran 0 times"),
     "around a named one": (arch.ResidualEnd, {"layer": "block.0.0"}, "leads around 'block.0.0'"),
-    "no tensor": (ReturnsPair, {"layer": "pair"}, "returns a tuple, not a tensor"),
+    "no tensor": (
+        changed(lambda n, x: n.fc(n.pair((n.flat(x), x))[0]), pair=nn.Identity()),
+        {"layer": "pair"},
+        "returns a tuple, not a tensor",
+    ),
     "mixes rows": (arch.MixesRows, {}, "mixes the rows"),
     "frames": (lambda: arch.AveragesFrames(2), {}, "other images of its batch"),
     "features of frames": (lambda: arch.AveragesFeatures(2), {}, ""),
@@ -231,27 +198,18 @@ def test_models_that_would_be_silently_wrong_are_refused(kind):
 
 def test_models_are_refused_with_one_image_and_frozen_too():
     assert "mixes the rows" in refused(build(arch.MixesRows), faces(1))
+    mixes = build(arch.Changed, lambda n, x, gain: n.mixes(x) * gain.mean(), mixes=arch.MixesRows())
     with pytest.warns(UserWarning, match="change the embeddings of the others"):
-        SERFIQ(build(MixesWithMore)).prepare(faces(), torch.ones(3, 1))  # each pass by itself
+        SERFIQ(mixes).prepare(faces(), torch.ones(3, 1))  # each pass by itself
     frozen = build(arch.Cut, "no_grad").requires_grad_(False)
     with pytest.raises(EmbeddingLayerError, match="cuts the gradient"):
         SERFIQ(frozen).prepare(faces())
 
 
 def test_the_models_own_errors_pass_and_nan_embeddings_name_their_images():
-    class Fails(arch.Head):
-        def forward(self, x):
-            super().forward(x)
-            raise KeyError("own")
-
-    class NotANumber(arch.Head):
-        def forward(self, x):
-            embedding = super().forward(x)
-            return embedding / embedding.norm(dim=1, keepdim=True).sub(1e9).sqrt()
-
-    assert "own" in refused(build(Fails), error=KeyError)
+    assert "own" in refused(build(arch.Changed, lambda n, x: {}["own"]), error=KeyError)
     with pytest.raises(UnusableImagesError) as raised:
-        SERFIQ(build(NotANumber)).prepare(faces())
+        SERFIQ(build(arch.Changed, lambda n, x: n.fc(n.flat(x)) + torch.nan)).prepare(faces())
     assert raised.value.indices == (0, 1)
 
 

@@ -189,6 +189,19 @@ def head(forward: Callable[[Head, Tensor], Tensor], base: type[nn.Module] = Head
     return type("Variant", (base,), {"forward": forward})
 
 
+class Changed(Head):
+    """Runs a function of itself and of what it is given, and has further parts."""
+
+    def __init__(self, run: Callable[..., object], **parts: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs: object) -> object:
+        return self.run(self, *inputs)
+
+
 class BatchNormTail(Head):
     """BatchNorm after the Linear, dropout before it."""
 

@@ -222,8 +222,3 @@ def test_ends_with_what_is_no_tensor_too(images, change):
     after = serfiq(images)
     assert torch.equal(after, SERFIQ(net, estimator="closed-form")(images))
     assert ((after / before - 1).abs() > 0.02).any()
-
-
-def test_needs_unit_length(net):
-    with pytest.raises(ValueError, match="unit-length"):
-        SERFIQ(net, estimator="closed-form", normalize=False)

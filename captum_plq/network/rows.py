@@ -27,6 +27,7 @@ from captum_plq.network.output import (
     embed,
     executions_of,
     features_among,
+    select_embedding,
 )
 from captum_plq.network.state import eager
 
@@ -107,7 +108,8 @@ def run_together(
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
     site.layer.register_forward_hook(append, with_kwargs=True)
-    embeddings, first = embed(site.network, site.inputs, site.output), site.inputs[0]
+    embeddings = select_embedding(site.network(*site.inputs), site.output)
+    first = site.inputs[0]
     devices, rows = {device for device, _ in calls}, masks.passes + 1
     images = sum(count for _, count in calls)
     if not calls:

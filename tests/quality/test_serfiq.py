@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from captum.attr import IntegratedGradients
 from torch import nn
 
 from captum_plq import SERFIQ
@@ -50,15 +49,9 @@ def test_pairs_average_is_the_released_codes(net, images):
     torch.testing.assert_close(pairs, 2 * torch.sigmoid(-distance * 100 / 99))
 
 
-def test_is_a_target_for_training_and_for_captum(net, images):
-    serfiq = SERFIQ(net, passes=10)
-    serfiq(images).sum().backward()
+def test_is_a_target_for_training(net, images):
+    SERFIQ(net, passes=10)(images).sum().backward()
     assert net.fc.weight.grad.abs().sum() > 0
-    _, delta = IntegratedGradients(serfiq).attribute(
-        images[:2], 255.0, n_steps=80, return_convergence_delta=True
-    )
-    change = serfiq(images[:2]) - serfiq(255 * torch.ones_like(images[:2]))
-    assert (delta.abs() < 0.05 * change.abs() + 1e-3).all()
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -51,15 +51,6 @@ def test_false_detections_score_far_lower_and_min_score_is_obeyed(astronaut):
         detect_faces(astronaut, min_score=2.5)
 
 
-def test_the_best_of_two_faces_is_first(astronaut):
-    head = astronaut[20:220, 130:330]
-    blurred = resized(resized(head, 40), 200)
-    for pair, best_is_left in (((blurred, head), False), ((head, blurred), True)):
-        first, second = detect_faces(np.concatenate(pair, axis=1))
-        assert first.score > second.score
-        assert (first.landmarks[4, 0] < 200) == best_is_left
-
-
 @pytest.mark.parametrize("side", [192, 1024, 2400])
 def test_found_at_every_size(astronaut, side):
     """192: only when magnified; 2400: in a copy scaled down."""

@@ -21,7 +21,7 @@ Args:
             with self.environment() as (device, environment):
                 network = load_model(model).eval().to(device)
                 ...
-            yield f"brightness-{model}", {"model": model, ..., "conditions": asdict(environment)}
+            yield f"brightness-{model}", {"model": model, ..., "conditions": environment}
 
         @classmethod
         def section(cls, record: Record) -> list[str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from benchmarks.harness.pages import table
@@ -38,6 +39,8 @@ _TIMED = {
     "IntegratedGradients, 50 steps": "integrated-gradients",
     "SER-FIQ alone, 100 full passes": "official-serfiq",
 }
+_SHORT = ("IResNet-18", "IResNet-100", "ViT-S")
+_SHORT_METHODS = ("PLQ, sampling (paper)", "PLQ, closed form", "IntegratedGradients, 50 steps")
 _SQUARES = {
     "PLQ, paper's map": "plq",
     "PLQ, relative": "plq-relative",
@@ -53,29 +56,18 @@ _FILLS = {"black": "black", "mean colour": "mean", "noise": "noise", "another fa
           "blur": "blur"}  # fmt: skip
 
 
-def _cost(results: Path) -> list[str]:
+def _cost(
+    networks: Iterable[str], batches: Sequence[int], methods: Sequence[str], results: Path
+) -> list[str]:
     """Return time relative to Saliency, network by method, from the speed protocol."""
-    rows = [
-        [f"{name}, batch {batch}", *_ratios(results, model, batch, _TIMED.values())]
-        for name, model in _SPEED.items()
-        for batch in (1, 8)
-    ]
-    return table(["", *_TIMED], rows)
-
-
-def _cost_in_short(results: Path) -> list[str]:
-    """Return the same for one image on three networks, with three of the methods."""
-    names = ("IResNet-18", "IResNet-100", "ViT-S")
-    methods = ("PLQ, sampling (paper)", "PLQ, closed form", "IntegratedGradients, 50 steps")
-    timed = [_TIMED[name] for name in methods]
-    return table(["", *methods], [[x, *_ratios(results, _SPEED[x], 1, timed)] for x in names])
-
-
-def _ratios(results: Path, model: str, batch: int, methods: Iterable[str]) -> list[str]:
-    record = read_record(results / f"speed-{model}-cpu-b{batch}.json")
-    ratios = {m["name"]: m["ratio"] for m in record["methods"]}
-    cells = [ratios.get(method) for method in methods]
-    return ["" if x is None else _ratio(x["median"]) for x in cells]
+    rows = []
+    for name, batch in product(networks, batches):
+        record = read_record(results / f"speed-{_SPEED[name]}-cpu-b{batch}.json")
+        ratios = {m["name"]: m["ratio"] for m in record["methods"]}
+        cells = [ratios.get(_TIMED[method]) for method in methods]
+        row = [name + f", batch {batch}" * (len(batches) > 1)]
+        rows.append(row + ["" if x is None else _ratio(x["median"]) for x in cells])
+    return table(["", *methods], rows)
 
 
 def _squares(model: str, results: Path) -> list[str]:
@@ -90,8 +82,8 @@ def _squares(model: str, results: Path) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Path], list[str]]] = {
-    "cost": _cost,
-    "cost-in-short": _cost_in_short,
+    "cost": partial(_cost, _SPEED, (1, 8), tuple(_TIMED)),
+    "cost-in-short": partial(_cost, _SHORT, (1,), _SHORT_METHODS),
     **{f"squares-{model}": partial(_squares, model) for model in _MASKS},
 }
 """Name of a table → its lines, made from a folder of results."""

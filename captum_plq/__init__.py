@@ -4,16 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from captum_plq.attribution import LayerPixelQuality, PixelQualityAttribution
+    from captum_plq.attribution import LayerPixelQuality, LocalQuality, PixelQualityAttribution
     from captum_plq.functional import QualityScaling, quality_map
-    from captum_plq.quality import SERFIQ, QualityModel
+    from captum_plq.quality import SERFIQ, QualityModel, SpatialSERFIQ
 
 __all__ = [
     "SERFIQ",
     "LayerPixelQuality",
+    "LocalQuality",
     "PixelQualityAttribution",
     "QualityModel",
     "QualityScaling",
+    "SpatialSERFIQ",
     "quality_map",
 ]
 
@@ -21,10 +23,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LayerPixelQuality": "attribution",
+    "LocalQuality": "attribution",
     "PixelQualityAttribution": "attribution",
     "QualityModel": "quality",
     "QualityScaling": "functional",
     "SERFIQ": "quality",
+    "SpatialSERFIQ": "quality",
     "quality_map": "functional",
 }
 """Public name → its package, which is imported when the name is first used."""

@@ -1,12 +1,14 @@
-"""The quality of an image for a network: :class:`SERFIQ`, and the node :class:`QualityModel`."""
+"""The quality of an image for a network: :class:`SERFIQ`, its node and its division over places."""
 
 from captum_plq.quality.estimators import Assessment, Estimator
 from captum_plq.quality.model import QualityModel
 from captum_plq.quality.serfiq import SERFIQ
+from captum_plq.quality.spatial import SpatialSERFIQ
 
 __all__ = [
     "SERFIQ",
     "Assessment",
     "Estimator",
     "QualityModel",
+    "SpatialSERFIQ",
 ]

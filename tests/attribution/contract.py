@@ -17,7 +17,13 @@ import torch
 from captum.attr import Attribution, GradientAttribution, NoiseTunnel, Saliency
 from torch import nn
 
-from captum_plq import SERFIQ, LayerPixelQuality, PixelQualityAttribution, QualityModel
+from captum_plq import (
+    SERFIQ,
+    LayerPixelQuality,
+    LocalQuality,
+    PixelQualityAttribution,
+    QualityModel,
+)
 from tests.conftest import assert_untouched, in_mixed_state, living_tensors, snapshot
 from tests.support.architectures import BatchNormTail, build, faces
 
@@ -35,6 +41,8 @@ class Method(NamedTuple):
     """What a call costs, beside one forward."""
     ours: bool = True
     """Or else Captum's, which need not do more than Captum does."""
+    sums: bool = False
+    """No gradient, but shares that add up to Q; without dropout masks, so without a seed."""
 
 
 def saliency(model):
@@ -53,6 +61,7 @@ METHODS = {
         partial(PixelQualityAttribution, directions=3), by_feature=False, backwards=3
     ),
     "layer": Method(of_a_layer, of_pixels=False),
+    "local": Method(partial(LocalQuality, reference=3.0), by_feature=False, backwards=0, sums=True),
     "Saliency": Method(saliency, ours=False),
 }
 
@@ -90,10 +99,10 @@ def close(actual, expected, rtol=1e-7):
 @promised
 def gives_attributions_as_captum_does(method):
     x, attribution = pixels(), method.make(network())
-    assert isinstance(attribution, GradientAttribution)
+    assert isinstance(attribution, Attribution if method.sums else GradientAttribution)
     assert attribution.get_name()
-    assert attribution.has_convergence_delta() is False
-    assert not getattr(attribution, "multiplies_by_inputs", False)
+    assert attribution.has_convergence_delta() is method.sums
+    assert getattr(attribution, "multiplies_by_inputs", False) is method.sums
     found = attribution.attribute(x, additional_forward_args=None)
     assert found.shape == x.shape if method.of_pixels else len(found) == len(x)
     assert found.dtype == x.dtype
@@ -195,14 +204,14 @@ def repeats_itself(method):
     assert torch.equal(copy.deepcopy(attribution).attribute(x), found)
     assert torch.equal(pickle.loads(pickle.dumps(attribution)).attribute(x), found)
     other = method.make(SERFIQ(network(), seed=4)).attribute(x)
-    assert not torch.allclose(other, found, rtol=1e-6, atol=0)
+    assert torch.allclose(other, found, rtol=1e-6, atol=0) is method.sums
 
 
 @promised
 def costs_one_forward_of_the_network(method):
     net, forwards, backwards = network(), [], []
     net.trunk[0][0].register_forward_hook(lambda _, args, __: forwards.append(len(args[0])))
-    net.trunk[2].register_full_backward_hook(lambda _, __, grads: backwards.append(len(grads[0])))
+    net.trunk[1].register_full_backward_hook(lambda _, __, grads: backwards.append(len(grads[0])))
     attribution = method.make(net)
     attribution.attribute(pixels())
     for images, size in ((pixels(4), 4), (pixels(1), 1)):
@@ -253,6 +262,12 @@ def tells_quality_and_standard_error_and_clips(method):
     serfiq, images = SERFIQ(network()), faces()
     attribution = method.make(serfiq)
     alone = attribution.attribute(images)
+    if method.sums:
+        asked = {"return_quality": True, "return_convergence_delta": True}
+        _, quality, delta = attribution.attribute(images, **asked)
+        torch.testing.assert_close(quality, attribution.forward_func(images))
+        assert delta.abs().max() < 1e-12
+        return
     both = attribution.attribute(images, return_quality=True, return_standard_error=True)
     error_alone = attribution.attribute(images, return_standard_error=True)
     _, quality, error = serfiq.assess(images, standard_error=True)
@@ -295,6 +310,8 @@ def leaves_nothing_behind_after_an_exception(method):
         assert_untouched(before, net)
         assert x.grad is None
         assert attribution.attribute(x).isfinite().all()
+    if method.sums:
+        return
     handle = net.trunk[2].register_full_backward_hook(lambda *_: 1 / 0)
     with handle, pytest.raises(ZeroDivisionError):
         attribution.attribute(x)

@@ -1,0 +1,190 @@
+"""Local quality as a Captum attribution method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_plq._base.tracing import never_compiled
+from captum_plq.attribution.quality_gradient import Inputs
+from captum_plq.functional.local import (
+    LocalReference,
+    PlaceShares,
+    enlarge,
+    local_quality,
+    quality_from_snr,
+    signal_to_noise,
+)
+from captum_plq.quality.serfiq import SERFIQ
+from captum_plq.quality.spatial import SpatialSERFIQ
+
+__all__ = ["LocalQuality"]
+
+
+class LocalQuality(Attribution):  # type: ignore[misc]
+    r"""Where an image loses its quality, and how much of it: a map that adds up to it.
+
+    SER-FIQ's quality, with dropout on the last spatial map, is to leading order a function of one
+    ratio, which is exactly a sum over the places of that map; see
+    :mod:`captum_plq.functional.local`. So each place has a share of Q - Q₀, the difference to a
+    reference: negative where the place takes quality away. One forward of the network; no
+    gradient of the pixels, no training. Not in the paper.
+
+    It needs a network that is affine from its last spatial map on, as ArcFace's ResNets and
+    MobileFaceNets are: flattening, pooling, linear layers, BatchNorm. That is checked. The map's
+    resolution is that of the last spatial map, 7×7 places in most face networks.
+
+    Args:
+
+        model (nn.Module, SERFIQ, SpatialSERFIQ or Callable): Embedding network,
+            (B, C, H, W) → (B, d), or a function around one. Of a :class:`~captum_plq.SERFIQ`, its
+            model, dropout rate and output are taken.
+        reference (float or LocalReference, optional): ρ₀, the signal-to-noise ratio that images
+            are compared with: the median of high-quality faces, see
+            :func:`~captum_plq.functional.local.local_reference`. ``None``: each image's own, so
+            that places are compared within the image, and the map adds up to about 0.
+
+    Raises:
+        TypeError: for a model that is neither.
+        ValueError: if ρ₀ is not a positive number.
+
+    Examples::
+
+        >>> local = LocalQuality(model, reference=5.0)
+        >>> attributions, quality = local.attribute(images, return_quality=True)
+        >>> attributions.sum((1, 2, 3))  # Q - Q₀, but for the offset that no place has
+        >>> places = local.attribute(images, at_places=True)  # (B, 7, 7)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., object],
+        *,
+        reference: float | LocalReference | None = None,
+    ) -> None:
+        if isinstance(model, SERFIQ):
+            masks, output = model.masks, model.tap.output
+            model = SpatialSERFIQ(model.model, dropout=masks.dropout, output=output)
+        self.spatial = model if isinstance(model, SpatialSERFIQ) else SpatialSERFIQ(model)
+        snr = reference.snr if isinstance(reference, LocalReference) else reference
+        if snr is not None and not 0 < snr < float("inf"):
+            raise ValueError(f"The reference must be a positive number, but is {snr!r}.")
+        self.reference = None if snr is None else float(snr)
+        Attribution.__init__(self, self.spatial)
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    @never_compiled
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: None = None,
+        additional_forward_args: object = None,
+        at_places: bool = False,
+        return_quality: bool = False,
+        return_convergence_delta: bool = False,
+    ) -> Any:
+        r"""Divide the quality of each image over its places.
+
+        Args:
+
+            inputs (Tensor or tuple[Tensor]): Images (B, C, H, W), floating point, in the unit the
+                model takes.
+            target (None): There is none to choose; here for Captum's tools.
+            additional_forward_args (Any, optional): As in Captum, further arguments of the model.
+            at_places (bool): Return the places themselves, (B, h, w). Default: ``False``, each
+                place's value spread bilinearly over the pixels around it, evenly over channels.
+            return_quality (bool): Also return Q. Default: ``False``.
+            return_convergence_delta (bool): Also return by how far the sum is off, last.
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or these followed by
+            **quality**, **delta**, or both:
+
+            - **attributions**: shape and dtype of ``inputs``, or (B, h, w) float32; in units of
+              Q, of either sign; their sum over an image is Q - Q₀, less the offset; a tuple if
+              ``inputs`` was one.
+            - **quality** (*Tensor*): Q (B,) of :class:`~captum_plq.SpatialSERFIQ`.
+            - **delta** (*Tensor*): (B,), see :meth:`compute_convergence_delta`.
+
+        Raises:
+            TypeError: for integer images.
+            ValueError: for a target, more than one tensor of images, and as
+                :meth:`SpatialSERFIQ.shares <captum_plq.SpatialSERFIQ.shares>`.
+        """
+        images = _only(inputs, target)
+        shares = self._shares(images, additional_forward_args)
+        with torch.no_grad():
+            maps, offset = local_quality(shares, self.reference)
+            quality = quality_from_snr(signal_to_noise(shares))
+            delta = self._delta(maps, offset, shares)
+            if not at_places:
+                pixels = enlarge(maps, (images.shape[-2], images.shape[-1])).unsqueeze(1)
+                channels = images.shape[1]
+                maps = (pixels / channels).expand(-1, channels, -1, -1).to(images.dtype)
+                maps = maps.contiguous()
+        attributions = (maps,) if isinstance(inputs, tuple) else maps
+        told: list[Tensor] = [quality] if return_quality else []
+        told += [delta] if return_convergence_delta else []
+        return (attributions, *told) if told else attributions
+
+    def attribute_future(self) -> None:
+        """Not implemented, as for Captum's Saliency."""
+        raise NotImplementedError("attribute_future is not implemented for local quality.")
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """``True``: a place's share is its features times a slope."""
+        return True
+
+    def has_convergence_delta(self) -> bool:
+        """``True``: map and offset add up to Q - Q₀."""
+        return True
+
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor | tuple[Tensor, ...],
+        inputs: Tensor | tuple[Tensor, ...],
+        additional_forward_args: object = None,
+    ) -> Tensor:
+        """Return the sum of attributions and offset less Q - Q₀: 0 but for rounding.
+
+        Args:
+
+            attributions (Tensor or tuple[Tensor]): From :meth:`attribute`, at pixels or places.
+            inputs (Tensor or tuple[Tensor]): The images.
+            additional_forward_args (Any, optional): As for :meth:`attribute`.
+
+        Returns:
+            *Tensor*: (B,), in units of Q.
+        """
+        shares = self._shares(_only(inputs, None), additional_forward_args)
+        maps = attributions[0] if isinstance(attributions, tuple) else attributions
+        with torch.no_grad():
+            _, offset = local_quality(shares, self.reference)
+            return self._delta(maps.to(offset.dtype), offset, shares)
+
+    def _shares(self, images: Tensor, additional_forward_args: object) -> PlaceShares:
+        extras = additional_forward_args
+        arguments = extras if isinstance(extras, tuple) else () if extras is None else (extras,)
+        return self.spatial.shares(images, *arguments)
+
+    def _delta(self, maps: Tensor, offset: Tensor, shares: PlaceShares) -> Tensor:
+        snr = signal_to_noise(shares)
+        gained = quality_from_snr(snr)
+        against = snr if self.reference is None else torch.full_like(snr, self.reference)
+        return maps.flatten(1).sum(1) + offset - (gained - quality_from_snr(against))
+
+
+def _only(inputs: Tensor | tuple[Tensor, ...], target: object) -> Tensor:
+    if target is not None:
+        raise ValueError("Local quality has no target to choose: leave target out.")
+    if isinstance(inputs, tuple):
+        if len(inputs) != 1:
+            raise ValueError(f"Local quality takes one tensor of images, but got {len(inputs)}.")
+        return inputs[0]
+    return inputs

@@ -1,0 +1,284 @@
+r"""SER-FIQ's quality taken apart over the places of a spatial feature map.
+
+Where a network is affine from its last spatial map :math:`a` to its embedding,
+:math:`e = \sum_k J_k a_k + b` (k counts channels and places), dropout of :math:`a` at rate p moves
+the embedding by noise whose trace is a sum over places s, and so is the embedding's squared length.
+With :math:`\mu = e` and :math:`c = p / (1 - p)`,
+
+.. math::
+    N_s = \mu \cdot \sum_{k \in s} J_k a_k, \qquad
+    T_s = c \sum_{k \in s} a_k^2 \lVert J_k \rVert^2, \qquad
+    \rho = \frac{\lVert\mu\rVert^2}{T} = \frac{\sum_s N_s + \mu \cdot b}{\sum_s T_s}.
+
+The expected distance of Eq. 1 is to leading order :math:`\sqrt{2 / (1 + \rho)}`, so the quality is
+a function of this signal-to-noise ratio, :func:`quality_from_snr`, and against a reference
+:math:`\rho_0`
+
+.. math:: \rho - \rho_0 = \frac1T \Big( \sum_s (N_s - \rho_0 T_s) + \mu \cdot b \Big).
+
+Each place's summand, times the slope of the chord from :math:`\rho_0` to :math:`\rho`, is what it
+adds to the quality or takes from it. A place takes from it that holds noise without evidence, or
+evidence against the rest of the face. Not in the paper; derived in docs/local_quality.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_plq._base.precision import at_least_float32
+from captum_plq.functional.quality import quality_from_distance
+
+__all__ = [
+    "LocalReference",
+    "PlaceShares",
+    "enlarge",
+    "local_quality",
+    "local_reference",
+    "local_zscore",
+    "place_shares",
+    "quality_from_snr",
+    "signal_to_noise",
+]
+
+
+class PlaceShares(NamedTuple):
+    """The shares of places in an embedding's signal and noise, from :func:`place_shares`.
+
+    Args:
+
+        evidence (Tensor): (B, H, W), N, of either sign.
+        noise (Tensor): (B, H, W), T, ≥ 0.
+        offset (Tensor): (B,), μ·b, the part of the squared length that no place has.
+    """
+
+    evidence: Tensor
+    noise: Tensor
+    offset: Tensor
+
+
+class LocalReference(NamedTuple):
+    """What high-quality faces show place by place, from :func:`local_reference`.
+
+    Args:
+
+        snr (float): ρ₀, their median signal-to-noise ratio.
+        center (Tensor): (H, W), the median of their contributions to ρ - ρ₀.
+        spread (Tensor): (H, W), the standard deviation of these, > 0.
+    """
+
+    snr: float
+    center: Tensor
+    spread: Tensor
+
+
+def place_shares(
+    features: Tensor, slopes: Tensor, squared_norms: Tensor, offset: Tensor, dropout: float = 0.5
+) -> PlaceShares:
+    r"""Sum an embedding's signal and noise over the channels of each place.
+
+    Examples::
+
+        >>> shares = SpatialSERFIQ(model).shares(images)  # calls place_shares
+        >>> shares.evidence.sum((1, 2)) + shares.offset  # ‖μ‖²
+
+    Args:
+
+        features (Tensor): (B, C, H, W), a, the last spatial map.
+        slopes (Tensor): (B, C, H, W), :math:`J^\top \mu`.
+        squared_norms (Tensor): (C, H, W), or (B, C, H, W) where they differ between images,
+            :math:`\lVert J_k \rVert^2`.
+        offset (Tensor): (B,), μ·b.
+        dropout (float): p in (0, 1).
+
+    Returns:
+        *PlaceShares*: float32, or float64 if ``features`` are.
+    """
+    a = at_least_float32(features)
+    evidence = (a * slopes.to(a)).sum(1)
+    noise = dropout / (1 - dropout) * (a.square() * squared_norms.to(a)).sum(1)
+    return PlaceShares(evidence, noise, offset.to(a))
+
+
+def signal_to_noise(shares: PlaceShares) -> Tensor:
+    """Return ρ, the squared length of the embedding over the trace of its noise.
+
+    Args:
+
+        shares (PlaceShares): of B images.
+
+    Returns:
+        *Tensor*: (B,), ≥ 0 but for rounding; NaN where there is no noise, or shares are not finite.
+    """
+    total = shares.noise.sum((1, 2))
+    return _finite((shares.evidence.sum((1, 2)) + shares.offset) / total)
+
+
+def quality_from_snr(snr: Tensor) -> Tensor:
+    r"""Return Eq. 1's quality for unit-length embeddings of signal-to-noise ratio ρ.
+
+    To leading order, the expected distance of two stochastic embeddings is
+    :math:`\sqrt{2 / (1 + \rho)}`.
+
+    Examples::
+
+        >>> quality_from_snr(torch.tensor([0.0, 1.0, 7.0]))
+        tensor([0.3911, 0.5379, 0.7551])
+
+    Args:
+
+        snr (Tensor): ρ ≥ 0, any shape.
+
+    Returns:
+        *Tensor*: in (0, 1), the shape of ``snr``; rises with it.
+    """
+    return quality_from_distance(_distance(snr))
+
+
+def local_quality(
+    shares: PlaceShares, reference: float | Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Return what each place adds to the quality of an image, or takes from it.
+
+    With :math:`\rho` of the image and :math:`Q(\rho)` of :func:`quality_from_snr`, the map and the
+    offset add up to :math:`Q(\rho) - Q(\rho_0)`.
+
+    Examples::
+
+        >>> shares = SpatialSERFIQ(model).shares(images)
+        >>> maps, offset = local_quality(shares, 5.0)
+        >>> maps.sum((1, 2)) + offset  # how much better than the reference
+
+    Args:
+
+        shares (PlaceShares): of B images.
+        reference (float or Tensor, optional): ρ₀ > 0, one for all images or (B,). ``None``: each
+            image's own ρ, against which the image as a whole neither gains nor loses.
+
+    Returns:
+        *tuple[Tensor, Tensor]*: map (B, H, W) and offset (B,), in units of Q; NaN for an image
+        whose ρ is.
+    """
+    snr = signal_to_noise(shares)
+    against = (
+        snr if reference is None else torch.as_tensor(reference, dtype=snr.dtype, device=snr.device)
+    )
+    against = against.expand_as(snr)
+    slope = _chord(snr, against) / shares.noise.sum((1, 2))
+    gains = (shares.evidence - against[:, None, None] * shares.noise) * slope[:, None, None]
+    return gains, shares.offset * slope
+
+
+def local_reference(shares: PlaceShares) -> LocalReference:
+    """Measure the reference statistics of high-quality faces, place by place.
+
+    Args:
+
+        shares (PlaceShares): of n ≥ 2 aligned high-quality faces.
+
+    Returns:
+        *LocalReference*: float32.
+
+    Raises:
+        ValueError: if there are fewer than two faces, one has no finite ρ, or all have the same
+            contribution at some place.
+    """
+    snr = signal_to_noise(shares).double()
+    if len(snr) < 2 or not bool(snr.isfinite().all()):
+        raise ValueError(
+            f"A reference needs two or more faces with a finite signal-to-noise ratio, but got "
+            f"{int(snr.isfinite().sum())} of {len(snr)}."
+        )
+    reference = float(snr.median())
+    contributions = _contributions(shares, reference).double()
+    spread = contributions.std(0)
+    if not bool((spread > 0).all()):
+        raise ValueError(
+            "The contributions of the faces are equal at some place: there is no spread. Give "
+            "different images of faces."
+        )
+    return LocalReference(reference, contributions.median(0).values.float(), spread.float())
+
+
+def local_zscore(shares: PlaceShares, reference: LocalReference) -> Tensor:
+    """Return how unusual each place's contribution is for a high-quality face.
+
+    Args:
+
+        shares (PlaceShares): of B images.
+        reference (LocalReference): of the same network.
+
+    Returns:
+        *Tensor*: (B, H, W), in standard deviations; 0 is the median of high-quality faces, negative
+        values take more quality away than theirs.
+
+    Raises:
+        ValueError: if the size of the map is not that of the reference.
+    """
+    if shares.evidence.shape[1:] != reference.center.shape:
+        raise ValueError(
+            f"The reference is of maps of size {tuple(reference.center.shape)}, but this one has "
+            f"{tuple(shares.evidence.shape[1:])}."
+        )
+    contributions = _contributions(shares, reference.snr)
+    center, spread = reference.center.to(contributions), reference.spread.to(contributions)
+    return (contributions - center) / spread
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spread each place's value bilinearly over the pixels around it, keeping the sums.
+
+    Examples::
+
+        >>> enlarge(torch.ones(1, 7, 7), (112, 112)).sum()
+        tensor(49.)
+
+    Args:
+
+        maps (Tensor): (B, h, w).
+        size (tuple[int, int]): H and W, of the image.
+
+    Returns:
+        *Tensor*: (B, H, W), per pixel.
+    """
+    rows, columns = (
+        _bilinear(small, large).to(maps) for small, large in zip(maps.shape[1:], size, strict=True)
+    )
+    return rows.T @ maps @ columns
+
+
+def _bilinear(small: int, large: int) -> Tensor:
+    """(small, large) weights of bilinear enlargement, each row of sum 1."""
+    weights = F.interpolate(torch.eye(small)[None], size=large, mode="linear")[0]
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _contributions(shares: PlaceShares, reference: float) -> Tensor:
+    """(B, H, W), the summands of ρ - ρ₀."""
+    total = shares.noise.sum((1, 2), keepdim=True)
+    return _finite((shares.evidence - reference * shares.noise) / total)
+
+
+def _distance(snr: Tensor) -> Tensor:
+    return (2 / (1 + snr.clamp_min(0))).sqrt()
+
+
+def _chord(snr: Tensor, reference: Tensor) -> Tensor:
+    r"""Slope of Q(ρ) from ρ₀ to ρ, without cancellation; of the tangent where they are equal.
+
+    With :math:`u = \sqrt{2/(1 + \rho)}`, :math:`Q = 1 - \tanh(u/2)`, so
+    :math:`Q - Q_0 = \sinh(\delta/2) / (\cosh(u/2) \cosh(u_0/2))` with :math:`\delta = u_0 - u =
+    2 (\rho - \rho_0) / ((1 + \rho)(1 + \rho_0)(u + u_0))`.
+    """
+    u, u_0 = _distance(snr), _distance(reference)
+    step = 2 / ((1 + snr) * (1 + reference) * (u + u_0))  # δ / (ρ - ρ₀)
+    half = (u_0 - u) / 2
+    ratio = torch.where(half == 0, 1.0, half.sinh() / half)
+    return ratio * step / (2 * (u / 2).cosh() * (u_0 / 2).cosh())
+
+
+def _finite(x: Tensor) -> Tensor:
+    return x.masked_fill(x.isinf(), torch.nan)

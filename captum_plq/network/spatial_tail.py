@@ -1,0 +1,364 @@
+"""What follows a network's last spatial map, as one affine map: exactly, or at each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_plq._base.precision import at_least_float32
+from captum_plq._base.tracing import never_compiled
+from captum_plq.network.borrowed import borrowed, hookable
+from captum_plq.network.exploration import first_images, structure_of
+from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.state import eager, outside_inference, unnoticed, weights_state
+
+__all__ = ["SpatialRun", "SpatialTail", "SpatialTailError"]
+
+_TOLERANCE = 1e-3
+_PROBES = 16
+_CHECK_PASSES = 32
+_LARGEST_GAP = 0.25
+"""Of the trace of a linearised tail's noise; half of it, about, of the distance of Eq. 1."""
+
+
+class SpatialTailError(ValueError):
+    """The embedding is no affine function of a spatial map; the message says why."""
+
+
+class SpatialRun(NamedTuple):
+    r"""One forward of a network, cut at its last spatial map.
+
+    Args:
+
+        features (Tensor): (B, C, H, W), a, the map.
+        slopes (Tensor): (B, C, H, W), :math:`J^\top e`.
+        embedding (Tensor): (B, d), e, before any normalisation.
+        squared_norms (Tensor): (C, H, W), or (B, C, H, W) of a linearised tail, of J's columns.
+        offset (Tensor): (B,), e·b.
+    """
+
+    features: Tensor
+    slopes: Tensor
+    embedding: Tensor
+    squared_norms: Tensor
+    offset: Tensor
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A tensor of a forward: what a module takes first, or gives."""
+
+    module: str
+    of_input: bool
+
+    def on(self, network: nn.Module, hook: Any) -> None:
+        module = hookable(network.get_submodule(self.module))
+        if self.of_input:
+            module.register_forward_pre_hook(lambda _, args: (hook(args[0]), *args[1:]))
+        else:
+            module.register_forward_hook(lambda _, __, y: hook(y))
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """What was found of a network as it was."""
+
+    key: object
+    features: _Place
+    embedding: _Place | None
+
+
+@dataclass(frozen=True)
+class _Affine(_Tail):
+    """``e = J a + b`` for all images."""
+
+    squared_norms: Tensor
+    bias: Tensor
+    probe: Tensor
+    slopes_of_probe: Tensor
+    gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Linearised(_Tail):
+    """``e = J a + b`` at each image, with its own J and b."""
+
+    gap: float
+
+
+class SpatialTail:
+    """Finds a network's last spatial map, and runs the network cut at it.
+
+    The last spatial map is the last tensor (B, C, H, W) of more than one place that the embedding
+    depends on. Where what follows it is affine (flattening, pooling, linear layers, BatchNorm), J
+    and b are measured once. Each call tells whether they still hold: the slopes along a fixed
+    direction have to be the same for all images and at all times, and the squared length of the
+    embedding is the sum of all places and e·b. Where it is not (a normalisation
+    of each image), it is linearised at each image, and :attr:`gap` says how far that is off.
+
+    Args:
+
+        output (int, str, Callable or None): Which part of the model's output is the embedding,
+            see :func:`~captum_plq.network.output.select_embedding`.
+    """
+
+    def __init__(self, output: OutputSelector = None) -> None:
+        self.output = output
+        self._tail: _Affine | _Linearised | None = None
+
+    @property
+    def layer_name(self) -> str | None:
+        """Name of the module that gives, or takes, the last spatial map, once it was found."""
+        return None if self._tail is None else self._tail.features.module
+
+    @property
+    def gap(self) -> float | None:
+        """By how much the linearised noise differs from sampled noise, relative to it.
+
+        0 where what follows the map is affine; ``None`` before the first call.
+        """
+        return None if self._tail is None else self._tail.gap
+
+    @never_compiled
+    def run(self, model: nn.Module, inputs: Sequence[object], dropout: float = 0.5) -> SpatialRun:
+        """Run the network once, and what follows the map some times backwards.
+
+        Args:
+
+            model (nn.Module): The network, which is left as it is.
+            inputs (sequence): Its arguments, images first, (B, ...).
+            dropout (float): The rate that a linearisation has to hold for.
+
+        Returns:
+            *SpatialRun*: detached.
+
+        Raises:
+            SpatialTailError: if there is no spatial map, or the embedding is not, even nearly, an
+                affine function of it.
+        """
+        with torch.inference_mode(False), eager():
+            given = [x.detach() if isinstance(x, Tensor) else x for x in outside_inference(inputs)]
+            tail = self._tail
+            if tail is not None and tail.key == _key(model):
+                answer = _run(model, given, self.output, tail)
+                if answer is not None:
+                    return answer
+            with unnoticed(given):
+                tail = self._tail = _explore(model, given, self.output, dropout)
+            answer = _run(model, given, self.output, tail)
+        if answer is None:
+            raise SpatialTailError(
+                f"What follows {tail.features.module!r} is not the same affine map for all "
+                "images, so their quality cannot be divided over its places."
+            )
+        return answer
+
+
+def _key(model: nn.Module) -> object:
+    return structure_of(model), weights_state(model)
+
+
+def _run(
+    model: nn.Module,
+    inputs: Sequence[object],
+    output: OutputSelector,
+    tail: _Affine | _Linearised,
+) -> SpatialRun | None:
+    """``None``: the tail is no longer the one that was found."""
+    network = borrowed(model, frozen=True)
+    map_, e = _cut(network, inputs, output, tail)
+    mean = at_least_float32(e.detach())
+    if isinstance(tail, _Linearised):
+        norms = sum(_slopes(e, map_, probe).square() for probe in _coins(e)) / _PROBES
+        slopes = _slopes(e, map_, e.detach())
+        features = at_least_float32(map_.detach())
+        offset = mean.square().sum(1) - (features * slopes).flatten(1).sum(1)
+        return SpatialRun(features, slopes, mean, torch.as_tensor(norms), offset)
+    if map_.shape[1:] != tail.squared_norms.shape or e.shape[1:] != tail.bias.shape:
+        return None
+    known = tail.slopes_of_probe.to(map_.device)
+    apart = (_slopes(e, map_, tail.probe.to(e)) - known).abs()
+    if not bool((apart <= _tolerance(map_) * known.abs().max()).all()):
+        return None
+    slopes, offset = _slopes(e, map_, e.detach()), mean @ tail.bias.to(mean)
+    features, length = at_least_float32(map_.detach()), mean.square().sum(1)
+    missing = length - (features * slopes).flatten(1).sum(1) - offset
+    if not bool((missing.abs() <= _tolerance(map_) * length).all() | ~length.isfinite().all()):
+        return None
+    return SpatialRun(features, slopes, mean, tail.squared_norms.to(map_.device), offset)
+
+
+def _slopes(embedding: Tensor, map_: Tensor, direction: Tensor) -> Tensor:
+    """(B, C, H, W), how the embeddings' components along a direction follow the map."""
+    direction = direction.expand_as(embedding)
+    (slopes,) = torch.autograd.grad(embedding, map_, direction, retain_graph=True)
+    return at_least_float32(slopes)
+
+
+def _coins(embedding: Tensor) -> Tensor:
+    """Fixed directions of ±1, (16, d); slopes along them have mean square ‖J_k‖²."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    shape = _PROBES, embedding.shape[1]
+    return 2 * torch.randint(2, shape, generator=generator, device="cpu").to(embedding) - 1
+
+
+def _cut(
+    network: nn.Module,
+    inputs: Sequence[object],
+    output: OutputSelector,
+    tail: _Tail,
+    replacement: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run a copy whose spatial map is a leaf, itself or a replacement: leaf and embedding."""
+    leaves: list[Tensor] = []
+    seen: list[Tensor] = []
+
+    def cut(value: Tensor) -> Tensor:
+        leaves.append((value if replacement is None else replacement).detach().requires_grad_())
+        return leaves[-1].clone()  # what follows may write into it
+
+    def see(value: Tensor) -> Tensor:
+        seen.append(value.clone())
+        return value
+
+    tail.features.on(network, cut)
+    if tail.embedding is not None:
+        tail.embedding.on(network, see)
+    with torch.enable_grad():
+        e = embed(network, inputs, output)
+    if len(leaves) != 1 or len(seen) > 1:
+        raise SpatialTailError(
+            f"{tail.features.module!r} runs {len(leaves)} times in a forward, but must run once."
+        )
+    return leaves[0], (seen[0] if seen else e).flatten(1)
+
+
+def _explore(
+    model: nn.Module, inputs: Sequence[object], output: OutputSelector, dropout: float
+) -> _Affine | _Linearised:
+    inputs = first_images(inputs, 2)
+    tail = _find(model, inputs, output)
+
+    def run(replacement: Tensor | None = None, changed: bool = False) -> tuple[Tensor, Tensor]:
+        network, arguments = borrowed(model, frozen=True), list(inputs)
+        if changed and isinstance(arguments[0], Tensor):
+            arguments[0] = 0.8 * arguments[0].flip(-1)
+        return _cut(network, arguments, output, tail, replacement)
+
+    map_, e = run()
+    other, expected = run(changed=True)
+    scale = e.detach().abs().max() * _tolerance(map_)
+    end = run(other)[1]
+    if bool((end - expected).detach().abs().max() > scale):
+        raise SpatialTailError(
+            f"The embedding does not depend on the spatial map at {tail.features.module!r} alone: "
+            "another path leads past it."
+        )
+    ahead = run(2 * other.detach() - map_.detach())[1]
+    bias = run(torch.zeros_like(other))[1]
+    half = run(map_.detach() / 2)[1]
+    bends = [ahead - (2 * end - e), half - (e + bias) / 2]
+    if not all(bool(bend.detach().abs().max() <= scale) for bend in bends):
+        return _linearised(tail, model, run, dropout)
+    squared = torch.zeros_like(at_least_float32(map_[0].detach()))
+    for row in torch.eye(e.shape[1]).to(e):
+        squared += _slopes(e[:1], map_, row)[0].square()
+    generator = torch.Generator("cpu").manual_seed(0)
+    probe = torch.randn(e.shape[1], generator=generator, device="cpu").to(e)
+    return _Affine(
+        _key(model),
+        tail.features,
+        tail.embedding,
+        squared,
+        at_least_float32(bias[0].detach()),
+        probe,
+        _slopes(e[:1], map_, probe)[0],
+    )
+
+
+def _linearised(
+    tail: _Tail,
+    model: nn.Module,
+    run: Callable[..., tuple[Tensor, Tensor]],
+    dropout: float,
+) -> _Linearised:
+    """A tail linearised at each image, held against sampled dropout of the map."""
+    map_, e = run()
+    features, mean = map_.detach(), at_least_float32(e.detach())
+    norms = sum(_slopes(e, map_, probe).square() for probe in _coins(e)) / _PROBES
+    rate = dropout / (1 - dropout)
+    expected = rate * (at_least_float32(features).square() * norms).flatten(1).sum(1)
+    generator = torch.Generator("cpu").manual_seed(0)
+    total = torch.zeros_like(expected)
+    for _ in range(_CHECK_PASSES):
+        kept = torch.rand(features.shape[1:], generator=generator, device="cpu") >= dropout
+        stochastic = run(features * kept.to(features) / (1 - dropout))[1]
+        total += (at_least_float32(stochastic.detach()) - mean).square().sum(1)
+    sampled = total / _CHECK_PASSES
+    gap = float(((expected - sampled).abs() / sampled).max())
+    if not gap <= _LARGEST_GAP:
+        raise SpatialTailError(
+            f"The embedding is no affine function of the last spatial map, at "
+            f"{tail.features.module!r}, and linearised at an image its noise is off by {gap:.0%}. "
+            "Its quality can be divided over places only where what follows the map is affine, or "
+            f"off by less than {_LARGEST_GAP:.0%}."
+        )
+    return _Linearised(_key(model), tail.features, tail.embedding, gap)
+
+
+def _find(model: nn.Module, inputs: Sequence[object], output: OutputSelector) -> _Tail:
+    """The last spatial map, and where the embedding is before it is normalised."""
+    network = borrowed(model)
+    seen: list[tuple[_Place, Tensor]] = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], Tensor):
+                seen.append((_Place(name, True), args[0]))
+
+        def leave(_: nn.Module, __: object, y: object) -> None:
+            if isinstance(y, Tensor):
+                seen.append((_Place(name, False), y))
+
+        hookable(module).register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+
+    for name, module in network.named_modules():
+        if name and next(module.children(), None) is None:
+            watch(name, module)
+    leaves = [
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for x in inputs
+    ]
+    with torch.enable_grad():
+        e = embed(network, leaves, output)
+    seen = [(place, x) for place, x in seen if x.requires_grad]
+    tensors = [x for _, x in seen]
+    slopes = torch.autograd.grad(e.sum(), tensors, allow_unused=True)
+    spatial = [
+        index
+        for index, (x, slope) in enumerate(zip(tensors, slopes, strict=True))
+        if slope is not None and x.ndim == 4 and x.shape[2:].numel() > 1
+    ]
+    if not spatial:
+        raise SpatialTailError(
+            "No module of this network gives or takes a spatial map (B, C, H, W) that the "
+            "embedding depends on, so there are no places to divide its quality over."
+        )
+    direction, features = F.normalize(e.detach().flatten(1).float()), seen[spatial[-1]][0]
+    for place, x in seen[spatial[-1] + 1 :]:
+        flat = x.detach().flatten(1).float()
+        if place.of_input or flat.shape != direction.shape:
+            continue
+        if (F.normalize(flat) - direction).abs().max() < _tolerance(x):
+            return _Tail(None, features, place)
+    return _Tail(None, features, None)
+
+
+def _tolerance(x: Tensor) -> float:
+    return 3e-2 if x.dtype.itemsize < 4 else _TOLERANCE

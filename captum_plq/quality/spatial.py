@@ -1,0 +1,97 @@
+"""SER-FIQ's quality with its dropout on the last spatial map, divided over the places of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from captum_plq._base.tracing import never_compiled
+from captum_plq.functional.local import (
+    PlaceShares,
+    place_shares,
+    quality_from_snr,
+    signal_to_noise,
+)
+from captum_plq.network.forward_function import as_module
+from captum_plq.network.independence import refuse_uninformative
+from captum_plq.network.output import OutputSelector
+from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.state import check_images
+
+__all__ = ["SpatialSERFIQ"]
+
+
+class SpatialSERFIQ(nn.Module):
+    r"""SER-FIQ's quality, with dropout on the last spatial map, to leading order.
+
+    Where the embedding layer takes the flattened map, as in ArcFace's ResNets, that is SER-FIQ's
+    own place. Where a pooling or a global convolution lies between, dropout is moved in front of
+    it, and this is another number: judge with
+    :func:`~captum_plq.assess_suitability` whether it tells good from degraded images.
+
+    Args:
+
+        model (nn.Module or Callable): Embedding network, (B, C, H, W) → (B, d), affine from its
+            last spatial map on, see :class:`~captum_plq.network.spatial_tail.SpatialTail`.
+        dropout (float): p in (0, 1). Default: 0.5, the paper's.
+        output (int, str, Callable or None): Which part of the model's output is the embedding.
+
+    Shape:
+
+        - Input: what ``model`` takes; the images first, (B, ...), floating point.
+        - Output: (B,), in (0, 1), without a gradient.
+
+    Examples::
+
+        >>> quality = SpatialSERFIQ(model)(images)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., object],
+        *,
+        dropout: float = 0.5,
+        output: OutputSelector = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < dropout < 1:
+            raise ValueError(f"dropout must lie between 0 and 1, but is {dropout}.")
+        self.model = as_module(model)
+        self.dropout = dropout
+        self.tail = SpatialTail(output)
+
+    def forward(self, *inputs: object) -> Tensor:
+        """Return the quality of each image, (B,)."""
+        return quality_from_snr(signal_to_noise(self.shares(*inputs)))
+
+    @never_compiled
+    def shares(self, *inputs: object) -> PlaceShares:
+        """Return each place's share of the embedding's signal and noise.
+
+        Args:
+
+            inputs: What the model takes, the images first, (B, ...).
+
+        Returns:
+            *PlaceShares*: (B, H, W) and (B,), from one forward.
+
+        Raises:
+            ValueError: as :class:`~captum_plq.network.spatial_tail.SpatialTailError`, or as
+                :class:`~captum_plq.errors.UnusableImagesError` for NaN pixels and embeddings that
+                are not finite or all zero.
+        """
+        check_images(inputs[:1])
+        run = self.tail.run(self.model, inputs, self.dropout)
+        with torch.no_grad():
+            shares = place_shares(
+                run.features, run.slopes, run.squared_norms, run.offset, self.dropout
+            )
+            quality = quality_from_snr(signal_to_noise(shares))
+        refuse_uninformative(inputs[0], run.embedding, quality)
+        return shares
+
+    def extra_repr(self) -> str:
+        """Return the parameters, for ``print``."""
+        return f"dropout={self.dropout}"

@@ -1,0 +1,168 @@
+"""The last spatial map and the affine map behind it, against Jacobians of heads written out."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.functional import jacobian
+
+from captum_plq.functional.local import quality_from_snr, signal_to_noise
+from captum_plq.network.spatial_tail import SpatialTail, SpatialTailError
+from captum_plq.quality.spatial import SpatialSERFIQ
+from tests.conftest import assert_untouched, in_mixed_state, snapshot
+from tests.support.architectures import AdaFace, IResNet, build, conv_bn, faces, trunk
+
+
+class Pooled(nn.Module):
+    """A ResNet's head: global average pooling in the code, a linear layer, unit length."""
+
+    def __init__(self, head: nn.Module | None = None, channels: int = 24) -> None:
+        super().__init__()
+        self.trunk = trunk(channels)
+        self.head = nn.Linear(channels, 16) if head is None else head
+
+    def after(self, a):
+        return self.head(a.mean((2, 3)))
+
+    def forward(self, x):
+        return nn.functional.normalize(self.after(self.trunk(x)))
+
+
+class Global(Pooled):
+    """A MobileFaceNet's head: global depthwise convolution, a linear one, BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Sequential(
+                conv_bn(24, 24, 4, groups=24, pad=0),
+                nn.Conv2d(24, 16, 1),
+                nn.Flatten(),
+                nn.BatchNorm1d(16),
+            )
+        )
+
+    def after(self, a):
+        return self.head(a)
+
+    def forward(self, x):
+        return self.after(self.trunk(x))
+
+
+class Flat(Global):
+    """ArcFace's: the flattened map, a linear layer, BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(24 * 16, 16), nn.BatchNorm1d(16))
+
+
+@pytest.mark.parametrize("make", [Pooled, Global, Flat])
+def test_features_slopes_norms_and_bias_are_those_of_the_head(make):
+    net, x = build(make), faces(3)
+    tail = SpatialTail()
+    run = tail.run(net, x[None].unbind())
+    a = net.trunk(x).detach()
+    columns = jacobian(lambda b: net.after(b), a[:1])[0, :, 0]  # (d, C, H, W)
+    e = net.after(a).detach()
+    bias = net.after(torch.zeros_like(a[:1]))[0].detach()
+    torch.testing.assert_close(run.features, a)
+    torch.testing.assert_close(run.embedding, e)
+    torch.testing.assert_close(run.squared_norms, columns.square().sum(0))
+    torch.testing.assert_close(run.slopes, torch.einsum("bd,dchw->bchw", e, columns))
+    torch.testing.assert_close(run.offset, e @ bias)
+    assert tail.gap == 0
+
+
+@pytest.mark.parametrize("make", [Pooled, Global, Flat])
+def test_quality_is_what_dropout_of_the_map_gives(make):
+    net, x = build(make, channels=96) if make is Pooled else build(make), faces(2)
+    found = SpatialSERFIQ(net, dropout=0.2)(x)
+    generator = torch.Generator().manual_seed(0)
+    for a, quality in zip(net.trunk(x).detach(), found, strict=True):
+        kept = torch.rand(2000, *a.shape, generator=generator) >= 0.2
+        u = nn.functional.normalize(net.after(a * kept / 0.8).detach())
+        sampled = 2 * torch.sigmoid(-torch.pdist(u).mean())
+        assert float(quality) == pytest.approx(float(sampled), rel=0.02)
+
+
+@pytest.mark.parametrize(("make", "output"), [(IResNet, None), (AdaFace, 0)])
+def test_published_heads_are_affine(make, output):
+    quality = SpatialSERFIQ(build(make), output=output)
+    assert quality.shares(faces(2)).noise.shape[0] == 2
+    assert quality.tail.gap == 0
+
+
+def test_weights_that_change_in_any_way_are_noticed():
+    net, x = build(Flat), faces(2)
+    kept = SpatialSERFIQ(net)
+    before = kept(x)
+    changes = (
+        lambda: net.head[1].weight.data.normal_(),
+        lambda: net.head[2].running_mean.fill_(3.0),
+        lambda: net.head[1].bias.data.add_(1.0),
+        lambda: setattr(net, "head", build(Flat, seed=4).head),
+        lambda: net.trunk[0][0].weight.data.mul_(2.0),
+    )
+    for change in changes:
+        with torch.no_grad():
+            change()
+        found = kept(x)
+        torch.testing.assert_close(found, SpatialSERFIQ(net)(x))
+        assert not torch.allclose(found, before)
+        before = found
+
+
+def test_a_normalised_tail_is_linearised_and_says_how_far_it_is_off():
+    net, x = build(Pooled, nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 16))), faces(3)
+    quality = SpatialSERFIQ(net, dropout=0.1)
+    found = quality(x)
+    assert 0 < quality.tail.gap <= 0.25
+    torch.testing.assert_close(torch.cat([quality(x[i : i + 1]) for i in range(3)]), found)
+    shares = quality.shares(x)
+    torch.testing.assert_close(quality_from_snr(signal_to_noise(shares)), found)
+
+
+class Bypass(Pooled):
+    def forward(self, x):
+        return self.after(self.trunk(x)) + x.mean((2, 3)).repeat(1, 8)[:, :16]
+
+
+class Bent(Pooled):
+    def after(self, a):
+        return self.head(a.mean((2, 3)).pow(5))
+
+
+class Twice(Pooled):
+    def forward(self, x):
+        return self.after(self.trunk(x)) + self.after(self.trunk(x.flip(3)))
+
+
+class Placeless(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3 * 32 * 32, 16)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Bypass, "another path"),
+        (Bent, "off by"),
+        (Twice, "runs 2 times"),
+        (Placeless, "no places"),
+    ],
+)
+def test_networks_whose_quality_has_no_places_are_refused(make, words):
+    net = build(make)
+    with pytest.raises(SpatialTailError, match=words):
+        SpatialSERFIQ(net)(faces(2))
+
+
+def test_the_network_is_left_as_it_was():
+    net, x = in_mixed_state(build(Flat)), faces(2)
+    before, state = snapshot(net), torch.get_rng_state()
+    SpatialSERFIQ(net)(x)
+    assert_untouched(before, net)
+    assert torch.equal(torch.get_rng_state(), state)

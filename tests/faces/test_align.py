@@ -89,11 +89,11 @@ def test_a_narrow_chip_is_the_middle_of_the_square_one_and_black_beyond_the_imag
 
 def test_dlib_landmarks_in_aligned_faces_are_the_templates(lfw, to_aligned, astronaut):
     """The crops of LFW are aligned: done anew, the published points should stay in place."""
-    faces = [faces.detect_faces(image)[0] for image in lfw]
-    originals = [to_aligned(face.landmarks) for face in faces]
+    detected = [faces.detect_faces(image)[0] for image in lfw]
+    originals = [to_aligned(face.landmarks) for face in detected]
     assert np.abs(np.median(originals, axis=0) - TEMPLATE).max() < 1.2
     errors = []
-    for face, original in zip(faces, originals, strict=True):
+    for face, original in zip(detected, originals, strict=True):
         chip = faces.landmarks_in_chip(face, template="arcface", size=112)
         errors.append(np.abs(similarity(original, chip)(ARCFACE) - ARCFACE))
     assert np.median(errors) < 2.1

@@ -150,8 +150,9 @@ def quality_map(gradient: Tensor, gamma: float) -> Tensor:
         gamma (float): γ, see :func:`pixel_quality`.
 
     Returns:
-        *Tensor*: (B, H, W), in [0, 1]; high where a pixel supports recognition. Never
-        scaled per image, so maps of different images can be compared.
+        *Tensor*: (B, H, W), in [0, 1]; high where the node is sensitive to a pixel. Never
+        scaled per image; but sensitivity rises where contrast falls, so between images only the
+        factor of Eq. 2 (α and r) orders the maps as Q does, and in the dark not even that.
     """
     return pixel_quality(merge_channels(gradient), gamma)
 

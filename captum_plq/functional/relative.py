@@ -13,15 +13,20 @@ the high-quality faces, place by place,
 where :math:`\bar z` is the mean of z over a k×k box (``pool_size``), and t its root mean square
 over the high-quality faces. On request ĝ is itself averaged over a box first (``blur_size``).
 Eq. 6 is :math:`\sigma(2 \ln \hat g + \gamma \ln 10)`: the same form, with γ and the slope fitted
-at each place. Nothing is divided out per image, so maps of different images can be compared.
+at each place.
+
+**It compares places, not images.** A gradient is sensitivity, and that rises where contrast falls.
+Of 80 LFW faces (fold 5; ``mobilefacenet-dropout``) the map's mean rose in 99 % when they were
+blurred (σ = 3 px), in 99 % at 16 px, and in all when they were darkened to a quarter, while Q fell
+in at least 95 %. So did the mean of Eq. 6's map without α and r. To compare images take Q, or
+:class:`~captum_plq.LocalQuality`, which adds up to it.
 
 The gradients are those of Q, not of Q̂: Eq. 2, which the paper calls optional, would multiply all
 gradients of an image by one factor, which says nothing about its pixels and, α being large,
 outweighs everything else: a face of Q̂ = 0.01 would be red all over. Measured over 60 faces with a
 square (black, mean colour, noise), the AUROC of the square's pixels against all others of all
 images is 0.91, 0.82, 0.98 with Q and 0.69, 0.65, 0.78 with Q̂; within single images it is the same.
-For the quality of the image as a whole see Q and Q̂, not this map: over clean faces its mean
-correlates with Q at -0.1.
+Over clean faces the map's mean correlates with Q at -0.1.
 
 The logistic function with slope 1.702 is within 0.01 of the normal distribution function (Camilli,
 "Origin of the scaling constant d = 1.7 in item response theory", 1994), so p reads as the share

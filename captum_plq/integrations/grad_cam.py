@@ -139,7 +139,7 @@ class PLQCam(AbstractContextManager["PLQCam"]):
         model (nn.Module or PixelQualityAttribution): Embedding network, or a
             :class:`~captum_plq.SERFIQ` around it; or an attribution with other than the
             paper's parameters.
-        gamma (float, optional): γ of Eq. 6: maps on an absolute scale that compares between
+        gamma (float, optional): γ of Eq. 6: maps on a scale that is the same for all
             images. ``None``: each map is stretched to [0, 1], as pytorch-grad-cam's are.
 
     Examples::

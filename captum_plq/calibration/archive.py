@@ -1,9 +1,9 @@
 """Reads the archive that a calibration is stored in, from whatever source.
 
 It is a zip file of NumPy arrays: ``header.npy``, a JSON text, and as a rule ``mean.npy`` and
-``spread.npy``. Only these three are read. What is unpacked, and what is allocated for an array, is
-bounded beforehand, whatever the file says of itself; ``numpy.load`` bounds neither, and knows
-pickles.
+``spread.npy``, ``local_center.npy`` and ``local_spread.npy``. Only these are read. What is
+unpacked, and what is allocated for an array, is bounded beforehand, whatever the file says of
+itself; ``numpy.load`` bounds neither, and knows pickles.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 
 from captum_plq._base.regular_file import open_checked
 
-__all__ = ["LARGEST_HEADER", "LARGEST_MAP", "read_archive"]
+__all__ = ["LARGEST_GRID", "LARGEST_HEADER", "LARGEST_MAP", "read_archive"]
 
 LARGEST_HEADER = 2**16
 """Characters of the JSON text."""
 
 LARGEST_MAP = 2**22
 """Pixels of a map."""
+
+LARGEST_GRID = 2**16
+"""Places of a local reference."""
 
 _PREFIX = 192
 """Bytes before the data of an array: magic, version, length, and a dictionary."""
@@ -37,6 +40,8 @@ _LARGEST = {
     "header.npy": _PREFIX + 4 * LARGEST_HEADER,
     "mean.npy": _PREFIX + 4 * LARGEST_MAP,
     "spread.npy": _PREFIX + 4 * LARGEST_MAP,
+    "local_center.npy": _PREFIX + 4 * LARGEST_GRID,
+    "local_spread.npy": _PREFIX + 4 * LARGEST_GRID,
 }
 """Bytes of each member, unpacked."""
 
@@ -55,8 +60,8 @@ def read_archive(path: Path) -> dict[str, NDArray[Any]]:
         path (Path): The file.
 
     Returns:
-        *dict*: ``header``, ``mean`` and ``spread``, those that it has, of any shape and type but
-        objects.
+        *dict*: ``header``, ``mean``, ``spread``, ``local_center`` and ``local_spread``, those that
+        it has, of any shape and type but objects.
 
     Raises:
         OSError: if the file cannot be read.

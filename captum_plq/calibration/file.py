@@ -1,8 +1,8 @@
 """The calibration of one network on a development set, and the file that holds it.
 
-The file is a ``.npz`` of NumPy: a JSON text ``header``, and the two arrays of the reference map.
-It needs no further package, opens in any NumPy, and is read without pickle, so it can hold no
-code. For 112×112 pixels it takes about 100 kB.
+The file is a ``.npz`` of NumPy: a JSON text ``header``, the two arrays of the reference map, and
+the two of the local reference. It needs no further package, opens in any NumPy, and is read without
+pickle, so it can hold no code. For 112×112 pixels it takes about 100 kB.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from captum_plq._base.fields import require_field_types
 from captum_plq._base.whole_file import whole_file
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.calibration.archive import LARGEST_HEADER, LARGEST_MAP, read_archive
+from captum_plq.calibration.local import require_local_reference
 from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
 from captum_plq.functional import QualityScaling
+from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
 from captum_plq.models import FaceModel
 from captum_plq.quality.serfiq import Estimator
@@ -30,7 +33,9 @@ from captum_plq.quality.serfiq import Estimator
 __all__ = ["Calibration"]
 
 _FORMAT = "captum-plq calibration"
-_VERSION = 1
+_VERSION = 2
+_BEFORE_LOCAL = 1
+_OLD = "The calibration file was written before there was a local reference: calibrate again."
 _SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
 _LARGEST_LOG = 1000.0
 """No number of 64 bits has a logarithm as large."""
@@ -71,6 +76,11 @@ class Calibration:
         note (str): For readers.
         networks (tuple[str, ...]): Names of the networks it is for, as their ``spec`` has them;
             of a preset, which has no ``network_digest``. Empty: not checked.
+        local (LocalReference, optional): What high-quality faces show at each place of the last
+            spatial map, with dropout of that map at the rate of ``conditions``; for
+            :class:`~captum_plq.LocalQuality`. ``None``: not measured, or not to be had.
+        local_layer (str, optional): Name of the module that gives, or takes, that map.
+        without_local (str): Why there is no ``local``.
 
     Raises:
         ValueError: for values of other types, or that no measurement gives.
@@ -97,6 +107,9 @@ class Calibration:
     versions: dict[str, str | None] = field(default_factory=dict, repr=False)
     note: str = ""
     networks: tuple[str, ...] = ()
+    local: LocalReference | None = field(default=None, repr=False)
+    local_layer: str | None = None
+    without_local: str = ""
 
     def __post_init__(self) -> None:
         require_field_types(self)
@@ -117,6 +130,9 @@ class Calibration:
         )
         if self.reference is not None:
             _require_reference(self.reference, self.input_size)
+        if self.local is not None:
+            require_local_reference(self.local)
+            _require(self.local_layer is not None, "a local reference of no layer")
 
     def header(self) -> dict[str, Any]:
         """Return everything but the arrays, ready for JSON."""
@@ -129,6 +145,8 @@ class Calibration:
             header["pool"] = self.reference.pool_size
             header["pooled_spread"] = self.reference.pooled_spread
             header["smoothed"] = self.reference.blur_size
+        if self.local is not None:
+            header["snr"] = self.local.snr
         return header
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -150,6 +168,9 @@ class Calibration:
         if self.reference is not None:
             arrays["mean"] = self.reference.mean.float().cpu().numpy()
             arrays["spread"] = self.reference.spread.float().cpu().numpy()
+        if self.local is not None:
+            arrays["local_center"] = self.local.center.float().cpu().numpy()
+            arrays["local_spread"] = self.local.spread.float().cpu().numpy()
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
@@ -182,7 +203,7 @@ class Calibration:
             arrays = read_archive(path)
             header = _header(arrays)
             version = header.get("version")
-            if version == _VERSION and not isinstance(version, bool):
+            if version in (_BEFORE_LOCAL, _VERSION) and not isinstance(version, bool):
                 return _from_parts(header, arrays)
         except (ValueError, TypeError, KeyError, OSError, MemoryError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -192,7 +213,7 @@ class Calibration:
             ) from error
         raise ValueError(
             f"{path} is a calibration file of version {str(version)[:20]}, and this program reads "
-            f"version {_VERSION}: update captum-plq, or make one with `captum-plq calibrate`."
+            f"versions up to {_VERSION}: update it, or make one with `captum-plq calibrate`."
         )
 
     def check(self, method: PixelQualityAttribution) -> None:
@@ -237,7 +258,7 @@ def _require(condition: bool, otherwise: str) -> None:
 
 def _fields() -> list[str]:
     """Those in the header under their own names."""
-    return [f.name for f in fields(Calibration) if f.name != "reference"]
+    return [f.name for f in fields(Calibration) if f.name not in ("reference", "local")]
 
 
 def _header(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -250,7 +271,9 @@ def _header(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Calibration:
-    header = {"networks": [], "smoothed": 1, **header}  # which the first files did not have
+    if header["version"] == _BEFORE_LOCAL:
+        since = {"networks": [], "smoothed": 1, "local_layer": None, "without_local": _OLD}
+        header = {**since, **header}
     values = {name: header[name] for name in _fields()}
     for name, kind in (("conditions", MethodSettings), ("scaling", QualityScaling)):
         if not isinstance(values[name], dict):
@@ -259,14 +282,21 @@ def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Cali
     for name in ("input_size", "networks"):
         values[name] = tuple(values[name]) if isinstance(values[name], list) else None
     reference = None
-    if "pool" in header or len(arrays) > 1:
-        for name in ("mean", "spread"):
-            if arrays[name].dtype.newbyteorder("=") != np.float32:
-                raise ValueError(f"{name!r} holds {arrays[name].dtype}, not float32")
-        mean, spread = (torch.from_numpy(arrays[x].astype(np.float32)) for x in ("mean", "spread"))
+    if {"mean", "spread"} & set(arrays) or "pool" in header:
+        mean, spread = (_floats(arrays, name) for name in ("mean", "spread"))
         boxes = (header[name] for name in ("pool", "pooled_spread", "smoothed"))
         reference = GradientReference(mean, spread, *boxes)
-    return Calibration(reference=reference, **values)
+    local = None
+    if {"local_center", "local_spread"} & set(arrays) or "snr" in header:
+        center, spread = (_floats(arrays, name) for name in ("local_center", "local_spread"))
+        local = LocalReference(header["snr"], center, spread)
+    return Calibration(reference=reference, local=local, **values)
+
+
+def _floats(arrays: dict[str, NDArray[Any]], name: str) -> Tensor:
+    if arrays[name].dtype.newbyteorder("=") != np.float32:
+        raise ValueError(f"{name!r} holds {arrays[name].dtype}, not float32")
+    return torch.from_numpy(arrays[name].astype(np.float32))
 
 
 def _require_reference(reference: GradientReference, size: tuple[int, int]) -> None:

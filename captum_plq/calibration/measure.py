@@ -10,6 +10,8 @@ r"""Calibrates a network: α, r, γ and reference statistics of high-quality fac
   middle and of the border, in the manner of the paper's footnote 4. The middle is the central third
   of the aligned image each way, the border a frame of an eighth of its sides; typical is the median
   over the places of the mean over the high-quality faces.
+- The local reference is ρ₀ and, place by place of the last spatial map, the median and spread of
+  the contributions to the quality over the same faces; see :mod:`captum_plq.functional.local`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +28,10 @@ from torch import Tensor, nn
 from captum_plq._base.versions import package_versions
 from captum_plq.attribution import PixelQualityAttribution, scaling_factor
 from captum_plq.calibration.file import Calibration
+from captum_plq.calibration.local import LocalMeasurement
 from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
+from captum_plq.functional.local import PlaceShares
 from captum_plq.functional.relative import gradient_reference
 from captum_plq.network.state import check_images
 
@@ -46,11 +51,14 @@ def calibrate(
     source: str = "",
     left_out: dict[int, str] | None = None,
 ) -> Calibration:
-    """Measure a network's α, r, γ and reference map on a development set.
+    """Measure a network's α, r, γ and references on a development set.
 
     One pass over the images, as ``attribute`` takes them. The gradients of the ``keep`` best faces
     so far are kept (50 kB each at 112×112); of the others, Q alone. The result does not
     depend on how the images are batched, up to rounding.
+
+    The local reference needs a network that is affine, or nearly, from its last spatial map on. Of
+    others all else is measured, and ``without_local`` says why it is missing.
 
     Examples::
 
@@ -62,6 +70,7 @@ def calibrate(
         >>> maps = relative_pixel_quality(merge_channels(attributions), calibration.reference)
         >>> factor = scaling_factor(quality, calibration.scaling).view(-1, 1, 1, 1)
         >>> maps = quality_map(attributions * factor, calibration.gamma)  # the paper's
+        >>> local = LocalQuality(model, reference=calibration.local).attribute(images)
 
     Args:
 
@@ -92,17 +101,19 @@ def calibrate(
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < _LEAST // 2:
         raise ValueError(f"keep must be an integer of at least {_LEAST // 2}, but got {keep!r}.")
     method = _unscaled(model)
-    qualities, best = _measure(method, images, keep, left_out)
+    places = LocalMeasurement(method.quality_model.serfiq)
+    qualities, best = _measure(method, places, images, keep, left_out)
     network = method.quality_model.serfiq.model
     low, high = (float(q) for q in np.percentile(qualities, [5, 95]))
     if not high > low:
         raise ValueError(f"All faces have quality {low:g}: no α fits. Is this network trained?")
     scaling = QualityScaling(2 * math.log(19) / (high - low), float(np.mean(qualities)))
-    good = [(q, face) for q, face in best if q >= np.median(qualities)]
-    logs = torch.stack([face for _, face in good])
+    good = [face for face in best if face.quality >= np.median(qualities)]
+    logs = torch.stack([face.log_merged for face in good])
     reference = gradient_reference(logs, pool_size, blur_size)
     plain = reference if blur_size == 1 else gradient_reference(logs, pool_size)
-    q_good = torch.tensor([q for q, _ in good], dtype=torch.float64)
+    local = places.reference([face.shares for face in good])
+    q_good = torch.tensor([face.quality for face in good], dtype=torch.float64)
     factors = scaling_factor(q_good, scaling, method.target_scalar).log()
     centre, border = _regions(plain.mean)
     levels = [float(plain.mean[place].median() + factors.mean()) for place in (centre, border)]
@@ -129,6 +140,9 @@ def calibrate(
         source=source,
         date=datetime.now(timezone.utc).date().isoformat(),
         versions=package_versions(),
+        local=local,
+        local_layer=None if local is None else places.layer,
+        without_local=places.missing,
     )
 
 
@@ -146,15 +160,24 @@ def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribu
     return PixelQualityAttribution(model)
 
 
+class _Face(NamedTuple):
+    """What is kept of a face: Q, ln ĝ (H, W), and its places' shares."""
+
+    quality: float
+    log_merged: Tensor
+    shares: PlaceShares | None
+
+
 def _measure(
     method: PixelQualityAttribution,
+    places: LocalMeasurement,
     images: Iterable[Tensor],
     keep: int,
     left_out: dict[int, str] | None,
-) -> tuple[list[float], list[tuple[float, Tensor]]]:
-    """Q of all faces in turn; of the best, best first, Q and ln ĝ (H, W)."""
+) -> tuple[list[float], list[_Face]]:
+    """Q of all faces in turn, and the best faces, best first."""
     qualities: list[float] = []
-    best: list[tuple[float, Tensor]] = []
+    best: list[_Face] = []
     size: torch.Size | None = None
     seen = 0
     for batch in images:
@@ -165,11 +188,11 @@ def _measure(
                 f"Batches must be (B, C, H, W), all of one size, but got {tuple(batch.shape)} "
                 f"where the first was (B, {', '.join(map(str, size))}): align the faces first."
             )
-        for merged, quality in _explained(method, batch, seen, left_out):
+        for some, merged, quality in _explained(method, batch, seen, left_out):
             qualities += quality.tolist()
             logs = [face.float().cpu().clone() for face in merged.log()]
-            best += zip(quality.tolist(), logs, strict=True)
-            best = sorted(best, key=lambda face: -face[0])[:keep]  # earlier faces win ties
+            best += map(_Face, quality.tolist(), logs, places.shares(some))
+            best = sorted(best, key=lambda face: -face.quality)[:keep]  # earlier faces win ties
         seen += len(batch)
     if len(qualities) < _LEAST:
         first = next(iter((left_out or {}).values()), None)
@@ -183,8 +206,8 @@ def _measure(
 
 def _explained(
     method: PixelQualityAttribution, batch: Tensor, first: int, left_out: dict[int, str] | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """ĝ (n, H, W) and Q (n,) of a batch; if that fails, of its images one by one."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """A batch, its ĝ (n, H, W) and Q (n,); if that fails, of its images one by one."""
     try:
         attributions, quality = method.attribute(batch, return_quality=True)
     except ValueError as error:
@@ -196,7 +219,7 @@ def _explained(
         for i in range(len(batch)):
             yield from _explained(method, batch[i : i + 1], first + i, left_out)
     else:
-        yield merge_channels(attributions), quality
+        yield batch, merge_channels(attributions), quality
 
 
 def _regions(mean: Tensor) -> tuple[Tensor, Tensor]:

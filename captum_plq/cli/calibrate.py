@@ -55,7 +55,7 @@ def calibrate(
     ] = 1,
     method: Method = Method(),
 ) -> None:
-    """Measure α, r, γ and the reference map of a network on a folder of photos.
+    """Measure α, r, γ and the references of a network on a folder of photos.
 
     A file that cannot be used is reported and left out, and the rest goes on.
     """
@@ -127,6 +127,14 @@ def describe(found: Calibration) -> list[str]:
             + (f", smoothed {k}×{k}" if k > 1 else "")
             + (f"; no gradient at {unknown:.1%} of the pixels" if unknown else "")
         )
+    if found.local is not None:
+        height, width = found.local.center.shape
+        lines.append(
+            f"local reference of {good}: ρ₀ = {found.local.snr:.2f}, {height}×{width} places of "
+            f"{found.local_layer}"
+        )
+    elif found.without_local:
+        lines.append(f"no local reference: {found.without_local}")
     if found.faces < 100:
         lines.append("Fewer than 100 faces: the percentiles, and so α, are rough.")
     if holds is not None and holds < 0.9:

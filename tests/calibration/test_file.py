@@ -26,16 +26,21 @@ def test_round_trip(calibration, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["toy.calibration"]
     again = Calibration.load(path)
     for field in dataclasses.fields(Calibration):
-        if field.name != "reference":
+        if field.name not in ("reference", "local"):
             assert getattr(again, field.name) == getattr(calibration, field.name), field.name
     assert again.reference[2:] == calibration.reference[2:]
     for old, new in zip(calibration.reference[:2], again.reference[:2], strict=True):
         torch.testing.assert_close(new, old.float(), rtol=0, atol=0, equal_nan=True)
+    assert again.local.snr == calibration.local.snr
+    for old, new in zip(calibration.local[1:], again.local[1:], strict=True):
+        assert torch.equal(new, old)
     assert again.header() == calibration.header()
     with np.load(path, allow_pickle=False) as archive:  # the file's own words
         header = json.loads(str(archive["header"]))
         assert archive["mean"].dtype == archive["spread"].dtype == np.float32
+        assert archive["local_center"].dtype == archive["local_spread"].dtype == np.float32
     assert (header["gamma"], header["pool"], header["smoothed"]) == (10.7, 5, 7)
+    assert (header["version"], header["snr"]) == (2, 4.5)
     assert header["scaling"] == {"alpha": 120.0, "r": 0.61}
 
 
@@ -47,17 +52,27 @@ def test_round_trip_without_a_reference(name, tmp_path):
     assert again.header() == PRESETS[name].header()
 
 
+FIRST = {"version": 1, **dict.fromkeys(("local_layer", "without_local", "snr"), "left out")}
+NO_LOCAL = {"local_center": None, "local_spread": None}
+
+
 def test_a_file_from_before_there_was_smoothing_and_one_of_big_endian_columns(
     calibration, tmp_path
 ):
-    old = {"smoothed": "left out", "networks": "left out"}
+    old = {**FIRST, "smoothed": "left out", "networks": "left out"}
     maps = {
         name: np.asfortranarray(getattr(calibration.reference, name).numpy().astype(">f4"))
         for name in ("mean", "spread")
     }
-    again = Calibration.load(rewritten(calibration, tmp_path / "old", header=old, **maps))
+    path = rewritten(calibration, tmp_path / "old", header=old, **maps, **NO_LOCAL)
+    again = Calibration.load(path)
     assert again.reference.blur_size == 1
-    assert again.header() == calibration.header()
+    assert (again.local, again.local_layer) == (None, None)
+    assert "before there was a local reference: calibrate again" in again.without_local
+    before = dataclasses.replace(
+        calibration, local=None, local_layer=None, without_local=again.without_local
+    )
+    assert again.header() == before.header()
     np.testing.assert_array_equal(again.reference.mean, calibration.reference.mean)
 
 
@@ -115,6 +130,21 @@ def rewritten(calibration, path, *, header=None, **arrays):
         ({}, {"mean": np.ones((6, 8), np.int32)}, "not float32"),
         ({}, {"mean": np.array([[None]])}, "is no array"),
         ({}, {"other": FLOATS}, "'other.npy', which is no part"),
+        ({"networks": "left out"}, {}, "no 'networks'"),
+        ({"without_local": 3}, {}, "without_local: expected a string"),
+        ({"local_layer": None}, {}, "a local reference of no layer"),
+        ({"snr": "left out"}, {}, "no 'snr'"),
+        ({"snr": 0.0}, {}, "a ρ₀ of 0"),
+        ({"snr": True}, {}, "snr: expected a finite number"),
+        ({}, NO_LOCAL, "no 'local_center'"),
+        ({}, {"local_spread": None}, "no 'local_spread'"),
+        ({}, {"local_center": FLOATS}, "maps of (6, 8) and (2, 3) places"),
+        ({}, {"local_center": FLOATS[:0], "local_spread": FLOATS[:0]}, "maps of (0, 8)"),
+        ({}, {"local_center": FLOATS[0], "local_spread": FLOATS[0]}, "maps of (8,)"),
+        ({}, {"local_center": FLOATS[:2, :3].astype(np.float64)}, "not float32"),
+        ({}, {"local_center": FLOATS[:2, :3] * np.nan}, "without a median or spread"),
+        ({}, {"local_spread": FLOATS[:2, :3] * 0}, "without a median or spread"),
+        ({}, {"local_spread": FLOATS[:2, :3] * np.inf}, "without a median or spread"),
     ],
 )
 def test_a_changed_file_is_refused(calibration, tmp_path, header, arrays, reason):
@@ -127,17 +157,18 @@ def test_a_changed_file_is_refused(calibration, tmp_path, header, arrays, reason
 
 
 def test_a_later_version_is_told_from_a_damaged_file(calibration, tmp_path):
-    path = rewritten(calibration, tmp_path / "c.npz", header={"version": 2})
-    with pytest.raises(ValueError, match=r"of version 2, and this program reads version 1: update"):
+    path = rewritten(calibration, tmp_path / "c.npz", header={"version": 3})
+    with pytest.raises(ValueError, match=r"version 3, and this program reads versions up to 2: up"):
         Calibration.load(path)
 
 
-def test_a_map_larger_than_the_header_says_is_not_unpacked(calibration, tmp_path):
-    path = rewritten(calibration, tmp_path / "c.npz", mean=None, spread=None)
+@pytest.mark.parametrize(("name", "size"), [("mean", 64_000_000), ("local_center", 1_000_000)])
+def test_a_map_larger_than_any_is_not_unpacked(calibration, tmp_path, name, size):
+    path = rewritten(calibration, tmp_path / "c.npz", **{name: None})
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("mean.npy", bytes(64_000_000))
+        archive.writestr(f"{name}.npy", bytes(size))
     tracemalloc.start()
-    with pytest.raises(ValueError, match="unpacks to 64,000,000 bytes, more than it may"):
+    with pytest.raises(ValueError, match=f"unpacks to {size:,} bytes, more than it may"):
         Calibration.load(path)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()

@@ -1,5 +1,6 @@
 """``captum-plq calibrate`` and ``suitability``: from folders of photos to files."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from captum_plq.calibration import Calibration, calibrate
+from captum_plq.cli.calibrate import describe
 from captum_plq.models import load_model
 from captum_plq.suitability import assess_suitability
 
@@ -28,6 +30,8 @@ def test_from_a_calibration_to_an_explanation(run, folder, options, network, tmp
     printed = capsys.readouterr().out
     for part in ("mine: 26 faces", "r = ", "α = ", "γ = ", "box 7×7, smoothed 3×3", str(file)):
         assert part in printed
+    assert "local reference of the 13 faces of high quality: ρ₀ = " in printed
+    assert ", 10×10 places of backbone." in printed
     assert "Fewer than 100 faces" in printed
     paths = sorted(folder.rglob("*.png"))
     images = torch.from_numpy(pixels(paths)).permute(0, 3, 1, 2).float()
@@ -39,6 +43,9 @@ def test_from_a_calibration_to_an_explanation(run, folder, options, network, tmp
         found.reference.mean, expected.reference.mean, rtol=1e-4, atol=1e-4, equal_nan=True
     )
     assert (found.source, found.faces, found.left_out) == ("faces, aligned crops", 26, 0)
+
+    without = dataclasses.replace(found, local=None, without_local="It has no map.")
+    assert "no local reference: It has no map." in describe(without)
 
     assert run("explain", paths[0], *options, "--calibration", file, "-o", out) == 0
     record = json.loads((out / "00-0.json").read_text("utf-8"))

@@ -10,6 +10,7 @@ import torch
 
 from captum_plq.calibration import Calibration, MethodSettings
 from captum_plq.functional import QualityScaling
+from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
 from tests.fuzz.mutations import archive, damaged_archive, flip, spoil
 from tests.fuzz.target import Case, FileTarget, Finding
@@ -28,7 +29,10 @@ _SHAPES = (
     "99999999999999999999", "None", "((", "(True,)", "(1.0,)", "(20000, 20000)",
 )  # fmt: skip
 _SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
-_OPTIONAL = {*_SHARES, "network_digest", "directions", "pool", "pooled_spread", "smoothed"}
+_OPTIONAL = {
+    *_SHARES, "network_digest", "directions", "pool", "pooled_spread", "smoothed", "local_layer",
+    "snr",
+}  # fmt: skip
 
 
 class CalibrationFiles(FileTarget):
@@ -43,6 +47,8 @@ class CalibrationFiles(FileTarget):
         common = ("net", (20, 20), settings, QualityScaling(130.0, 0.88), 7.5)
         measured = ("0123456789abcdef", 300, 2, 75, 0.85, 0.9, 0.7, 0.3, 0.9)
         told = {"versions": {"torch": "2.6", "dlib": None}, "networks": ("net",), "note": "α"}
+        told |= {"local": LocalReference(4.5, mean[:7, :7], mean[:7, :7].exp())}
+        told |= {"local_layer": "trunk"}
         with_maps = Calibration(*common, reference, *measured, **told)
         path, self.files, self.whole = folder / "whole.npz", {}, with_maps.header()
         for calibration in (with_maps, Calibration(*common)):
@@ -99,6 +105,16 @@ class CalibrationFiles(FileTarget):
                 and pool % 2 == blur % 2 == 1
             ):
                 raise Finding("senseless maps")
+        if c.local is not None:
+            center, spread = c.local.center, c.local.spread
+            if not (
+                c.local.snr > 0
+                and center.shape == spread.shape
+                and center.ndim == 2
+                and bool(center.isfinite().all() and (spread > 0).all())
+                and c.local_layer is not None
+            ):
+                raise Finding("a senseless local reference")
         again = path.with_name("again.npz")
         calibration.save(again)
         if Calibration.load(again).header() != header:

@@ -1,0 +1,102 @@
+"""Measures and checks the local reference, or finds why a network has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_plq._base.fields import require_field_types
+from captum_plq.calibration.archive import LARGEST_GRID
+from captum_plq.functional.local import LocalReference, PlaceShares, local_reference
+from captum_plq.quality import SERFIQ, SpatialSERFIQ
+
+__all__ = ["LocalMeasurement", "require_local_reference"]
+
+
+class LocalMeasurement:
+    """Takes the shares of places of one batch after another.
+
+    Where they cannot be had, nothing is raised: :attr:`missing` then says why, and there is no
+    reference.
+
+    Args:
+
+        serfiq (SERFIQ): Whose network, rate of dropout and output are taken.
+    """
+
+    def __init__(self, serfiq: SERFIQ) -> None:
+        self.missing = ""
+        self._spatial = SpatialSERFIQ(
+            serfiq.model, dropout=serfiq.masks.dropout, output=serfiq.tap.output
+        )
+
+    @property
+    def layer(self) -> str | None:
+        """Name of the module that gives, or takes, the last spatial map, once it was found."""
+        return self._spatial.tail.layer_name
+
+    def shares(self, images: Tensor) -> list[PlaceShares | None]:
+        """Return the shares of each image.
+
+        Args:
+
+            images (Tensor): (B, C, H, W).
+
+        Returns:
+            *list*: B, each of one image, on the CPU; all ``None`` once something was missing.
+        """
+        if not self.missing:
+            try:
+                parts = [part.cpu().split(1) for part in self._spatial.shares(images)]
+            except (ValueError, RuntimeError) as error:  # PyTorch's own errors among them
+                self.missing = str(error)
+            else:
+                return [PlaceShares(*one) for one in zip(*parts, strict=True)]
+        return [None] * len(images)
+
+    def reference(self, shares: Sequence[PlaceShares | None]) -> LocalReference | None:
+        """Return the statistics of high-quality faces, from :meth:`shares`.
+
+        Args:
+
+            shares (sequence of PlaceShares or None): One per face.
+
+        Returns:
+            *LocalReference or None*: ``None`` if something was missing.
+        """
+        if self.missing:
+            return None
+        try:
+            known = [one for one in shares if one is not None]
+            found = local_reference(PlaceShares(*map(torch.cat, zip(*known, strict=True))))
+            require_local_reference(found)
+        except (ValueError, RuntimeError) as error:
+            self.missing = str(error)
+            return None
+        return found
+
+
+def require_local_reference(reference: LocalReference) -> None:
+    """Raise unless a measurement can have given it.
+
+    Args:
+
+        reference (LocalReference): From a measurement, or a file.
+
+    Raises:
+        ValueError: for values of other types, a ρ₀ that is not above 0, or arrays that are not
+            (H, W), too large, not finite, or a spread that is not above 0.
+    """
+    require_field_types(reference)
+    center, spread = reference.center, reference.spread
+    if not reference.snr > 0:
+        raise ValueError(f"a local reference cannot have a ρ₀ of {reference.snr:g}")
+    if center.ndim != 2 or center.shape != spread.shape or not 0 < center.numel() <= LARGEST_GRID:
+        raise ValueError(
+            f"a local reference cannot have maps of {tuple(center.shape)} and "
+            f"{tuple(spread.shape)} places"
+        )
+    if not bool(center.isfinite().all() and spread.isfinite().all() and (spread > 0).all()):
+        raise ValueError("a local reference cannot have places without a median or spread")

@@ -68,9 +68,13 @@ class _Place:
 class _Tail:
     """What was found of a network as it was."""
 
-    key: object
+    structure: int
     features: _Place
     embedding: _Place | None
+
+    def holds_for(self, model: nn.Module) -> bool:
+        """Tell whether the modules are still the same."""
+        return self.structure == structure_of(model)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class _Linearised(_Tail):
     """``e = J a + b`` at each image, with its own J and b."""
 
     gap: float
+    weights: object
+
+    def holds_for(self, model: nn.Module) -> bool:
+        """Tell whether modules and weights are still the same; no run tells of the gap."""
+        return super().holds_for(model) and self.weights == weights_state(model)
 
 
 class SpatialTail:
@@ -144,7 +153,7 @@ class SpatialTail:
         with torch.inference_mode(False), eager():
             given = [x.detach() if isinstance(x, Tensor) else x for x in outside_inference(inputs)]
             tail = self._tail
-            if tail is not None and tail.key == _key(model):
+            if tail is not None and tail.holds_for(model):
                 answer = _run(model, given, self.output, tail)
                 if answer is not None:
                     return answer
@@ -157,10 +166,6 @@ class SpatialTail:
                 "images, so their quality cannot be divided over its places."
             )
         return answer
-
-
-def _key(model: nn.Module) -> object:
-    return structure_of(model), weights_state(model)
 
 
 def _run(
@@ -271,7 +276,7 @@ def _explore(
     generator = torch.Generator("cpu").manual_seed(0)
     probe = torch.randn(e.shape[1], generator=generator, device="cpu").to(e)
     return _Affine(
-        _key(model),
+        tail.structure,
         tail.features,
         tail.embedding,
         squared,
@@ -308,7 +313,8 @@ def _linearised(
             "Its quality can be divided over places only where what follows the map is affine, or "
             f"off by less than {_LARGEST_GAP:.0%}."
         )
-    return _Linearised(_key(model), tail.features, tail.embedding, gap)
+    state = weights_state(model)
+    return _Linearised(tail.structure, tail.features, tail.embedding, gap, state)
 
 
 def _find(model: nn.Module, inputs: Sequence[object], output: OutputSelector) -> _Tail:
@@ -356,8 +362,8 @@ def _find(model: nn.Module, inputs: Sequence[object], output: OutputSelector) ->
         if place.of_input or flat.shape != direction.shape:
             continue
         if (F.normalize(flat) - direction).abs().max() < _tolerance(x):
-            return _Tail(None, features, place)
-    return _Tail(None, features, None)
+            return _Tail(structure_of(model), features, place)
+    return _Tail(structure_of(model), features, None)
 
 
 def _tolerance(x: Tensor) -> float:

@@ -9,7 +9,7 @@ from captum_plq.functional.local import quality_from_snr, signal_to_noise
 from captum_plq.network.spatial_tail import SpatialTail, SpatialTailError
 from captum_plq.quality.spatial import SpatialSERFIQ
 from tests.conftest import assert_untouched, in_mixed_state, snapshot
-from tests.support.architectures import AdaFace, IResNet, build, conv_bn, faces, trunk
+from tests.support.architectures import AdaFace, IResNet, build, faces, trunk
 
 
 class Pooled(nn.Module):
@@ -33,7 +33,8 @@ class Global(Pooled):
     def __init__(self) -> None:
         super().__init__(
             nn.Sequential(
-                conv_bn(24, 24, 4, groups=24, pad=0),
+                nn.Conv2d(24, 24, 4, groups=24, bias=False),
+                nn.BatchNorm2d(24),
                 nn.Conv2d(24, 16, 1),
                 nn.Flatten(),
                 nn.BatchNorm1d(16),

@@ -17,6 +17,7 @@ from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.known import shipped_calibration
 from captum_plq.calibration.sample_gamma import GAMMA_RULE, gamma_of_sample
 from captum_plq.errors import refuse_images
+from captum_plq.explanation.local import LocalExplainer
 from captum_plq.explanation.result import Explanation
 from captum_plq.explanation.settings import Settings
 from captum_plq.functional import (
@@ -41,7 +42,7 @@ class Explainer:
         settings (Settings): Default: the paper's.
         calibration (Calibration, optional): Its α, r and γ replace the network's own (a γ in
             ``settings`` still wins). If it has a reference map, maps relative to the reference
-            faces are computed too.
+            faces are computed too; if it has a local reference, local quality.
 
     Raises:
         ValueError: for a bad parameter, an unusable device, or a calibration of another network
@@ -69,6 +70,7 @@ class Explainer:
         self._gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
         if calibration is not None:
             calibration.check(self.plq)
+        self._local = LocalExplainer(self.plq.quality_model.serfiq, calibration)
         self._weights = weights_state(model)
 
     def __call__(self, chips: NDArray[np.uint8]) -> Explanation:
@@ -88,9 +90,9 @@ class Explainer:
                 is uninformative, where ``attribute`` only warns.
         """
         self._heed_new_weights()
-        gamma = self.gamma
+        gamma, images = self.gamma, self._images(chips)
         attributions, quality, error = self.plq.attribute(
-            self._images(chips), return_quality=True, return_standard_error=True
+            images, return_quality=True, return_standard_error=True
         )
         merged = merge_channels(attributions)
         _refuse_uninformative(merged, quality)
@@ -98,6 +100,7 @@ class Explainer:
         relative = None if reference is None else relative_pixel_quality(merged, reference)
         attributions = self._scaled(attributions, quality)
         scaled = None if self.scaling is None else scale_quality(quality, self.scaling)
+        local, without_local = self._local(images)
         return Explanation(
             images=chips,
             attributions=attributions.float().cpu().numpy(),
@@ -107,6 +110,8 @@ class Explainer:
             scaled_quality=None if scaled is None else scaled.tolist(),
             record=self._record(),
             relative_maps=None if relative is None else relative.cpu().numpy(),
+            local=local,
+            without_local=without_local,
         )
 
     @property

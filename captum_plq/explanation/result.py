@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_plq._base.whole_file import json_bytes, whole_file
+from captum_plq.explanation.local import LocalMaps
 from captum_plq.visualization import plot_faces
 
 __all__ = ["RESULT_ENDINGS", "Explanation"]
@@ -37,6 +38,9 @@ class Explanation:
         relative_maps (ndarray or None): (n, H, W), float32, in [0, 1]: pixel quality relative
             to the reference faces of the calibration, ½ where a pixel is as in those; ``None``
             without a reference.
+        local (LocalMaps or None): Where the faces lose their quality, against the reference faces
+            of the calibration.
+        without_local (str): Why there is no ``local``.
     """
 
     images: NDArray[np.uint8]
@@ -47,6 +51,8 @@ class Explanation:
     scaled_quality: list[float] | None
     record: dict[str, Any] = field(repr=False)
     relative_maps: NDArray[np.float32] | None = None
+    local: LocalMaps | None = None
+    without_local: str = ""
 
     def titles(self, names: Sequence[str] | None = None) -> list[str]:
         """Return a title per face, in lines: its name, if given, Q, and Q̂ if known."""
@@ -90,8 +96,8 @@ class Explanation:
 
         Returns:
             *list[Path]*: ``stem.png``, ``stem.npz`` (``images``, ``attributions``, ``maps``,
-            and ``relative_maps`` if there are any) and ``stem.json``. What is there is replaced,
-            by whole files only.
+            and ``relative_maps``, ``local_maps`` and ``local_zscores`` if there are any) and
+            ``stem.json``. What is there is replaced, by whole files only.
 
         Raises:
             OSError: if one cannot be written; then none is.
@@ -108,8 +114,13 @@ class Explanation:
         arrays = {"images": self.images, "attributions": self.attributions, "maps": self.maps}
         if self.relative_maps is not None:
             arrays["relative_maps"] = self.relative_maps
+        if self.local is not None:
+            arrays["local_maps"] = self.local.maps
+            arrays["local_zscores"] = self.local.zscores
         files = {"figure": paths[0].name, "arrays": paths[1].name}
         record = {"faces": self._faces(names), **(extra or {}), **self.record, "files": files}
+        if self.without_local:
+            record["without_local"] = self.without_local
         with ExitStack() as stack:  # all three or none; the record comes into place last
             record_file, array_file, figure_file = (
                 stack.enter_context(whole_file(path)) for path in reversed(paths)
@@ -123,14 +134,13 @@ class Explanation:
 
     def _faces(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """Return what the record says of each face."""
-        relative = [] if self.relative_maps is None else list(self.relative_maps)
         columns: dict[str, Sequence[Any]] = {
             "name": names or [],
             "quality": self.quality,
             "quality_standard_error": self.quality_standard_error,
             "scaled_quality": self.scaled_quality or [None] * len(self.quality),
             "mean_pixel_quality": [float(m.mean()) for m in self.maps],
-            "mean_relative_quality": [float(m.mean()) for m in relative],
+            "local": [None] * len(self.quality) if self.local is None else self.local.records(),
         }
         given = {name: values for name, values in columns.items() if values}
         return [

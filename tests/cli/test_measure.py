@@ -51,7 +51,13 @@ def test_from_a_calibration_to_an_explanation(run, folder, options, network, tmp
     record = json.loads((out / "00-0.json").read_text("utf-8"))
     assert record["calibration"] == found.header()
     assert record["parameters"]["gamma"] == found.gamma
-    assert np.load(out / "00-0.npz")["relative_maps"].shape == (1, 32, 32)
+    arrays, (face,) = np.load(out / "00-0.npz"), record["faces"]
+    assert arrays["relative_maps"].shape == (1, 32, 32)
+    assert arrays["local_maps"].shape == arrays["local_zscores"].shape == (1, 10, 10)
+    assert face["local"]["gained"] == pytest.approx(
+        float(arrays["local_maps"].sum()) + face["local"]["offset"], abs=1e-6
+    )
+    assert "mean_relative_quality" not in face
 
 
 def test_suitability_prints_and_writes_what_the_api_gives(run, folder, network, small, capsys):

@@ -89,7 +89,8 @@ def test_saves_one_face_and_many(model, chips, calibration, tmp_path, calibrated
     assert paths[0].stat().st_size > 5000
     arrays, record = np.load(paths[1]), json.loads(paths[2].read_text("utf-8"))
     expected = {"images", "attributions", "maps"} | ({"relative_maps"} if calibrated else set())
-    assert set(arrays) == expected
+    local = {"local_maps", "local_zscores"} if calibrated else set()
+    assert set(arrays) == expected | local
     for name in expected:
         np.testing.assert_array_equal(arrays[name], getattr(explanation, name))
     assert [face["quality"] for face in record["faces"]] == explanation.quality
@@ -98,9 +99,12 @@ def test_saves_one_face_and_many(model, chips, calibration, tmp_path, calibrated
     assert record["files"] == {"figure": "x.png", "arrays": "x.npz"}
     assert record["versions"]["captum-plq"]
     assert (record["calibration"] is not None) is calibrated
+    assert [face["local"] is not None for face in record["faces"]] == [calibrated] * len(names)
+    assert ("without_local" in record) is not calibrated
     if calibrated:
-        means = [face["mean_relative_quality"] for face in record["faces"]]
-        assert means == pytest.approx(explanation.relative_maps.mean((1, 2)).tolist())
+        np.testing.assert_array_equal(arrays["local_maps"], explanation.local.maps)
+        np.testing.assert_array_equal(arrays["local_zscores"], explanation.local.zscores)
+        assert [face["local"] for face in record["faces"]] == explanation.local.records()
 
 
 def test_a_file_that_cannot_be_written_leaves_the_earlier_ones(model, chips, tmp_path, monkeypatch):

@@ -1,0 +1,98 @@
+"""Local quality in an explanation: what the method gives, and reasons where it cannot."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from captum_plq import SERFIQ, LocalQuality
+from captum_plq.calibration import calibrate
+from captum_plq.explanation import Explainer, Settings
+from captum_plq.functional.local import local_zscore
+from captum_plq.models import FaceModel, ModelSpec
+from tests.conftest import assert_untouched, snapshot
+
+SPEC = ModelSpec("toy", (24, 24), (127.5,) * 3, (128.0,) * 3, gamma=8.0)
+
+
+@pytest.fixture
+def model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2), nn.PReLU(), nn.Flatten(), nn.Linear(6 * 11 * 11, 12)
+        )
+    return FaceModel(backbone, SPEC).eval()
+
+
+@pytest.fixture
+def calibration(model):
+    generator = torch.Generator().manual_seed(1)
+    return calibrate(model, [255 * torch.rand(20, 3, 24, 24, generator=generator)])
+
+
+@pytest.fixture
+def chips():
+    return np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
+
+
+def as_images(chips):
+    return torch.from_numpy(chips).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize("dropout", [0.5, 0.2])
+def test_is_what_the_method_gives(model, chips, dropout):
+    generator = torch.Generator().manual_seed(1)
+    settings = Settings(dropout=dropout)
+    calibration = calibrate(
+        settings.attribution(model), [255 * torch.rand(20, 3, 24, 24, generator=generator)]
+    )
+    before = snapshot(model)
+    found = Explainer(model, settings, calibration)(chips).local
+    assert_untouched(before, model)
+    local = LocalQuality(SERFIQ(model, dropout=dropout), reference=calibration.local)
+    maps, quality = local.attribute(as_images(chips), at_places=True, return_quality=True)
+    np.testing.assert_allclose(found.maps, maps, atol=1e-6)
+    np.testing.assert_allclose(found.quality, quality, atol=1e-6)
+    expected = local_zscore(local.spatial.shares(as_images(chips)), calibration.local)
+    np.testing.assert_allclose(found.zscores, expected, atol=1e-5)
+    assert found.maps.dtype == found.zscores.dtype == np.float32
+    for one, record in zip(found.maps, found.records(), strict=True):
+        assert one.sum() + record["offset"] == pytest.approx(record["gained"], abs=1e-6)
+        assert record["gained"] == record["quality"] - record["reference_quality"]
+        assert (record["grid"], record["layer"]) == ([11, 11], calibration.local_layer)
+        assert record["linearisation_gap"] is None
+
+
+def test_a_face_alone_has_the_same_map_as_among_others(model, chips, calibration):
+    explainer = Explainer(model, calibration=calibration)
+    together, alone = explainer(chips).local, explainer(chips[1:2]).local
+    np.testing.assert_allclose(alone.maps[0], together.maps[1], atol=1e-6)
+
+
+def test_where_it_cannot_be_had_the_rest_is_and_the_reason_is_told(model, chips, calibration):
+    none = replace(calibration, local=None, local_layer=None)
+    larger = calibration.local._replace(center=torch.zeros(3, 3), spread=torch.ones(3, 3))
+    for changed, reason in (
+        (None, "It needs a calibration"),
+        (none, "The calibration has no local reference."),
+        (replace(none, without_local="There is no map."), "There is no map."),
+        (replace(calibration, local=larger), "reference is of maps of size (3, 3)"),
+        (replace(calibration, local_layer="elsewhere"), "of the map at 'elsewhere', but this one"),
+    ):
+        found = Explainer(model, calibration=changed)(chips)
+        assert found.local is None
+        assert reason in found.without_local
+        assert len(found.maps) == 3
+
+
+def test_an_error_of_the_local_part_costs_nothing_else(model, chips, calibration, monkeypatch):
+    explainer = Explainer(model, calibration=calibration)
+
+    def fails(_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(explainer._local._spatial, "shares", fails)
+    assert explainer(chips).without_local == "out of memory"

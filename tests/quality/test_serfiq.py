@@ -49,6 +49,15 @@ def test_pairs_average_is_the_released_codes(net, images):
     torch.testing.assert_close(pairs, 2 * torch.sigmoid(-distance * 100 / 99))
 
 
+def test_stochastic_embeddings_have_a_gradient_only_if_asked_for(net, images):
+    serfiq, x = SERFIQ(net, passes=3), images.clone().requires_grad_()
+    assert serfiq.tap.layer_name is None
+    for options, wanted in (({}, False), ({"differentiable": True}, True)):
+        stochastic = serfiq.embeddings(x, **options)[1]
+        assert bool(torch.autograd.grad(stochastic.sum(), x)[0].any()) is wanted
+    assert serfiq.tap.layer_name == "fc"
+
+
 def test_is_a_target_for_training(net, images):
     SERFIQ(net, passes=10)(images).sum().backward()
     assert net.fc.weight.grad.abs().sum() > 0

@@ -16,6 +16,7 @@ from benchmarks.training.release import plot_history, release
 from benchmarks.training.student import new_student
 from benchmarks.training.train import DEFAULT_CONFIG, Faces, read_config, train
 from captum_plq.models import load_model
+from captum_plq.models.architectures.dropout_mobilefacenet import dropout_mobilefacenet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +33,7 @@ def _train(
     output: Output,
     teacher: str = "mobilefacenet-foamliu",
     teacher_checkpoint: Path | None = None,
+    start: Path | None = None,
     config: Path = DEFAULT_CONFIG,
     epochs: PositiveInt | None = None,
     faces: PositiveInt | None = None,
@@ -48,6 +50,8 @@ def _train(
         output (Path): Folder of what a run leaves; with a checkpoint, training goes on from it.
         teacher (str): Name or file of a network.
         teacher_checkpoint (Path, optional): Weights of a named teacher.
+        start (Path, optional): Weights of the student to start from; without it, those nearest to
+            the teacher.
         config (Path): Configuration.
         epochs (int, optional): In place of the configuration's.
         faces (int, optional): Train on this many images only, to try it out.
@@ -70,7 +74,10 @@ def _train(
         return Faces(chips, teach(network.to(place), chips, place))
 
     training, validation = taught(split.train[:faces]), taught(first_of_each(split.validation))
-    student = new_student(network, training.chips, place)
+    if start is None:
+        student = new_student(network, training.chips, place)
+    else:
+        student = dropout_mobilefacenet(start).to(place).requires_grad_(True)
     print(f"{len(split.train)} images to train on, {len(split.validation)} to validate")
     history = train(
         student, training, validation, given, output, device=place, workers=workers,
@@ -80,6 +87,7 @@ def _train(
     record = {
         "config": asdict(given),
         "teacher": network.spec.name,
+        "start": None if start is None else start.name,
         "images": {"train": len(training.chips), "validation": len(split.validation)},
         "seconds": round(sum(epoch["seconds"] for epoch in history)),
         "epochs": len(history),

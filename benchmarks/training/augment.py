@@ -26,8 +26,10 @@ _COLOUR = ColorJitter(0.4, 0.4, 0.4, 0.03)
 _GREYSCALE = RandomGrayscale(0.05)
 
 
-def augment(chip: Pixels, other: Pixels, generator: Draw, degraded_share: float) -> Pixels:
-    """Return one aligned face as the network may see it in training.
+def augment(
+    chip: Pixels, other: Pixels, generator: Draw, degraded_share: float
+) -> tuple[Pixels, Pixels]:
+    """Return one aligned face as the network may see it in training, undegraded and degraded.
 
     Args:
 
@@ -38,7 +40,7 @@ def augment(chip: Pixels, other: Pixels, generator: Draw, degraded_share: float)
         degraded_share (float): Probability of a degradation; half of that, of a second one.
 
     Returns:
-        *ndarray*: (H, W, 3), uint8, RGB.
+        *tuple[ndarray, ndarray]*: (H, W, 3), uint8, RGB; moved and coloured alike, pixel for pixel.
     """
     image = _moved(chip, generator) if generator.random() < 0.5 else chip
     if generator.random() < 0.5:
@@ -47,12 +49,13 @@ def augment(chip: Pixels, other: Pixels, generator: Draw, degraded_share: float)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator.integers(2**31)))
             image = np.array(_GREYSCALE(_COLOUR(Image.fromarray(image))))
+    undegraded = image
     for share in (degraded_share, degraded_share / 2):
         if generator.random() >= share:
             break
         degrade = _DEGRADATIONS[int(generator.integers(len(_DEGRADATIONS)))]
         image = degrade(image, other, generator)
-    return image
+    return undegraded, image
 
 
 def _moved(image: Pixels, generator: Draw) -> Pixels:

@@ -109,7 +109,7 @@ def read_chips(directory: Path, names: Sequence[str], size: tuple[int, int]) -> 
     )
 
 
-class AugmentedFaces(Dataset[tuple[Tensor, Tensor]]):
+class AugmentedFaces(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Degraded faces, each with the teacher's embedding of the clean one.
 
     The same epoch gives the same images.
@@ -131,9 +131,10 @@ class AugmentedFaces(Dataset[tuple[Tensor, Tensor]]):
         """How many there are."""
         return len(self.chips)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """An image (3, H, W), float32, 0–255, and its target (d,)."""
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """An image (3, H, W), float32, 0–255, the same undegraded, and its target (d,)."""
         generator = np.random.default_rng((self.seed, self.epoch, index))
         other = self.chips[int(generator.integers(len(self.chips)))]
-        chip = augment(self.chips[index], other, generator, self.degraded_share)
-        return as_batch([chip])[0], self.targets[index]
+        undegraded, chip = augment(self.chips[index], other, generator, self.degraded_share)
+        image, clean = as_batch([chip, undegraded])
+        return image, clean, self.targets[index]

@@ -145,7 +145,7 @@ def _degraded(chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     pairs = zip(chips, np.roll(chips, 1, axis=0), strict=True)
     return np.stack(
         [
-            augment(chip, other, np.random.default_rng((_SEED, index)), 1.0)
+            augment(chip, other, np.random.default_rng((_SEED, index)), 1.0)[1]
             for index, (chip, other) in enumerate(pairs)
         ]
     )

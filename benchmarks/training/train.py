@@ -24,6 +24,9 @@ from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import TRUNK
 from captum_plq.suitability.separation import auroc
 
+_SMALLEST_SHARE = 1e-4
+"""Added to a place's share, of 1/49 on average."""
+
 DEFAULT_CONFIG = Path(__file__).parent / "config.json"
 """Of the weights that are shipped."""
 
@@ -44,6 +47,7 @@ class TrainingConfig:
         weight_decay (float): AdamW's.
         warmup (float): Share of the steps over which the rates rise; then they fall as a cosine.
         spread_weight (float): Of the second part of the loss, see :func:`train`.
+        place_weight (float): Of the third. 0: there is none.
         degraded_share (float): Probability that an image is degraded once; half as likely as
             that, twice.
     """
@@ -59,6 +63,7 @@ class TrainingConfig:
     weight_decay: float
     warmup: float
     spread_weight: float
+    place_weight: float
     degraded_share: float
 
 
@@ -96,13 +101,15 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train a student under dropout to embed a degraded image as the teacher embeds the clean one.
 
-    The loss has two parts. The first is the mean squared error, under dropout, to the teacher's
-    embedding of the clean image. Its minimum is the mean over all clean images that fit, which
-    is shorter the less information an image holds. The second is the squared log-ratio of two
+    The loss has up to three parts. The first is the mean squared error, under dropout, to the
+    teacher's embedding of the clean image. Its minimum is the mean over all clean images that fit,
+    which is shorter the less information an image holds. The second is the squared log-ratio of two
     variances: that of the embedding under dropout (:func:`variance_under_dropout`), and its
     squared error. Dropout is to move the embedding as far as it errs, as in the Bayesian reading
     of dropout (Gal and Ghahramani, ICML 2016). Neither part depends on whether or how an image
-    was degraded. The BatchNorms keep their statistics.
+    was degraded. The third (:func:`place_surprise`) says at which places of the last map this
+    variance lies: where the degradation changed what the place contributes to the embedding. The
+    BatchNorms keep their statistics.
 
     Args:
 
@@ -197,6 +204,51 @@ def variance_under_dropout(network: nn.Module, features: Tensor) -> Tensor:
     return p / (1 - p) * (features.square() @ weight.square().mean(0))
 
 
+def place_surprise(network: nn.Module, features: Tensor, clean: Tensor) -> Tensor:
+    r"""Return how far the variance under dropout lies at other places than the error.
+
+    Place s contributes :math:`y_s = \sum_{k \in s} J_k x_k` to the embedding, and the variance
+    :math:`T_s` to its noise under dropout. If errors of places are independent, the degraded
+    image's noise at s is to be that of the undegraded image and the squared change of
+    :math:`y_s` together. Compared are the places' shares in both, so that it does not
+    matter how large noise and error are in all: the second part of the loss cares for that.
+
+    Args:
+
+        network (nn.Module): A :class:`DropoutMobileFaceNet`.
+        features (Tensor): (B, K), what its dropout is given, of degraded images.
+        clean (Tensor): (B, K), of the same images undegraded; without a gradient.
+
+    Returns:
+        *Tensor*: (), mean squared log-ratio of the shares; with a gradient for ``features``'.
+    """
+    columns = _columns(network)
+    here, noise = _places(network, features, columns)
+    with torch.no_grad():
+        there, before = _places(network, clean, columns)
+        expected = before + (here - there).square().mean(2)
+    shares = [x / x.sum(1, keepdim=True) + _SMALLEST_SHARE for x in (noise, expected)]
+    surprise: Tensor = (shares[0].log() - shares[1].log()).square().mean()
+    return surprise
+
+
+def _columns(network: nn.Module) -> Tensor:
+    """(d, C, P), J: how the embedding follows the features by channel and place."""
+    linear, norm = network.get_submodule("fc"), network.get_submodule("bn2")
+    moving = (cast("Tensor", norm.running_var) + cast("float", norm.eps)).sqrt()
+    weight = cast("Tensor", linear.weight) * (cast("Tensor", norm.weight) / moving)[:, None]
+    channels = cast("nn.BatchNorm2d", network.get_submodule("bn1")).num_features
+    return weight.view(len(weight), channels, -1)
+
+
+def _places(network: nn.Module, features: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, P, d) contributions of places, and (B, P) variances of their noise under dropout."""
+    p = cast("float", network.get_submodule("dropout").p)
+    x = features.unflatten(1, columns.shape[1:])
+    contributions = torch.einsum("bcp,dcp->bpd", x, columns)
+    return contributions, p / (1 - p) * (x.square() * columns.square().mean(0)).sum(1)
+
+
 def _epoch(
     student: FaceModel,
     faces: AugmentedFaces,
@@ -212,16 +264,25 @@ def _epoch(
     network = cast("nn.Sequential", student.backbone)
     at = list(dict(network.named_children())).index("dropout")
     trunk, dropout, head = network[:at], network[at], network[at + 1 :]
-    for images, targets in loader:
+
+    def features_of(images: Tensor) -> Tensor:
         images = images.to(device, memory_format=torch.channels_last)
-        targets = targets.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            features = trunk((images - student.mean) / student.std).float()
+            found: Tensor = trunk((images - student.mean) / student.std).float()
+        return found
+
+    for images, undegraded, targets in loader:
+        targets = targets.to(device)
+        features = features_of(images)
         embeddings = head(dropout(features))
         variance = variance_under_dropout(network, features)
         missed = (head(features) - targets).square().mean(1).detach()
         surprise = (variance.log() - missed.log()).square().mean()
         loss = F.mse_loss(embeddings, targets) + config.spread_weight * surprise
+        if config.place_weight > 0:
+            with torch.no_grad():
+                clean = features_of(undegraded)
+            loss = loss + config.place_weight * place_surprise(network, features, clean)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

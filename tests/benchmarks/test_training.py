@@ -14,7 +14,13 @@ from benchmarks.training import data
 from benchmarks.training.augment import augment
 from benchmarks.training.data import as_batch, teach
 from benchmarks.training.student import new_student
-from benchmarks.training.train import Faces, read_config, train, variance_under_dropout
+from benchmarks.training.train import (
+    Faces,
+    place_surprise,
+    read_config,
+    train,
+    variance_under_dropout,
+)
 from captum_plq.models import FaceModel
 from captum_plq.models.architectures.dropout_mobilefacenet import new_dropout_mobilefacenet
 from captum_plq.models.architectures.mobilefacenet import MOBILEFACENET_SPECS, mobilefacenet
@@ -82,7 +88,7 @@ def test_no_person_is_in_two_parts(tmp_path):
 
 def test_augmentation_is_drawn_from_its_generator_alone(chips):
     before, original = torch.get_rng_state(), chips[:2].copy()
-    many = [augment(chips[0], chips[1], np.random.default_rng(i), 1.0) for i in (*range(60), 7)]
+    many = [augment(chips[0], chips[1], np.random.default_rng(i), 1.0)[1] for i in (*range(60), 7)]
     np.testing.assert_array_equal(many[7], many.pop())
     np.testing.assert_array_equal(chips[:2], original)
     assert torch.equal(torch.get_rng_state(), before)
@@ -159,3 +165,31 @@ def test_an_interrupted_run_goes_on_to_the_same_network(teacher, started, chips,
     assert [x["loss"] for x in again] == pytest.approx([x["loss"] for x in history], rel=1e-4)
     assert not whole.training
     assert json.loads((tmp_path / "whole" / "history.json").read_text()) == history
+
+
+def test_the_third_part_compares_where_noise_and_change_lie(started, chips):
+    """With one place changed: loss against a loop over places, and what a step on it does."""
+    network = started.backbone
+    clean = torch.rand(2, 128 * 49, generator=torch.Generator().manual_seed(0))
+    features = clean.view(2, 128, 49).clone()
+    features[:, :, 10] += 2.0
+    features = features.flatten(1).requires_grad_()
+    scale = network.bn2.weight / (network.bn2.running_var + network.bn2.eps).sqrt()
+    columns = (network.fc.weight * scale[:, None]).view(128, 128, 49).detach()
+    logs = []
+    for image, before in zip(features.detach(), clean, strict=True):
+        noise, expected = [], []
+        for place in range(49):
+            j = columns[:, :, place]
+            x, old = image.view(128, 49)[:, place], before.view(128, 49)[:, place]
+            noise.append((j * x).square().sum() / 128)
+            expected.append((j * old).square().sum() / 128 + (j @ (x - old)).square().sum() / 128)
+        shares = [torch.stack(x) / sum(x) + 1e-4 for x in (noise, expected)]
+        logs.append((shares[0].log() - shares[1].log()).square())
+    loss = place_surprise(network, features, clean)
+    torch.testing.assert_close(loss, torch.stack(logs).mean(), rtol=1e-4, atol=0)
+    assert place_surprise(network, clean, clean) == 0
+    assert features.grad is None
+    loss.backward()
+    step = (features - 20.0 * features.grad).detach()
+    assert place_surprise(network, step, clean) < loss

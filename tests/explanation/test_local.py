@@ -9,9 +9,10 @@ from torch import nn
 
 from captum_plq import SERFIQ, LocalQuality
 from captum_plq.calibration import calibrate
-from captum_plq.explanation import Explainer, Settings
+from captum_plq.explanation import Explainer, Settings, matching_calibration
+from captum_plq.faces import sample_face
 from captum_plq.functional.local import local_zscore
-from captum_plq.models import FaceModel, ModelSpec
+from captum_plq.models import DEFAULT_MODEL, FaceModel, ModelSpec, load_model
 from tests.conftest import assert_untouched, snapshot
 
 SPEC = ModelSpec("toy", (24, 24), (127.5,) * 3, (128.0,) * 3, gamma=8.0)
@@ -86,6 +87,16 @@ def test_where_it_cannot_be_had_the_rest_is_and_the_reason_is_told(model, chips,
         assert found.local is None
         assert reason in found.without_local
         assert len(found.maps) == 3
+
+
+def test_the_shipped_network_has_one():
+    shipped = load_model(DEFAULT_MODEL)
+    explainer = Explainer(shipped, calibration=matching_calibration(shipped))
+    found = explainer(sample_face().chip[None])
+    assert found.without_local == ""
+    assert found.local.maps.shape == (1, 7, 7)
+    assert found.local.quality == pytest.approx(found.quality, abs=0.01)
+    assert abs(found.local.zscores).max() < 6
 
 
 def test_an_error_of_the_local_part_costs_nothing_else(model, chips, calibration, monkeypatch):

@@ -20,6 +20,8 @@ from captum_plq.metrics.checks import seeded
 from captum_plq.models import FaceModel
 
 _FOR_GAMMA = 16
+_NORMAL = 1.702
+"""Slope at which the logistic function comes closest to the normal distribution function."""
 
 
 @dataclass
@@ -44,6 +46,7 @@ class StudyContext:
     failed: dict[str, str] = field(default_factory=dict)
     _explain: dict[str, Attribute] = field(default_factory=dict, init=False)
     _gamma: dict[str, float] = field(default_factory=dict, init=False)
+    _scale: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     _others: dict[str, StudyContext] = field(default_factory=dict, init=False)
 
     def network_for(self, method: str) -> ExplainedNetwork:
@@ -62,8 +65,8 @@ class StudyContext:
             images (Tensor): (B, 3, H, W), 0–255.
 
         Returns:
-            *dict[str, Tensor]*: (B, H, W) each, ≥ 0, finite and not constant; high for useful
-            pixels.
+            *dict[str, Tensor]*: (B, H, W) each, finite, not constant, and ≥ 0 but for signed maps;
+            high for useful pixels.
         """
         found = {}
         for method in self.methods:
@@ -95,7 +98,11 @@ class StudyContext:
                 if self.subject.reference is None:
                     raise ValueError("needs reference faces for its γ of Eq. 6, but there are none")
                 some = self.subject.reference[:_FOR_GAMMA].to(next(self.model.parameters()))
-                self._gamma[method.name] = gamma_for_median(explain(some))
+                maps = explain(some)
+                if method.signed:
+                    self._scale[method.name] = (float(maps.median()), float(maps.std()))
+                else:
+                    self._gamma[method.name] = gamma_for_median(maps)
             self._explain[method.name] = explain
         return self._explain[method.name]
 
@@ -103,7 +110,8 @@ class StudyContext:
         """Return maps of a method as qualities in [0, 1].
 
         Bounded maps are such. Others are put through Eq. 6, with the γ that gives the median
-        pixel of the reference faces quality ½; one γ for all images.
+        pixel of the reference faces quality ½; one γ for all images. So are signed ones through a
+        logistic function, whose slope is that of the normal distribution of these pixels.
 
         Args:
 
@@ -113,7 +121,14 @@ class StudyContext:
         Returns:
             *Tensor*: (B, H, W).
         """
+        if name in self._scale:
+            median, spread = self._scale[name]
+            return torch.sigmoid(_NORMAL * (maps - median) / spread)
         return pixel_quality(maps, self._gamma[name]) if name in self._gamma else maps
+
+    def positive(self, name: str, maps: Tensor) -> Tensor:
+        """Return maps of a method that are ≥ 0: signed ones as qualities, others as they are."""
+        return self.pixel_qualities(name, maps) if name in self._scale else maps
 
     def with_reference(self, name: str, change: Callable[[Tensor], Tensor]) -> StudyContext:
         """Return the same network and maps with another reference; the random weights stay.

@@ -38,7 +38,7 @@ __all__ = [
 _MAPS = some_of(("all", "fast", *MAPS))
 _QUICK_MAPS = (
     "plq,plq-signed,plq-serfiq,plq-directions-4,plq-relative,saliency-sum,input-x-gradient,"
-    "input-x-gradient-relative,random,centre"
+    "input-x-gradient-relative,local,local-z,random,centre,eigenface"
 )
 
 

@@ -15,6 +15,7 @@ PROTOCOLS = {
     "verification": ("verification:Verification", "how accurate is a network on pairs of faces?"),
     "map-time": ("map_time:MapTime", "what does each map cost, from image to map?"),
     "random-mask": ("random_mask:RandomMask", "does a map see a square on a face?"),
+    "level": ("level:Level", "does a map's mean rank images as Q does?"),
     "curves": ("curves:Curves", "how does Q fall as pixels go in the order of a map?"),
     "inpainting": ("inpainting:Inpainting", "does painting over a map's lowest region raise Q?"),
     "recognition": ("recognition:Recognition", "is a face recognised as pixels go by a map?"),

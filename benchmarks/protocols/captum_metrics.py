@@ -122,7 +122,8 @@ class CaptumMetrics(MapStudy):
         methods = {method.name: method for method in context.methods}
         nothing: dict[tuple[int, str, str], Tensor] = {}
         for name, maps in context.maps(images).items():
-            lit = [one if bool(one.any()) else None for one in maps.split(1)]
+            parts = context.positive(name, maps).split(1)
+            lit = [one if bool(one.any()) else None for one in parts]
             once: dict[str, Any] = {
                 "sensitivity": self._sensitivity(context, methods[name], images),
                 "gini": [None if one is None else float(metrics.gini_index(one)) for one in lit],

@@ -131,7 +131,7 @@ class RandomMask(MapStudy):
                     "quality_change": quality_change(before[id(network)], after[id(network)]),
                     "pixel_change": inside,
                     "pixel_contrast": inside - pixel_quality_change(p_clean[name], p, ~masks),
-                    "log_contrast": mask_scores.log_contrast(maps, masks),
+                    "log_contrast": mask_scores.log_contrast(context.positive(name, maps), masks),
                     "auroc": found,
                     "auroc_clean": ignorant,
                     "auroc_gain": found - ignorant,

@@ -44,8 +44,8 @@ class Sanity(MapStudy):
     """Sanity.
 
     Means over faces; in brackets 95 % bootstrap intervals over faces. A map passes if `weights` <
-    0.5, `others` < 0.5, `company` < 0.001, each with the whole of its interval. *random* and
-    *centre* ignore the network: they must fail.
+    0.5, `others` < 0.5, `company` < 0.001, each with the whole of its interval. *random*,
+    *centre* and *eigenface* ignore the network: they must fail.
 
     Columns:
 

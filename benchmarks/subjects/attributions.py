@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.subjects.methods import Attribute, Build, Method, select
 from benchmarks.subjects.naive import naive_plq, official_serfiq
 from benchmarks.subjects.network import ExplainedNetwork, layers_that_ran
-from captum_plq import PixelQualityAttribution
+from captum_plq import LocalQuality, PixelQualityAttribution
 from captum_plq.network.output import select_embedding
 
 REFERENCE, REPEATED = "saliency", "saliency-again"
@@ -86,6 +86,12 @@ def plq(exact: bool = False, serfiq: dict[str, Any] | None = None, **options: An
         return attribute
 
     return build
+
+
+def local(network: ExplainedNetwork) -> Attribute:
+    """Return local quality as a method: places of an image against the image's own quality."""
+    method = LocalQuality(network.serfiq())
+    return lambda images: cast("Tensor", method.attribute(images))
 
 
 def sum_gradient(network: ExplainedNetwork) -> Attribute:
@@ -203,6 +209,7 @@ METHODS: dict[str, Method] = {
         Method("plq-closed-form", "plq", plq(serfiq={"estimator": "closed-form"}), "no sampling"),
         Method("plq-serfiq-target", "plq", plq(target_scalar="serfiq"),
                "gradient of the SER-FIQ score itself"),
+        Method("local", "plq", local, "local quality: one forward, Q included"),
         Method(REFERENCE, "control", _saliency, "one forward, one backward"),
         Method(REPEATED, "control", _saliency, "the same once more"),
         Method("input-x-gradient", "other", _captum(attr.InputXGradient), as_map="relative"),

@@ -1,9 +1,9 @@
 """The registry of score maps whose faithfulness is compared: (B, H, W), high for useful pixels.
 
-Every map but the controls is the mean absolute attribution over the colour channels (Eq. 5), with
-the paper's quality node as target, or a function of it. A *relative* map compares each place with
-the same place of high-quality reference faces, as ``plq-relative`` does; other methods are treated
-alike, so that the gain of that step is not mistaken for a gain of PLQ.
+Every map but local quality and the controls is the mean absolute attribution over the colour
+channels (Eq. 5), with the paper's quality node as target, or a function of it. A *relative* map
+compares each place with the same place of high-quality reference faces, as ``plq-relative`` does;
+other methods are treated alike, so that the gain of that step is not mistaken for a gain of PLQ.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.subjects.attributions import METHODS, plq, sum_gradient
+from benchmarks.subjects.local_maps import eigenface, local, local_z
 from benchmarks.subjects.methods import Attribute, Build, Method, check_maps, select
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.functional import merge_channels
@@ -140,6 +141,10 @@ def _registry() -> Iterator[Method]:
     yield from _relatives(paper)
     for directions in (four, sixteen):
         yield from _relatives(directions, f"{directions.description}, ")
+    words = "local quality, in units of Q"
+    yield Method("local", "plq", local, words, gives="map", signed=True)
+    words = "local quality, in standard deviations of high-quality faces"
+    yield Method("local-z", "plq", local_z, words, gives="map", signed=True)
     merged = _merged("saliency-sum", sum_gradient)
     gradient = Method("saliency-sum", "control", merged, "gradient of Σe, no quality in it")
     yield gradient
@@ -155,6 +160,8 @@ def _registry() -> Iterator[Method]:
                 yield from _relatives(one)
     yield Method("random", "control", _random, "uniform noise, seeded per image", bounded=True)
     yield Method("centre", "control", _centre, "Gaussian, σ a quarter of the side", bounded=True)
+    words = "minus the distance from a reconstruction by 64 eigenfaces of the reference; no network"
+    yield Method("eigenface", "control", eigenface, words, signed=True)
 
 
 MAPS: dict[str, Method] = {method.name: method for method in _registry()}

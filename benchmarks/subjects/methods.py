@@ -40,6 +40,7 @@ class Method:
             for useful pixels.
         bounded (bool): Whether its scores are qualities in [0, 1] on the same scale for all
             images; other maps become so by Eq. 6.
+        signed (bool): Whether its scores may be of either sign, as those of local quality are.
         as_map (str): Of an attribution: whether its absolute values are also compared as a score
             map (``"plain"``), and relative to the reference faces as well (``"relative"``).
     """
@@ -51,6 +52,7 @@ class Method:
     slow: bool = False
     gives: Literal["attribution", "quality", "map"] = "attribution"
     bounded: bool = False
+    signed: bool = False
     as_map: Literal["", "plain", "relative"] = ""
 
     @property

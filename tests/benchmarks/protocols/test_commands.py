@@ -22,6 +22,11 @@ CASES = {
         ["distributions/method", "estimates/auroc/plq/middle=noise"],
         "### auroc by fill, s = 20 to 40 (of 112)",
     ),
+    "level": (
+        "",
+        ["estimates/auroc/Q/condition=blur σ3", f"estimates/spearman/{NULL}/all"],
+        "### AUROC, clean against degraded",
+    ),
     "curves": (
         "--imputers black,mean --steps 4",
         ["estimates/srg/plq/imputer=black", "curves/mean/plq"],

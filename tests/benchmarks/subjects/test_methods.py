@@ -10,8 +10,9 @@ from benchmarks.subjects import attributions
 from benchmarks.subjects.attributions import METHODS, REFERENCE, REPEATED
 from benchmarks.subjects.maps import MAPS, select_maps
 from benchmarks.subjects.methods import on_random_weights
-from captum_plq import PixelQualityAttribution
+from captum_plq import LocalQuality, PixelQualityAttribution, SpatialSERFIQ
 from captum_plq.functional import merge_channels
+from captum_plq.functional.local import local_reference, local_zscore
 from captum_plq.functional.relative import gradient_reference, relative_pixel_quality
 from captum_plq.metrics import spearman
 from captum_plq.models import FaceModel, ModelSpec
@@ -72,7 +73,7 @@ def test_an_attribution_is_a_map_too_where_its_entry_says_so():
     as_map = {name: m.as_map for name, m in METHODS.items() if m.as_map}
     endings = {"plain": ("",), "relative": ("", "-relative", "-relative-smooth")}
     expected = {name + ending for name, kind in as_map.items() for ending in endings[kind]}
-    own = ("plq", "saliency", "random", "centre")
+    own = ("plq", "saliency", "local", "random", "centre", "eigenface")
     assert {name for name in MAPS if not name.startswith(own)} == expected
     assert all(MAPS[name].slow == METHODS[name].slow for name in as_map)
 
@@ -133,7 +134,9 @@ def test_every_map_is_a_map(context, maps):
     assert list(maps) == [method.name for method in context.methods]
     for name, found in maps.items():
         assert found.shape == (3, 24, 24), name
-        assert (torch.isfinite(found) & (found >= 0)).all(), name
+        assert torch.isfinite(found).all(), name
+        assert MAPS.get(name, context.methods[-1]).signed or (found >= 0).all(), name
+        assert (context.positive(name, found) >= 0).all(), name
         p = context.pixel_qualities(name, found)
         assert ((p >= 0) & (p <= 1)).all(), name
     assert context.methods[-1].kind == "control"
@@ -160,3 +163,38 @@ def test_pooled_is_a_geometric_mean(maps):
     box = maps["plq"][0, :3, 4:9]  # around row 0, column 6
     expected = box.clamp_min(torch.finfo(box.dtype).tiny).double().log().mean().exp().item()
     assert maps["plq-pooled"][0, 0, 6].item() == pytest.approx(expected, rel=1e-4, abs=0)
+
+
+def test_local_quality_is_the_package_s_own(context, faces, maps):
+    network = context.subject
+    spatial = SpatialSERFIQ(network.model)
+    reference = local_reference(spatial.shares(network.reference.float()[network.better_reference]))
+    own = LocalQuality(spatial, reference=reference).attribute(faces).sum(1)
+    torch.testing.assert_close(maps["local"], own, rtol=1e-4, atol=1e-7)
+    z = local_zscore(spatial.shares(faces), reference)
+    torch.testing.assert_close(maps["local-z"].mean((1, 2)), z.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    assert maps["local-z"].std() == pytest.approx(z.std().item(), rel=0.5)
+
+
+def test_eigenfaces_leave_what_reference_faces_do_not_have(context):
+    reference = context.subject.reference.float()
+    explain = MAPS["eigenface"].build(context.subject)
+    average = reference.mean(0, keepdim=True)
+    assert explain(average).abs().max() < 1e-3
+    strange = average.clone()
+    strange[..., 8:16, 8:16] += 90
+    found = explain(strange)[0]
+    assert found[10:14, 10:14].max() < -50
+    assert found[:5].min() > -20
+    far = explain(reference).mean().item()
+    halved = dataclasses.replace(context.subject, reference=context.subject.reference[:2])
+    assert MAPS["eigenface"].build(halved)(reference).mean() < far < 0
+
+
+def test_signed_maps_become_qualities_by_the_reference_s_median(context, maps):
+    some = context.explain(MAPS["local"])(context.subject.reference.float())
+    p = context.pixel_qualities("local", some)
+    assert p.median() == pytest.approx(0.5, abs=1e-3)
+    assert 0.02 < p.quantile(0.05) < 0.2
+    assert (spearman(maps["local"], context.positive("local", maps["local"])) > 0.9999).all()
+    assert context.positive("plq", maps["plq"]) is maps["plq"]

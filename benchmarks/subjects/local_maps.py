@@ -1,0 +1,84 @@
+"""Signed maps that are no gradients: local quality, and the distance from eigenfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.subjects.methods import Attribute
+from benchmarks.subjects.network import ExplainedNetwork
+from captum_plq import SpatialSERFIQ
+from captum_plq.functional.local import (
+    LocalReference,
+    PlaceShares,
+    enlarge,
+    local_quality,
+    local_reference,
+    local_zscore,
+)
+
+_COMPONENTS = 64
+_BOX = 5
+
+
+def local(network: ExplainedNetwork) -> Attribute:
+    """Return local quality against the better half of the reference faces, in units of Q."""
+    shares = _shares(network)
+    reference = _reference(network, shares)
+
+    def explain(images: Tensor) -> Tensor:
+        maps, _ = local_quality(shares(images), reference.snr)
+        return enlarge(maps, (images.shape[-2], images.shape[-1])).to(images.dtype)
+
+    return explain
+
+
+def local_z(network: ExplainedNetwork) -> Attribute:
+    """Return local quality in standard deviations of these faces at each place."""
+    shares = _shares(network)
+    reference = _reference(network, shares)
+
+    def explain(images: Tensor) -> Tensor:
+        maps = local_zscore(shares(images), reference)
+        pixels = images[0, 0].numel() / maps[0].numel()  # enlarging divides by it
+        size = (images.shape[-2], images.shape[-1])
+        return (enlarge(maps, size) * pixels).to(images.dtype)
+
+    return explain
+
+
+def eigenface(network: ExplainedNetwork) -> Attribute:
+    """Return minus the distance from a reconstruction by reference faces; no network is asked.
+
+    The basis are the first 64 principal components (with fewer than 128 faces, half as many as
+    these) of the RGB images.
+    """
+    faces = torch.cat(network.reference_batches()).flatten(1)
+    mean = faces.mean(0)
+    _, _, components = torch.linalg.svd(faces - mean, full_matrices=False)
+    basis = components[: min(_COMPONENTS, len(faces) // 2)]
+
+    def explain(images: Tensor) -> Tensor:
+        centred = images.flatten(1) - mean
+        rest = (centred - centred @ basis.T @ basis).view_as(images).abs().mean(1, keepdim=True)
+        return -F.avg_pool2d(rest, _BOX, 1, _BOX // 2, count_include_pad=False)[:, 0]
+
+    return explain
+
+
+def _shares(network: ExplainedNetwork) -> Callable[[Tensor], PlaceShares]:
+    spatial = SpatialSERFIQ(network.model, dropout=network.dropout)
+    return lambda images: network.once("shares", images, lambda: spatial.shares(images))
+
+
+def _reference(
+    network: ExplainedNetwork, shares: Callable[[Tensor], PlaceShares]
+) -> LocalReference:
+    parts = [shares(part) for part in network.reference_batches()]
+    better = network.better_reference
+    return local_reference(
+        PlaceShares(*(torch.cat(own)[better] for own in zip(*parts, strict=True)))
+    )

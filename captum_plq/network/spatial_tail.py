@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
-from captum_plq.network.borrowed import borrowed, hookable
+from captum_plq.network.borrowed import borrowed
 from captum_plq.network.exploration import first_images, structure_of
+from captum_plq.network.independence import refuse_not_finite
 from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.spatial_map import (
+    Place,
+    SpatialTailError,
+    as_map,
+    find_spatial_map,
+    tolerance,
+)
 from captum_plq.network.state import eager, outside_inference, unnoticed, weights_state
 
-__all__ = ["SpatialRun", "SpatialTail", "SpatialTailError"]
+__all__ = ["SpatialRun", "SpatialTail"]
 
-_TOLERANCE = 1e-3
 _PROBES = 16
 _CHECK_PASSES = 32
 _LARGEST_GAP = 0.25
 """Of the trace of a linearised tail's noise; half of it, about, of the distance of Eq. 1."""
-
-
-class SpatialTailError(ValueError):
-    """The embedding is no affine function of a spatial map; the message says why."""
 
 
 class SpatialRun(NamedTuple):
@@ -50,27 +52,12 @@ class SpatialRun(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A tensor of a forward: what a module takes first, or gives."""
-
-    module: str
-    of_input: bool
-
-    def on(self, network: nn.Module, hook: Any) -> None:
-        module = hookable(network.get_submodule(self.module))
-        if self.of_input:
-            module.register_forward_pre_hook(lambda _, args: (hook(args[0]), *args[1:]))
-        else:
-            module.register_forward_hook(lambda _, __, y: hook(y))
-
-
-@dataclass(frozen=True)
 class _Tail:
     """What was found of a network as it was."""
 
     structure: int
-    features: _Place
-    embedding: _Place | None
+    features: Place
+    embedding: Place | None
 
     def holds_for(self, model: nn.Module) -> bool:
         """Tell whether the modules are still the same."""
@@ -103,12 +90,13 @@ class _Linearised(_Tail):
 class SpatialTail:
     """Finds a network's last spatial map, and runs the network cut at it.
 
-    The last spatial map is the last tensor (B, C, H, W) of more than one place that the embedding
-    depends on. Where what follows it is affine (flattening, pooling, linear layers, BatchNorm), J
-    and b are measured once. Each call tells whether they still hold: the slopes along a fixed
-    direction have to be the same for all images and at all times, and the squared length of the
-    embedding is the sum of all places and e·b. Where it is not (a normalisation
-    of each image), it is linearised at each image, and :attr:`gap` says how far that is off.
+    The last spatial map is the last tensor (B, C, H, W) of more than one place, or (B, N, C) of a
+    square number of tokens, that the embedding depends on. Where what follows it is affine
+    (flattening, pooling, linear layers, BatchNorm), J and b are measured once. Each call tells
+    whether they still hold: the slopes along a fixed direction have to be the same for all images
+    and at all times, and the squared length of the embedding is the sum of all places and e·b.
+    Where it is not affine (a normalisation of each image), it is linearised at each image, and
+    :attr:`gap` says how far that is off.
 
     Args:
 
@@ -179,27 +167,38 @@ def _run(
     map_, e = _cut(network, inputs, output, tail)
     mean = at_least_float32(e.detach())
     if isinstance(tail, _Linearised):
-        norms = sum(_slopes(e, map_, probe).square() for probe in _coins(e)) / _PROBES
+        squared = sum(_slopes(e, map_, probe).square() for probe in _coins(e)) / _PROBES
         slopes = _slopes(e, map_, e.detach())
         features = at_least_float32(map_.detach())
         offset = mean.square().sum(1) - (features * slopes).flatten(1).sum(1)
-        return SpatialRun(features, slopes, mean, torch.as_tensor(norms), offset)
+        return _spatial_run(tail.features, features, slopes, mean, torch.as_tensor(squared), offset)
     if map_.shape[1:] != tail.squared_norms.shape or e.shape[1:] != tail.bias.shape:
         return None
     known = tail.slopes_of_probe.to(map_.device)
     apart = (_slopes(e, map_, tail.probe.to(e)) - known).abs()
-    if not bool((apart <= _tolerance(map_) * known.abs().max()).all()):
+    if not bool((apart <= tolerance(map_) * known.abs().max()).all()):
         return None
     slopes, offset = _slopes(e, map_, e.detach()), mean @ tail.bias.to(mean)
     features, length = at_least_float32(map_.detach()), mean.square().sum(1)
     missing = length - (features * slopes).flatten(1).sum(1) - offset
-    if not bool((missing.abs() <= _tolerance(map_) * length).all() | ~length.isfinite().all()):
+    if not bool((missing.abs() <= tolerance(map_) * length).all() | ~length.isfinite().all()):
         return None
-    return SpatialRun(features, slopes, mean, tail.squared_norms.to(map_.device), offset)
+    norms = tail.squared_norms.to(map_.device)
+    return _spatial_run(tail.features, features, slopes, mean, norms, offset)
+
+
+def _spatial_run(
+    place: Place, features: Tensor, slopes: Tensor, mean: Tensor, norms: Tensor, offset: Tensor
+) -> SpatialRun:
+    """With channels first."""
+    of_all = norms.ndim < features.ndim
+    norms = as_map(norms[None] if of_all else norms, place)
+    a, j = as_map(features, place), as_map(slopes, place)
+    return SpatialRun(a, j, mean, norms[0] if of_all else norms, offset)
 
 
 def _slopes(embedding: Tensor, map_: Tensor, direction: Tensor) -> Tensor:
-    """(B, C, H, W), how the embeddings' components along a direction follow the map."""
+    """How the embeddings' components along a direction follow the map; of its shape."""
     direction = direction.expand_as(embedding)
     (slopes,) = torch.autograd.grad(embedding, map_, direction, retain_graph=True)
     return at_least_float32(slopes)
@@ -247,7 +246,7 @@ def _explore(
     model: nn.Module, inputs: Sequence[object], output: OutputSelector, dropout: float
 ) -> _Affine | _Linearised:
     inputs = first_images(inputs, 2)
-    tail = _find(model, inputs, output)
+    tail = _Tail(structure_of(model), *find_spatial_map(model, inputs, output))
 
     def run(replacement: Tensor | None = None, changed: bool = False) -> tuple[Tensor, Tensor]:
         network, arguments = borrowed(model, frozen=True), list(inputs)
@@ -256,8 +255,9 @@ def _explore(
         return _cut(network, arguments, output, tail, replacement)
 
     map_, e = run()
+    refuse_not_finite(e.detach())
     other, expected = run(changed=True)
-    scale = e.detach().abs().max() * _tolerance(map_)
+    scale = e.detach().abs().max() * tolerance(map_)
     end = run(other)[1]
     if bool((end - expected).detach().abs().max() > scale):
         raise SpatialTailError(
@@ -315,56 +315,3 @@ def _linearised(
         )
     state = weights_state(model)
     return _Linearised(tail.structure, tail.features, tail.embedding, gap, state)
-
-
-def _find(model: nn.Module, inputs: Sequence[object], output: OutputSelector) -> _Tail:
-    """The last spatial map, and where the embedding is before it is normalised."""
-    network = borrowed(model)
-    seen: list[tuple[_Place, Tensor]] = []
-
-    def watch(name: str, module: nn.Module) -> None:
-        def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and isinstance(args[0], Tensor):
-                seen.append((_Place(name, True), args[0]))
-
-        def leave(_: nn.Module, __: object, y: object) -> None:
-            if isinstance(y, Tensor):
-                seen.append((_Place(name, False), y))
-
-        hookable(module).register_forward_pre_hook(enter)
-        module.register_forward_hook(leave)
-
-    for name, module in network.named_modules():
-        if name and next(module.children(), None) is None:
-            watch(name, module)
-    leaves = [
-        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
-        for x in inputs
-    ]
-    with torch.enable_grad():
-        e = embed(network, leaves, output)
-    seen = [(place, x) for place, x in seen if x.requires_grad]
-    tensors = [x for _, x in seen]
-    slopes = torch.autograd.grad(e.sum(), tensors, allow_unused=True)
-    spatial = [
-        index
-        for index, (x, slope) in enumerate(zip(tensors, slopes, strict=True))
-        if slope is not None and x.ndim == 4 and x.shape[2:].numel() > 1
-    ]
-    if not spatial:
-        raise SpatialTailError(
-            "No module of this network gives or takes a spatial map (B, C, H, W) that the "
-            "embedding depends on, so there are no places to divide its quality over."
-        )
-    direction, features = F.normalize(e.detach().flatten(1).float()), seen[spatial[-1]][0]
-    for place, x in seen[spatial[-1] + 1 :]:
-        flat = x.detach().flatten(1).float()
-        if place.of_input or flat.shape != direction.shape:
-            continue
-        if (F.normalize(flat) - direction).abs().max() < _tolerance(x):
-            return _Tail(structure_of(model), features, place)
-    return _Tail(structure_of(model), features, None)
-
-
-def _tolerance(x: Tensor) -> float:
-    return 3e-2 if x.dtype.itemsize < 4 else _TOLERANCE

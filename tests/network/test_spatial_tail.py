@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian
 
+from captum_plq.errors import UnusableImagesError
 from captum_plq.functional.local import quality_from_snr, signal_to_noise
-from captum_plq.network.spatial_tail import SpatialTail, SpatialTailError
+from captum_plq.network.spatial_map import SpatialTailError
+from captum_plq.network.spatial_tail import SpatialTail
 from captum_plq.quality.spatial import SpatialSERFIQ
 from tests.conftest import assert_untouched, in_mixed_state, snapshot
 from tests.support.architectures import AdaFace, IResNet, build, faces, trunk
@@ -54,6 +56,55 @@ class Flat(Global):
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(24 * 16, 16), nn.BatchNorm1d(16))
+
+
+class Tokens(Pooled):
+    """insightface's ViT: the normalised tokens, flattened, two linear layers with BatchNorms."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(16 * 24, 32, bias=False),
+                nn.BatchNorm1d(32),
+                nn.Linear(32, 16, bias=False),
+                nn.BatchNorm1d(16),
+            )
+        )
+        self.norm = nn.LayerNorm(24)
+
+    def tokens(self, x):
+        return self.norm(self.trunk(x).flatten(2).transpose(1, 2))
+
+    def forward(self, x):
+        return self.head(self.tokens(x))
+
+
+def test_a_square_of_tokens_is_a_map():
+    net, x = build(Tokens), faces(3)
+    tail = SpatialTail()
+    run = tail.run(net, [x])
+    tokens = net.tokens(x).detach()
+    columns = jacobian(net.head, tokens[:1])[0, :, 0]  # (d, N, C)
+    norms = columns.square().sum(0).T.reshape(24, 4, 4)
+    torch.testing.assert_close(run.features[:, :, 1, 2], tokens[:, 6])
+    torch.testing.assert_close(run.squared_norms, norms)
+    assert tail.gap == 0
+
+
+class ChannelsLast(Tokens):
+    """A Swin's: the normalised map with the channels last, flattened here."""
+
+    def tokens(self, x):
+        return self.norm(self.trunk(x).permute(0, 2, 3, 1))
+
+
+def test_a_map_with_the_channels_last_is_a_map_all_the_same():
+    net, tokens, x = build(ChannelsLast), build(Tokens), faces(3)
+    tokens.load_state_dict(net.state_dict())
+    run, same = (SpatialTail().run(model, [x]) for model in (net, tokens))
+    for ours, theirs in zip(run, same, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("make", [Pooled, Global, Flat])
@@ -159,6 +210,13 @@ def test_networks_whose_quality_has_no_places_are_refused(make, words):
     net = build(make)
     with pytest.raises(SpatialTailError, match=words):
         SpatialSERFIQ(net)(faces(2))
+
+
+def test_images_without_a_finite_embedding_are_named():
+    net, x = build(Flat), faces(3)
+    net.head[1].weight.data[0, 0] = torch.nan
+    with pytest.raises(UnusableImagesError, match="NaN"):
+        SpatialSERFIQ(net)(x)
 
 
 def test_the_network_is_left_as_it_was():

@@ -1,0 +1,126 @@
+"""Finds the last spatial map on a network's way to the embedding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_plq.network.borrowed import borrowed, hookable
+from captum_plq.network.output import OutputSelector, embed
+
+__all__ = ["Place", "SpatialTailError", "as_map", "find_spatial_map", "tolerance"]
+
+
+class SpatialTailError(ValueError):
+    """The embedding is no affine function of a spatial map; the message says why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor of a forward: what a module takes first, or gives."""
+
+    module: str
+    of_input: bool
+    channels_last: bool = False
+
+    def on(self, network: nn.Module, hook: Callable[[Tensor], Tensor]) -> None:
+        """Let a function see, and replace, the tensor in a copy of the network."""
+        module = hookable(network.get_submodule(self.module))
+        if self.of_input:
+            module.register_forward_pre_hook(lambda _, args: (hook(args[0]), *args[1:]))
+        else:
+            module.register_forward_hook(lambda _, __, y: hook(y))
+
+
+def find_spatial_map(
+    model: nn.Module, inputs: Sequence[object], output: OutputSelector
+) -> tuple[Place, Place | None]:
+    """Find the last spatial map, and where the embedding is before it is normalised.
+
+    Args:
+
+        model (nn.Module): The network; a copy of it is run.
+        inputs (sequence): Its arguments, images first, (B, ...).
+        output (int, str, Callable or None): Which part of its output is the embedding.
+
+    Returns:
+        *tuple[Place, Place or None]*: the last tensor (B, C, H, W) of more than one place, or
+        (B, N, C) of a square number of tokens, that the embedding depends on; and the first
+        output behind it that has the embedding's direction. ``None``: no module gives one.
+
+    Raises:
+        SpatialTailError: if there is no such map.
+    """
+    network = borrowed(model)
+    seen: list[tuple[Place, Tensor]] = []
+    last: set[int] = set()  # of which the channels are the last dimension
+
+    def watch(name: str, module: nn.Module) -> None:
+        def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and isinstance(args[0], Tensor):
+                seen.append((Place(name, True, id(args[0]) in last), args[0]))
+
+        def leave(_: nn.Module, __: object, y: object) -> None:
+            if isinstance(y, Tensor):
+                if isinstance(module, (nn.LayerNorm, nn.Linear)):
+                    last.add(id(y))
+                seen.append((Place(name, False, id(y) in last), y))
+
+        hookable(module).register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+
+    for name, module in network.named_modules():
+        if name and next(module.children(), None) is None:
+            watch(name, module)
+    leaves = [
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for x in inputs
+    ]
+    with torch.enable_grad():
+        e = embed(network, leaves, output)
+    seen = [(place, x) for place, x in seen if x.requires_grad]
+    slopes = torch.autograd.grad(e.sum(), [x for _, x in seen], allow_unused=True)
+    spatial = [
+        index
+        for index, ((place, x), slope) in enumerate(zip(seen, slopes, strict=True))
+        if slope is not None and _is_spatial(x, place)
+    ]
+    if not spatial:
+        raise SpatialTailError(
+            "No module of this network gives or takes a spatial map, (B, C, H, W) or a square of "
+            "tokens (B, N, C), that the embedding depends on, so there are no places to divide its "
+            "quality over."
+        )
+    direction, features = F.normalize(e.detach().flatten(1).float()), seen[spatial[-1]][0]
+    for place, x in seen[spatial[-1] + 1 :]:
+        flat = x.detach().flatten(1).float()
+        if place.of_input or flat.shape != direction.shape:
+            continue
+        if (F.normalize(flat) - direction).abs().max() < tolerance(x):
+            return features, place
+    return features, None
+
+
+def as_map(x: Tensor, place: Place) -> Tensor:
+    """Return a map (B, C, H, W), of one with the channels last or of tokens (B, N, C) by rows."""
+    if x.ndim == 3:
+        side = math.isqrt(x.shape[1])
+        return x.transpose(1, 2).reshape(len(x), -1, side, side)
+    return x.permute(0, 3, 1, 2) if place.channels_last else x
+
+
+def tolerance(x: Tensor) -> float:
+    """Return by how much numbers of a tensor's precision may differ, relative to the largest."""
+    return 3e-2 if x.dtype.itemsize < 4 else 1e-3
+
+
+def _is_spatial(x: Tensor, place: Place) -> bool:
+    if x.ndim == 3:
+        return x.shape[1] > 1 and math.isqrt(x.shape[1]) ** 2 == x.shape[1]
+    return x.ndim == 4 and as_map(x, place).shape[2:].numel() > 1

@@ -78,7 +78,7 @@ class SpatialSERFIQ(nn.Module):
             *PlaceShares*: (B, H, W) and (B,), from one forward.
 
         Raises:
-            ValueError: as :class:`~captum_plq.network.spatial_tail.SpatialTailError`, or as
+            ValueError: as :class:`~captum_plq.network.spatial_map.SpatialTailError`, or as
                 :class:`~captum_plq.errors.UnusableImagesError` for NaN pixels and embeddings that
                 are not finite or all zero.
         """

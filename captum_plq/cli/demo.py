@@ -1,4 +1,4 @@
-"""The command ``captum-plq demo``: what PLQ shows, on a portrait that needs no download."""
+"""The command ``captum-plq demo``: what the maps show, on a portrait that needs no download."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ def run_demo(
         explanation = explainer(np.stack(list(images.values())))
         paths = explanation.save(directory, stem, names=list(images), extra=extra)
     width = max(map(len, images))
-    titles = (", ".join(title.splitlines()) for title in explanation.titles())
+    titles = [", ".join(title.splitlines()) for title in explanation.titles()]
+    if explanation.local is not None:
+        found = zip(titles, explanation.local.words(), strict=True)
+        titles = [f"{title}; local quality: {words}" for title, words in found]
     lines = [f"{name:{width}}  {title}" for name, title in zip(images, titles, strict=True)]
     return [*lines, *map(str, paths)]
 

@@ -18,6 +18,7 @@ from captum_plq.functional.local import (
     signal_to_noise,
 )
 from captum_plq.quality import SERFIQ, SpatialSERFIQ
+from captum_plq.visualization import quality_in_words
 
 __all__ = ["LocalExplainer", "LocalMaps"]
 
@@ -47,6 +48,10 @@ class LocalMaps(NamedTuple):
     reference_quality: float
     layer: str
     gap: float
+
+    def words(self) -> list[str]:
+        """Return in words, for each face, Q and how much it is below or above Q₀."""
+        return [quality_in_words(q, self.reference_quality) for q in self.quality]
 
     def records(self) -> list[dict[str, Any]]:
         """Return what the record says of each face."""

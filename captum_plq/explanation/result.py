@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from captum_plq._base.whole_file import json_bytes, whole_file
@@ -104,13 +105,7 @@ class Explanation:
         """
         directory.mkdir(parents=True, exist_ok=True)
         paths = [directory / f"{stem}{ending}" for ending in RESULT_ENDINGS]
-        figure = plot_faces(
-            list(self.images),
-            list(self.maps),
-            self.titles(names),
-            None if self.relative_maps is None else list(self.relative_maps),
-            caption=self.caption,
-        )
+        figure = self._figure(names)
         arrays = {"images": self.images, "attributions": self.attributions, "maps": self.maps}
         if self.relative_maps is not None:
             arrays["relative_maps"] = self.relative_maps
@@ -131,6 +126,24 @@ class Explanation:
             for file in (record_file, array_file, figure_file):
                 file.flush()  # a full disk is met before the first comes into place
         return paths
+
+    def _figure(self, names: Sequence[str] | None) -> Figure:
+        """Draw local quality and the paper's maps; without local quality, the relative ones."""
+        images, maps, local = list(self.images), list(self.maps), self.local
+        if local is None:
+            relative = None if self.relative_maps is None else list(self.relative_maps)
+            titles = self.titles(names)
+            return plot_faces(images, maps, titles, relative, caption=self.caption)
+        words = [text.replace(", ", ",\n") for text in local.words()]  # columns are narrow
+        return plot_faces(
+            images,
+            maps,
+            words if names is None else [f"{n}\n{w}" for n, w in zip(names, words, strict=True)],
+            local_maps=list(local.maps),
+            zscores=list(local.zscores),
+            notes=[f"Q̂ = {q:.2f}" for q in self.scaled_quality or []],
+            caption=self.caption,
+        )
 
     def _faces(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """Return what the record says of each face."""

@@ -74,6 +74,11 @@ class LocalReference(NamedTuple):
     center: Tensor
     spread: Tensor
 
+    @property
+    def quality(self) -> float:
+        """Q₀ = Q(ρ₀), of the median high-quality face."""
+        return float(quality_from_snr(torch.tensor(self.snr, dtype=torch.float64)))
+
 
 def place_shares(
     features: Tensor, slopes: Tensor, squared_norms: Tensor, offset: Tensor, dropout: float = 0.5

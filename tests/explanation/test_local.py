@@ -13,6 +13,7 @@ from captum_plq.explanation import Explainer, Settings, matching_calibration
 from captum_plq.faces import sample_face
 from captum_plq.functional.local import local_zscore
 from captum_plq.models import DEFAULT_MODEL, FaceModel, ModelSpec, load_model
+from captum_plq.visualization import plot_faces
 from tests.conftest import assert_untouched, snapshot
 
 SPEC = ModelSpec("toy", (24, 24), (127.5,) * 3, (128.0,) * 3, gamma=8.0)
@@ -107,3 +108,24 @@ def test_an_error_of_the_local_part_costs_nothing_else(model, chips, calibration
 
     monkeypatch.setattr(explainer._local._spatial, "shares", fails)
     assert explainer(chips).without_local == "out of memory"
+
+
+def test_the_figure_shows_local_quality_and_no_relative_maps(
+    model, chips, calibration, tmp_path, monkeypatch
+):
+    drawn = {}
+
+    def watching(images, maps, titles, relative=None, **others):
+        drawn.update(others, titles=titles, relative=relative)
+        return plot_faces(images, maps, titles, relative, **others)
+
+    monkeypatch.setattr("captum_plq.explanation.result.plot_faces", watching)
+    found = Explainer(model, calibration=calibration)(chips)
+    found.save(tmp_path, "x", names=["a", "b", "c"])
+    np.testing.assert_array_equal(drawn["local_maps"], found.local.maps)
+    np.testing.assert_array_equal(drawn["zscores"], found.local.zscores)
+    assert drawn["notes"] == [f"Q̂ = {q:.2f}" for q in found.scaled_quality]
+    assert drawn["relative"] is None
+    for title, words in zip(drawn["titles"], found.local.words(), strict=True):
+        assert words in title[2:].replace("\n", " ")
+        assert words.startswith("Q = .")

@@ -130,6 +130,7 @@ def test_images_without_noise_or_with_infinite_shares_are_nan() -> None:
 
 def test_zscores_are_median_and_spread_of_high_quality_faces(shares: PlaceShares) -> None:
     reference = local_reference(shares)
+    assert reference.quality == pytest.approx(quality_from_snr(torch.tensor(reference.snr)).item())
     assert reference.snr == pytest.approx(float(signal_to_noise(shares).median()))
     total = shares.noise.sum((1, 2), keepdim=True)
     summands = (shares.evidence - reference.snr * shares.noise) / total

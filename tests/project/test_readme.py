@@ -23,7 +23,8 @@ def run(page):
 def test_the_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run(README)
-    assert names["maps"].shape == (1, 112, 112)
+    assert names["maps"].shape == (1, 7, 7)
+    assert names["paper"].shape == (1, 112, 112)
     assert 0.6 < float(names["quality"]) < 0.8
     assert (tmp_path / "map.png").stat().st_size > 5000
 

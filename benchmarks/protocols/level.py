@@ -44,12 +44,13 @@ class Level(MapStudy):
     """Level.
 
     Does a map's mean over the image rank images as Q does? Each face is taken as it is, with each
-    of the standard degradations, and in the dark: four stops less light, a pixel of 128 becomes 34.
+    of the standard degradations, and in the dark: four stops less light, a pixel of 128 becomes 31.
     In brackets 95 % bootstrap intervals over faces; the first column is the mean over
     degradations. The row *Q* is SER-FIQ's quality itself. Maps on random weights are held against
     the trained network's Q, too.
 
-    A map may be right within an image and wrong between images; this table shows only the latter.
+    A map may be right within an image and wrong between images; these tables show only the latter.
+    Maps are without α and r: Eq. 2 would multiply the whole map of the paper by the image's Q̂.
 
     Columns:
 

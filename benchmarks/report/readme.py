@@ -52,6 +52,17 @@ _SQUARES = {
     "random weights: relative": "plq-relative (random weights)",
     "random weights: relative, smoothed": "plq-relative-smooth (random weights)",
 }
+_LEVELS = {
+    "Q itself": "Q",
+    "local quality": "local",
+    "local quality, standardised": "local-z",
+    "PLQ, paper's map": "plq",
+    "PLQ, relative": "plq-relative",
+    "gradient without quality": "saliency-sum",
+    "distance from eigenfaces": "eigenface",
+    "random weights: local quality": "local (random weights)",
+    "random weights: paper's map": "plq (random weights)",
+}
 _FILLS = {"black": "black", "mean colour": "mean", "noise": "noise", "another face": "texture",
           "blur": "blur"}  # fmt: skip
 
@@ -81,10 +92,23 @@ def _squares(model: str, results: Path) -> list[str]:
     return table(["", *_FILLS], rows)
 
 
+def _levels(model: str, results: Path) -> list[str]:
+    """Return how the means of maps rank images on one network, from the protocol level."""
+    record = read_record(results / f"level-{model}.json")
+    degradations, estimates = record["settings"]["degradations"], record["estimates"]
+    rows = []
+    for words, method in _LEVELS.items():
+        cells = [estimates["auroc"][method][f"condition={name}"] for name in degradations]
+        cells.append(estimates["spearman"][method]["all"])
+        rows.append([words, *(_share(cell["mean"]) for cell in cells)])
+    return table(["", *degradations, "Spearman with Q"], rows)
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "cost": partial(_cost, _SPEED, (1, 8), tuple(_TIMED)),
     "cost-in-short": partial(_cost, _SHORT, (1,), _SHORT_METHODS),
     **{f"squares-{model}": partial(_squares, model) for model in _MASKS},
+    "level-mobilefacenet-dropout": partial(_levels, "mobilefacenet-dropout"),
 }
 """Name of a table → its lines, made from a folder of results."""
 
@@ -138,4 +162,4 @@ def _ratio(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.2f}".removeprefix("0")
+    return f"{value:.2f}".removeprefix("0").replace("-0.", "-.")

@@ -1,4 +1,4 @@
-"""What is measured, one file a protocol; :data:`PROTOCOLS` registers them, ``parts`` helps."""
+"""What is measured, one file a protocol: :data:`PROTOCOLS` registers them, ``parts`` helps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from benchmarks.harness.protocol import Protocol
 
 PROTOCOLS = {
-    "speed": ("speed:Speed", "what do time, memory and FLOPs of a method cost, in Saliencies?"),
-    "scaling": ("scaling:Scaling", "how do these grow with the batch and with m?"),
+    "speed": (
+        "costs.speed:Speed",
+        "what do time, memory and FLOPs of a method cost, in Saliencies?",
+    ),
+    "scaling": ("costs.scaling:Scaling", "how do these grow with the batch and with m?"),
     "estimators": ("estimators:Estimators", "how far is each estimator of SER-FIQ from its limit?"),
     "verification": ("verification:Verification", "how accurate is a network on pairs of faces?"),
-    "map-time": ("map_time:MapTime", "what does each map cost, from image to map?"),
+    "map-time": ("costs.map_time:MapTime", "what does each map cost, from image to map?"),
     "random-mask": ("random_mask:RandomMask", "does a map see a square on a face?"),
     "level": ("level:Level", "does a map's mean rank images as Q does?"),
     "curves": ("curves:Curves", "how does Q fall as pixels go in the order of a map?"),

@@ -17,13 +17,8 @@ import torch
 from captum.attr import Attribution, GradientAttribution, NoiseTunnel, Saliency
 from torch import nn
 
-from captum_plq import (
-    SERFIQ,
-    LayerPixelQuality,
-    LocalQuality,
-    PixelQualityAttribution,
-    QualityModel,
-)
+from captum_plq import SERFIQ, LayerPixelQuality, LocalQuality, PixelQualityAttribution
+from captum_plq.quality import QualityModel
 from tests.conftest import assert_untouched, in_mixed_state, living_tensors, snapshot
 from tests.support.architectures import BatchNormTail, build, faces
 

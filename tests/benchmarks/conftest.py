@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks.protocols.speed import Speed
+from benchmarks.protocols.costs.speed import Speed
 from benchmarks.subjects.attributions import METHODS, select_methods
 from benchmarks.subjects.models import load_benchmark_model
 from benchmarks.subjects.network import ExplainedNetwork

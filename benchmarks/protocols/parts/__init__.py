@@ -1,1 +1,1 @@
-"""What protocols are made of: squares, regions, scores of masks, areas, costs."""
+"""What protocols are made of: squares, regions, scores of masks, areas."""

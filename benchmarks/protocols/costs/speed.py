@@ -19,7 +19,7 @@ from benchmarks.harness.figures import log_ticks
 from benchmarks.harness.options import Counts, PositiveInt
 from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Record, read_records
-from benchmarks.protocols.parts.method_costs import MEASURED, MethodCosts, run_name
+from benchmarks.protocols.costs.method_costs import MEASURED, MethodCosts, run_name
 from benchmarks.subjects.models import load_benchmark_model
 
 _KINDS = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.__main__ import main
-from benchmarks.protocols.map_time import REFERENCE, MapTime
+from benchmarks.protocols.costs.map_time import REFERENCE, MapTime
 from benchmarks.subjects.maps import MAPS
 from captum_plq.models import FaceModel, ModelSpec
 from tests.support.face_network import NETWORK, study_context

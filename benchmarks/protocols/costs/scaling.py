@@ -14,7 +14,7 @@ from benchmarks.harness.figures import label, log_ticks, ticks_at
 from benchmarks.harness.options import Counts, PositiveInt, some_of
 from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Record
-from benchmarks.protocols.parts.method_costs import MethodCosts, run_name
+from benchmarks.protocols.costs.method_costs import MethodCosts, run_name
 from benchmarks.subjects.attributions import METHODS
 from benchmarks.subjects.models import load_benchmark_model
 

@@ -11,9 +11,9 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.harness.environment import reproducible_settings
 from benchmarks.harness.protocol import write_record
-from benchmarks.protocols.parts.method_costs import run_name
-from benchmarks.protocols.scaling import Scaling
-from benchmarks.protocols.speed import Speed
+from benchmarks.protocols.costs.method_costs import run_name
+from benchmarks.protocols.costs.scaling import Scaling
+from benchmarks.protocols.costs.speed import Speed
 from benchmarks.subjects.attributions import REFERENCE, REPEATED
 from benchmarks.subjects.models import load_benchmark_model
 

@@ -1,0 +1,1 @@
+"""What methods and maps cost: time, memory, FLOPs."""

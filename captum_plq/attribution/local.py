@@ -11,7 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_plq._base.tracing import never_compiled
-from captum_plq.attribution.quality_gradient import Inputs
+from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
 from captum_plq.functional.local import (
     LocalReference,
     PlaceShares,
@@ -68,8 +68,7 @@ class LocalQuality(Attribution):  # type: ignore[misc]
         reference: float | LocalReference | None = None,
     ) -> None:
         if isinstance(model, SERFIQ):
-            masks, output = model.masks, model.tap.output
-            model = SpatialSERFIQ(model.model, dropout=masks.dropout, output=output)
+            model = SpatialSERFIQ.of(model)
         self.spatial = model if isinstance(model, SpatialSERFIQ) else SpatialSERFIQ(model)
         snr = reference.snr if isinstance(reference, LocalReference) else reference
         if snr is not None and not 0 < snr < float("inf"):
@@ -121,15 +120,14 @@ class LocalQuality(Attribution):  # type: ignore[misc]
         with torch.no_grad():
             maps, offset = local_quality(shares, self.reference)
             quality = quality_from_snr(signal_to_noise(shares))
-            delta = self._delta(maps, offset, shares)
+            told: list[Tensor] = [quality] if return_quality else []
+            told += [self._delta(maps, offset, shares)] if return_convergence_delta else []
             if not at_places:
                 pixels = enlarge(maps, (images.shape[-2], images.shape[-1])).unsqueeze(1)
                 channels = images.shape[1]
                 maps = (pixels / channels).expand(-1, channels, -1, -1).to(images.dtype)
                 maps = maps.contiguous()
         attributions = (maps,) if isinstance(inputs, tuple) else maps
-        told: list[Tensor] = [quality] if return_quality else []
-        told += [delta] if return_convergence_delta else []
         return (attributions, *told) if told else attributions
 
     def attribute_future(self) -> None:
@@ -169,9 +167,7 @@ class LocalQuality(Attribution):  # type: ignore[misc]
             return self._delta(maps.to(offset.dtype), offset, shares)
 
     def _shares(self, images: Tensor, additional_forward_args: object) -> PlaceShares:
-        extras = additional_forward_args
-        arguments = extras if isinstance(extras, tuple) else () if extras is None else (extras,)
-        return self.spatial.shares(images, *arguments)
+        return self.spatial.shares(images, *extra_arguments(additional_forward_args))
 
     def _delta(self, maps: Tensor, offset: Tensor, shares: PlaceShares) -> Tensor:
         snr = signal_to_noise(shares)

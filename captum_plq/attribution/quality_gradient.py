@@ -19,7 +19,7 @@ from captum_plq.network.borrowed import borrowed
 from captum_plq.network.state import check_images, outside_inference
 from captum_plq.quality.model import QualityModel
 
-__all__ = ["Inputs", "QualityCall", "QualityGradient", "TargetScalar"]
+__all__ = ["Inputs", "QualityCall", "QualityGradient", "TargetScalar", "extra_arguments"]
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
@@ -82,8 +82,7 @@ class QualityCall:
                 "target picks one feature of the embedding, directions combine all: give one of "
                 "the two."
             )
-        extras = additional_forward_args
-        self.extras = extras if isinstance(extras, tuple) else () if extras is None else (extras,)
+        self.extras = extra_arguments(additional_forward_args)
         self.model: QualityModel = borrowed(method.quality_model, frozen=True)
         self._method, self._target, self._standard_error = method, target, standard_error
         self._scale: Tensor | None = None
@@ -164,6 +163,13 @@ class QualityCall:
             by_image = clip_gradient(by_image, max_gradient_norm)
         finished: Tensor = by_image.flatten(0, 1).contiguous()
         return finished
+
+
+def extra_arguments(additional_forward_args: object) -> tuple[object, ...]:
+    """Return Captum's further arguments of a model as a tuple; ``None``: there are none."""
+    if isinstance(additional_forward_args, tuple):
+        return additional_forward_args
+    return () if additional_forward_args is None else (additional_forward_args,)
 
 
 def _check_directions(directions: object, target_scalar: TargetScalar) -> None:

@@ -28,9 +28,7 @@ class LocalMeasurement:
 
     def __init__(self, serfiq: SERFIQ) -> None:
         self.missing = ""
-        self._spatial = SpatialSERFIQ(
-            serfiq.model, dropout=serfiq.masks.dropout, output=serfiq.tap.output
-        )
+        self._spatial = SpatialSERFIQ.of(serfiq)
 
     @property
     def layer(self) -> str | None:

@@ -82,9 +82,7 @@ class LocalExplainer:
     """
 
     def __init__(self, serfiq: SERFIQ, calibration: Calibration | None) -> None:
-        self._spatial = SpatialSERFIQ(
-            serfiq.model, dropout=serfiq.masks.dropout, output=serfiq.tap.output
-        )
+        self._spatial = SpatialSERFIQ.of(serfiq)
         self._calibration = calibration
 
     def __call__(self, images: Tensor) -> tuple[LocalMaps | None, str]:
@@ -109,7 +107,6 @@ class LocalExplainer:
             maps, offset = local_quality(shares, reference.snr)
             zscores = local_zscore(shares, reference)
             quality = quality_from_snr(signal_to_noise(shares))
-            at_reference = quality_from_snr(torch.tensor(reference.snr, dtype=torch.float64))
         if not bool(maps.isfinite().all() and zscores.isfinite().all()):
             raise ValueError("A face has a place whose contribution is not finite.")
         return LocalMaps(
@@ -117,7 +114,7 @@ class LocalExplainer:
             zscores.float().cpu().numpy(),
             quality.tolist(),
             offset.tolist(),
-            float(at_reference),
+            reference.quality,
             layer,
             tail.gap or 0.0,
         )

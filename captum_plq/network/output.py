@@ -124,7 +124,7 @@ def features_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | No
     return None
 
 
-def leaf_modules(model: nn.Module, also: str) -> list[tuple[str, nn.Module]]:
+def leaf_modules(model: nn.Module, also: str | None = None) -> list[tuple[str, nn.Module]]:
     """Return the modules that have none within them, and the one named ``also``, by name."""
     return [
         (name, module)

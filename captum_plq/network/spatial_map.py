@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_plq.network.borrowed import borrowed, hookable
-from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.output import OutputSelector, executions_of, features_among, leaf_modules
+from captum_plq.network.state import differentiable_copies
 
 __all__ = ["Place", "SpatialTailError", "as_map", "find_spatial_map", "tolerance"]
 
@@ -32,10 +33,18 @@ class Place:
     def on(self, network: nn.Module, hook: Callable[[Tensor], Tensor]) -> None:
         """Let a function see, and replace, the tensor in a copy of the network."""
         module = hookable(network.get_submodule(self.module))
-        if self.of_input:
-            module.register_forward_pre_hook(lambda _, args: (hook(args[0]), *args[1:]))
-        else:
+        if not self.of_input:
             module.register_forward_hook(lambda _, __, y: hook(y))
+            return
+
+        def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            x = features_among(args, kwargs)
+            assert x is not None
+            y = hook(x)
+            named = {name: y if value is x else value for name, value in kwargs.items()}
+            return tuple(y if value is x else value for value in args), named
+
+        module.register_forward_pre_hook(enter, with_kwargs=True)
 
 
 def find_spatial_map(
@@ -58,32 +67,16 @@ def find_spatial_map(
         SpatialTailError: if there is no such map.
     """
     network = borrowed(model)
+    leaves = [(name, module) for name, module in leaf_modules(network) if name]
+    with torch.enable_grad():
+        executions, e = executions_of(network, leaves, differentiable_copies(inputs), output)
     seen: list[tuple[Place, Tensor]] = []
     last: set[int] = set()  # of which the channels are the last dimension
-
-    def watch(name: str, module: nn.Module) -> None:
-        def enter(_: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and isinstance(args[0], Tensor):
-                seen.append((Place(name, True, id(args[0]) in last), args[0]))
-
-        def leave(_: nn.Module, __: object, y: object) -> None:
-            if isinstance(y, Tensor):
-                if isinstance(module, (nn.LayerNorm, nn.Linear)):
-                    last.add(id(y))
-                seen.append((Place(name, False, id(y) in last), y))
-
-        hookable(module).register_forward_pre_hook(enter)
-        module.register_forward_hook(leave)
-
-    for name, module in network.named_modules():
-        if name and next(module.children(), None) is None:
-            watch(name, module)
-    leaves = [
-        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
-        for x in inputs
-    ]
-    with torch.enable_grad():
-        e = embed(network, leaves, output)
+    for one in executions:
+        if isinstance(one.layer, (nn.LayerNorm, nn.Linear)):
+            last.add(id(one.output))
+        for x, of_input in ((one.input, True), (one.output, False)):
+            seen.append((Place(one.name, of_input, id(x) in last), x))
     seen = [(place, x) for place, x in seen if x.requires_grad]
     slopes = torch.autograd.grad(e.sum(), [x for _, x in seen], allow_unused=True)
     spatial = [

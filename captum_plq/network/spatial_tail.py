@@ -167,11 +167,10 @@ def _run(
     map_, e = _cut(network, inputs, output, tail)
     mean = at_least_float32(e.detach())
     if isinstance(tail, _Linearised):
-        squared = sum(_slopes(e, map_, probe).square() for probe in _coins(e)) / _PROBES
-        slopes = _slopes(e, map_, e.detach())
+        squared, slopes = _estimated_norms(e, map_), _slopes(e, map_, e.detach())
         features = at_least_float32(map_.detach())
         offset = mean.square().sum(1) - (features * slopes).flatten(1).sum(1)
-        return _spatial_run(tail.features, features, slopes, mean, torch.as_tensor(squared), offset)
+        return _spatial_run(tail.features, features, slopes, mean, squared, offset)
     if map_.shape[1:] != tail.squared_norms.shape or e.shape[1:] != tail.bias.shape:
         return None
     known = tail.slopes_of_probe.to(map_.device)
@@ -204,11 +203,15 @@ def _slopes(embedding: Tensor, map_: Tensor, direction: Tensor) -> Tensor:
     return at_least_float32(slopes)
 
 
-def _coins(embedding: Tensor) -> Tensor:
-    """Fixed directions of ±1, (16, d); slopes along them have mean square ‖J_k‖²."""
+def _estimated_norms(embedding: Tensor, map_: Tensor) -> Tensor:
+    """‖J_k‖² of each image, of the map's shape: the mean square slope along fixed ±1."""
     generator = torch.Generator("cpu").manual_seed(0)
     shape = _PROBES, embedding.shape[1]
-    return 2 * torch.randint(2, shape, generator=generator, device="cpu").to(embedding) - 1
+    coins = 2 * torch.randint(2, shape, generator=generator, device="cpu").to(embedding) - 1
+    total = torch.zeros_like(at_least_float32(map_.detach()))
+    for coin in coins:
+        total += _slopes(embedding, map_, coin).square()
+    return total / _PROBES
 
 
 def _cut(
@@ -269,7 +272,7 @@ def _explore(
     half = run(map_.detach() / 2)[1]
     bends = [ahead - (2 * end - e), half - (e + bias) / 2]
     if not all(bool(bend.detach().abs().max() <= scale) for bend in bends):
-        return _linearised(tail, model, run, dropout)
+        return _linearised(tail, model, map_, e, run, dropout)
     squared = torch.zeros_like(at_least_float32(map_[0].detach()))
     for row in torch.eye(e.shape[1]).to(e):
         squared += _slopes(e[:1], map_, row)[0].square()
@@ -289,13 +292,14 @@ def _explore(
 def _linearised(
     tail: _Tail,
     model: nn.Module,
+    map_: Tensor,
+    e: Tensor,
     run: Callable[..., tuple[Tensor, Tensor]],
     dropout: float,
 ) -> _Linearised:
     """A tail linearised at each image, held against sampled dropout of the map."""
-    map_, e = run()
     features, mean = map_.detach(), at_least_float32(e.detach())
-    norms = sum(_slopes(e, map_, probe).square() for probe in _coins(e)) / _PROBES
+    norms = _estimated_norms(e, map_)
     rate = dropout / (1 - dropout)
     expected = rate * (at_least_float32(features).square() * norms).flatten(1).sum(1)
     generator = torch.Generator("cpu").manual_seed(0)

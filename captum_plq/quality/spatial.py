@@ -19,6 +19,7 @@ from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
 from captum_plq.network.spatial_tail import SpatialTail
 from captum_plq.network.state import check_images
+from captum_plq.quality.serfiq import SERFIQ
 
 __all__ = ["SpatialSERFIQ"]
 
@@ -29,7 +30,7 @@ class SpatialSERFIQ(nn.Module):
     Where the embedding layer takes the flattened map, as in ArcFace's ResNets, that is SER-FIQ's
     own place. Where a pooling or a global convolution lies between, dropout is moved in front of
     it, and this is another number: judge with
-    :func:`~captum_plq.assess_suitability` whether it tells good from degraded images.
+    :func:`~captum_plq.suitability.assess_suitability` whether it tells good from degraded images.
 
     Args:
 
@@ -61,6 +62,11 @@ class SpatialSERFIQ(nn.Module):
         self.model = as_module(model)
         self.dropout = dropout
         self.tail = SpatialTail(output)
+
+    @classmethod
+    def of(cls, serfiq: SERFIQ) -> SpatialSERFIQ:
+        """Return that of a SERFIQ's model, dropout rate and output."""
+        return cls(serfiq.model, dropout=serfiq.masks.dropout, output=serfiq.tap.output)
 
     def forward(self, *inputs: object) -> Tensor:
         """Return the quality of each image, (B,)."""

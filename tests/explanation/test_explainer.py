@@ -24,18 +24,8 @@ SPEC = ModelSpec("toy", (24, 24), (127.5,) * 3, (128.0,) * 3, note="A toy.", gam
 
 
 @pytest.fixture
-def model():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = nn.Sequential(
-            nn.Conv2d(3, 6, 3, 2), nn.PReLU(), nn.Flatten(), nn.Linear(6 * 11 * 11, 12)
-        )
+def model(backbone):
     return FaceModel(backbone, replace(SPEC, scaling=QualityScaling(50.0, 0.5))).eval()
-
-
-@pytest.fixture
-def chips():
-    return np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
 
 
 @pytest.fixture

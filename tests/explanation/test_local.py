@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from captum_plq import SERFIQ, LocalQuality
 from captum_plq.calibration import calibrate
@@ -20,12 +19,7 @@ SPEC = ModelSpec("toy", (24, 24), (127.5,) * 3, (128.0,) * 3, gamma=8.0)
 
 
 @pytest.fixture
-def model():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = nn.Sequential(
-            nn.Conv2d(3, 6, 3, 2), nn.PReLU(), nn.Flatten(), nn.Linear(6 * 11 * 11, 12)
-        )
+def model(backbone):
     return FaceModel(backbone, SPEC).eval()
 
 
@@ -33,11 +27,6 @@ def model():
 def calibration(model):
     generator = torch.Generator().manual_seed(1)
     return calibrate(model, [255 * torch.rand(20, 3, 24, 24, generator=generator)])
-
-
-@pytest.fixture
-def chips():
-    return np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
 
 
 def as_images(chips):

@@ -1,7 +1,8 @@
 """Reads the archive that a calibration is stored in, from whatever source.
 
 It is a zip file of NumPy arrays: ``header.npy``, a JSON text, and as a rule ``mean.npy`` and
-``spread.npy``, ``local_center.npy`` and ``local_spread.npy``. Only these are read. What is
+``spread.npy``, ``local_center.npy``, ``local_spread.npy`` and ``local_smoothed.npy``. Only these
+are read. What is
 unpacked, and what is allocated for an array, is bounded beforehand, whatever the file says of
 itself; ``numpy.load`` bounds neither, and knows pickles.
 """
@@ -42,6 +43,7 @@ _LARGEST = {
     "spread.npy": _PREFIX + 4 * LARGEST_MAP,
     "local_center.npy": _PREFIX + 4 * LARGEST_GRID,
     "local_spread.npy": _PREFIX + 4 * LARGEST_GRID,
+    "local_smoothed.npy": _PREFIX + 8 * LARGEST_GRID,
 }
 """Bytes of each member, unpacked."""
 
@@ -60,8 +62,8 @@ def read_archive(path: Path) -> dict[str, NDArray[Any]]:
         path (Path): The file.
 
     Returns:
-        *dict*: ``header``, ``mean``, ``spread``, ``local_center`` and ``local_spread``, those that
-        it has, of any shape and type but objects.
+        *dict*: ``header``, ``mean``, ``spread``, ``local_center``, ``local_spread`` and
+        ``local_smoothed``, those that it has, of any shape and type but objects.
 
     Raises:
         OSError: if the file cannot be read.

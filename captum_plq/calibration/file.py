@@ -1,7 +1,7 @@
 """The calibration of one network on a development set, and the file that holds it.
 
 The file is a ``.npz`` of NumPy: a JSON text ``header``, the two arrays of the reference map, and
-the two of the local reference. It needs no further package, opens in any NumPy, and is read without
+those of the local reference. It needs no further package, opens in any NumPy, and is read without
 pickle, so it can hold no code. For 112×112 pixels it takes about 100 kB.
 """
 
@@ -171,6 +171,8 @@ class Calibration:
         if self.local is not None:
             arrays["local_center"] = self.local.center.float().cpu().numpy()
             arrays["local_spread"] = self.local.spread.float().cpu().numpy()
+            if self.local.smoothed is not None:
+                arrays["local_smoothed"] = self.local.smoothed.float().cpu().numpy()
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
@@ -287,9 +289,10 @@ def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Cali
         boxes = (header[name] for name in ("pool", "pooled_spread", "smoothed"))
         reference = GradientReference(mean, spread, *boxes)
     local = None
-    if {"local_center", "local_spread"} & set(arrays) or "snr" in header:
+    if any(name.startswith("local_") for name in arrays) or "snr" in header:
         center, spread = (_floats(arrays, name) for name in ("local_center", "local_spread"))
-        local = LocalReference(header["snr"], center, spread)
+        smoothed = _floats(arrays, "local_smoothed") if "local_smoothed" in arrays else None
+        local = LocalReference(header["snr"], center, spread, smoothed)
     return Calibration(reference=reference, local=local, **values)
 
 

@@ -88,13 +88,20 @@ def require_local_reference(reference: LocalReference) -> None:
             (H, W), too large, not finite, or a spread that is not above 0.
     """
     require_field_types(reference)
-    center, spread = reference.center, reference.spread
     if not reference.snr > 0:
         raise ValueError(f"a local reference cannot have a ρ₀ of {reference.snr:g}")
-    if center.ndim != 2 or center.shape != spread.shape or not 0 < center.numel() <= LARGEST_GRID:
+    medians, spreads = [reference.center], [reference.spread]
+    if reference.smoothed is not None:
+        if len(reference.smoothed) != 2:
+            raise ValueError("a local reference needs a median and a spread of smoothed scores")
+        for known, x in zip((medians, spreads), reference.smoothed, strict=True):
+            known.append(x)
+    shapes = {tuple(x.shape) for x in (*medians, *spreads)}
+    if reference.center.ndim != 2 or len(shapes) > 1 or not 0 < medians[0].numel() <= LARGEST_GRID:
         raise ValueError(
-            f"a local reference cannot have maps of {tuple(center.shape)} and "
-            f"{tuple(spread.shape)} places"
+            f"a local reference cannot have maps of {' and '.join(map(str, sorted(shapes)))} places"
         )
-    if not bool(center.isfinite().all() and spread.isfinite().all() and (spread > 0).all()):
+    if not all(bool(x.isfinite().all()) for x in (*medians, *spreads)) or not all(
+        bool((x > 0).all()) for x in spreads
+    ):
         raise ValueError("a local reference cannot have places without a median or spread")

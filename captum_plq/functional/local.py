@@ -68,11 +68,15 @@ class LocalReference(NamedTuple):
         snr (float): ρ₀, their median signal-to-noise ratio.
         center (Tensor): (H, W), the median of their contributions to ρ - ρ₀.
         spread (Tensor): (H, W), the standard deviation of these, > 0.
+        smoothed (Tensor, optional): (2, H, W), the median and the standard deviation, > 0, of
+            standard scores that are averaged with those around them. ``None``: they are not
+            averaged.
     """
 
     snr: float
     center: Tensor
     spread: Tensor
+    smoothed: Tensor | None = None
 
     @property
     def quality(self) -> float:
@@ -177,12 +181,14 @@ def local_quality(
     return gains, shares.offset * slope
 
 
-def local_reference(shares: PlaceShares) -> LocalReference:
+def local_reference(shares: PlaceShares, smooth: bool = True) -> LocalReference:
     """Measure the reference statistics of high-quality faces, place by place.
 
     Args:
 
         shares (PlaceShares): of n ≥ 2 aligned high-quality faces.
+        smooth (bool): Whether standard scores are to be averaged with those around them, see
+            :func:`local_zscore`.
 
     Returns:
         *LocalReference*: float32.
@@ -205,11 +211,19 @@ def local_reference(shares: PlaceShares) -> LocalReference:
             "The contributions of the faces are equal at some place: there is no spread. Give "
             "different images of faces."
         )
-    return LocalReference(reference, contributions.median(0).values.float(), spread.float())
+    center = contributions.median(0).values
+    smoothed = None
+    if smooth:
+        scores = _around((contributions - center) / spread)
+        smoothed = torch.stack([scores.median(0).values, scores.std(0)]).float()
+    return LocalReference(reference, center.float(), spread.float(), smoothed)
 
 
 def local_zscore(shares: PlaceShares, reference: LocalReference) -> Tensor:
     """Return how unusual each place's contribution is for a high-quality face.
+
+    If the reference has ``smoothed``, scores are averaged with those of the eight places around
+    them, with weights of 4, 2 and 1, and standardised once more.
 
     Args:
 
@@ -230,7 +244,11 @@ def local_zscore(shares: PlaceShares, reference: LocalReference) -> Tensor:
         )
     contributions = _contributions(shares, reference.snr)
     center, spread = reference.center.to(contributions), reference.spread.to(contributions)
-    return (contributions - center) / spread
+    scores = (contributions - center) / spread
+    if reference.smoothed is None:
+        return scores
+    smoothed = reference.smoothed.to(scores)
+    return (_around(scores) - smoothed[0]) / smoothed[1]
 
 
 def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -265,6 +283,17 @@ def _contributions(shares: PlaceShares, reference: float) -> Tensor:
     """(B, H, W), the summands of ρ - ρ₀."""
     total = shares.noise.sum((1, 2), keepdim=True)
     return _finite((shares.evidence - reference * shares.noise) / total)
+
+
+def _around(scores: Tensor) -> Tensor:
+    """Means over each place (weight 4) and those beside (2) and diagonal to it (1)."""
+    line = scores.new_tensor([1.0, 2.0, 1.0])
+    kernel = (line[:, None] * line)[None, None]
+
+    def summed(x: Tensor) -> Tensor:
+        return F.conv2d(x[:, None], kernel, padding=1)[:, 0]
+
+    return summed(scores) / summed(torch.ones_like(scores[:1]))
 
 
 def _distance(snr: Tensor) -> Tensor:

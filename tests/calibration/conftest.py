@@ -44,6 +44,8 @@ def calibration():
         date="2026-01-02",
         versions={"torch": "2.6", "dlib-bin": None},
         note="a note",
-        local=LocalReference(4.5, torch.arange(6.0).view(2, 3) - 3, 1 + torch.rand(2, 3)),
+        local=LocalReference(
+            4.5, torch.arange(6.0).view(2, 3) - 3, 1 + torch.rand(2, 3), torch.rand(2, 2, 3)
+        ),
         local_layer="backbone.last",
     )

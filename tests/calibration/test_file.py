@@ -53,7 +53,7 @@ def test_round_trip_without_a_reference(name, tmp_path):
 
 
 FIRST = {"version": 1, **dict.fromkeys(("local_layer", "without_local", "snr"), "left out")}
-NO_LOCAL = {"local_center": None, "local_spread": None}
+NO_LOCAL = {"local_center": None, "local_spread": None, "local_smoothed": None}
 
 
 def test_a_file_from_before_there_was_smoothing_and_one_of_big_endian_columns(
@@ -138,9 +138,12 @@ def rewritten(calibration, path, *, header=None, **arrays):
         ({"snr": True}, {}, "snr: expected a finite number"),
         ({}, NO_LOCAL, "no 'local_center'"),
         ({}, {"local_spread": None}, "no 'local_spread'"),
-        ({}, {"local_center": FLOATS}, "maps of (6, 8) and (2, 3) places"),
-        ({}, {"local_center": FLOATS[:0], "local_spread": FLOATS[:0]}, "maps of (0, 8)"),
-        ({}, {"local_center": FLOATS[0], "local_spread": FLOATS[0]}, "maps of (8,)"),
+        ({}, {"local_center": FLOATS}, "maps of (2, 3) and (6, 8) places"),
+        ({}, {"local_center": FLOATS[:0], "local_spread": FLOATS[:0]}, "(0, 8)"),
+        ({}, {**NO_LOCAL, "local_center": FLOATS[0], "local_spread": FLOATS[0]}, "maps of (8,)"),
+        ({}, {"local_smoothed": FLOATS[:2, :3]}, "maps of (2, 3) and (3,)"),
+        ({}, {"local_smoothed": FLOATS[:3]}, "a median and a spread of smoothed"),
+        ({}, {"local_smoothed": np.zeros((2, 2, 3), np.float32)}, "without a median or spread"),
         ({}, {"local_center": FLOATS[:2, :3].astype(np.float64)}, "not float32"),
         ({}, {"local_center": FLOATS[:2, :3] * np.nan}, "without a median or spread"),
         ({}, {"local_spread": FLOATS[:2, :3] * 0}, "without a median or spread"),

@@ -40,6 +40,7 @@ def test_is_of_the_same_faces_as_the_gradient_reference(dropout, tmp_path):
     assert found.local.snr == pytest.approx(expected.snr, rel=1e-6)
     torch.testing.assert_close(found.local.center, expected.center, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.local.spread, expected.spread, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.local.smoothed, expected.smoothed, rtol=1e-4, atol=1e-4)
     assert found.local.center.shape == (4, 4)
     assert (found.local_layer, found.without_local) == (spatial.tail.layer_name, "")
     found.save(tmp_path / "c.npz")

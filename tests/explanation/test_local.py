@@ -10,7 +10,7 @@ from captum_plq import SERFIQ, LocalQuality
 from captum_plq.calibration import calibrate
 from captum_plq.explanation import Explainer, Settings, matching_calibration
 from captum_plq.faces import sample_face
-from captum_plq.functional.local import local_zscore
+from captum_plq.functional.local import LocalReference, local_zscore
 from captum_plq.models import DEFAULT_MODEL, FaceModel, ModelSpec, load_model
 from captum_plq.visualization import plot_faces
 from tests.conftest import assert_untouched, snapshot
@@ -65,7 +65,7 @@ def test_a_face_alone_has_the_same_map_as_among_others(model, chips, calibration
 
 def test_where_it_cannot_be_had_the_rest_is_and_the_reason_is_told(model, chips, calibration):
     none = replace(calibration, local=None, local_layer=None)
-    larger = calibration.local._replace(center=torch.zeros(3, 3), spread=torch.ones(3, 3))
+    larger = LocalReference(calibration.local.snr, torch.zeros(3, 3), torch.ones(3, 3))
     for changed, reason in (
         (None, "It needs a calibration"),
         (none, "The calibration has no local reference."),

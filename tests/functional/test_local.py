@@ -129,13 +129,24 @@ def test_images_without_noise_or_with_infinite_shares_are_nan() -> None:
 
 
 def test_zscores_are_median_and_spread_of_high_quality_faces(shares: PlaceShares) -> None:
-    reference = local_reference(shares)
+    reference = local_reference(shares, smooth=False)
     assert reference.quality == pytest.approx(quality_from_snr(torch.tensor(reference.snr)).item())
     assert reference.snr == pytest.approx(float(signal_to_noise(shares).median()))
     total = shares.noise.sum((1, 2), keepdim=True)
     summands = (shares.evidence - reference.snr * shares.noise) / total
     z = (summands - summands.median(0).values) / summands.std(0)
     assert torch.allclose(local_zscore(shares, reference), z, atol=1e-5)
+
+    smoothed = torch.zeros_like(z)  # place by place
+    for y in range(HEIGHT):
+        for x in range(WIDTH):
+            near = [(r, c) for r in range(HEIGHT) for c in range(WIDTH)
+                    if abs(r - y) < 2 and abs(c - x) < 2]  # fmt: skip
+            weights = [(2 - abs(r - y)) * (2 - abs(c - x)) for r, c in near]
+            terms = [w * z[:, r, c] for w, (r, c) in zip(weights, near, strict=True)]
+            smoothed[:, y, x] = torch.stack(terms).sum(0) / sum(weights)
+    wanted = (smoothed - smoothed.median(0).values) / smoothed.std(0)
+    assert torch.allclose(local_zscore(shares, local_reference(shares)), wanted, atol=1e-4)
 
 
 def test_a_reference_is_refused_that_is_none(shares: PlaceShares) -> None:

@@ -70,7 +70,7 @@ class Explainer:
         self._gamma, self.gamma_source = _gamma(self.spec, self.settings, calibration)
         if calibration is not None:
             calibration.check(self.plq)
-        self._local = LocalExplainer(self.plq.quality_model.serfiq, calibration)
+        self._local = LocalExplainer(self.plq.quality_model.serfiq, self.spec, calibration)
         self._weights = weights_state(model)
 
     def __call__(self, chips: NDArray[np.uint8]) -> Explanation:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_plq.calibration.file import Calibration
+from captum_plq.faces import REGION_WORDS, REGIONS
 from captum_plq.functional.local import (
     LocalReference,
     local_quality,
@@ -17,10 +18,14 @@ from captum_plq.functional.local import (
     quality_from_snr,
     signal_to_noise,
 )
-from captum_plq.quality import SERFIQ, SpatialSERFIQ
+from captum_plq.models import ModelSpec
+from captum_plq.quality import SERFIQ, SpatialSERFIQ, lost_by_region
 from captum_plq.visualization import quality_in_words
 
 __all__ = ["LocalExplainer", "LocalMaps"]
+
+_SMALLEST = 0.005
+"""Losses below this, in units of Q, round to nothing and are not told in words."""
 
 
 class LocalMaps(NamedTuple):
@@ -39,6 +44,10 @@ class LocalMaps(NamedTuple):
         layer (str): The module that gives, or takes, the last spatial map.
         gap (float): By how much the noise of a tail that is not affine is off, relative to it; 0
             where it is affine.
+        lost (ndarray): (n, 9), float64, what each of
+            :data:`~captum_plq.faces.REGIONS` takes from Q: minus the sum of the map over it.
+            Negative where it adds. Minus ``offset``, they add up to ``reference_quality`` -
+            ``quality``.
     """
 
     maps: NDArray[np.float32]
@@ -48,10 +57,14 @@ class LocalMaps(NamedTuple):
     reference_quality: float
     layer: str
     gap: float
+    lost: NDArray[np.float64]
 
     def words(self) -> list[str]:
-        """Return in words, for each face, Q and how much it is below or above Q₀."""
-        return [quality_in_words(q, self.reference_quality) for q in self.quality]
+        """Return in words, for each face, Q against Q₀, and the region that takes most from it."""
+        return [
+            quality_in_words(q, self.reference_quality) + _worst_in_words(lost)
+            for q, lost in zip(self.quality, self.lost, strict=True)
+        ]
 
     def records(self) -> list[dict[str, Any]]:
         """Return what the record says of each face."""
@@ -66,9 +79,10 @@ class LocalMaps(NamedTuple):
                 "reference_quality": self.reference_quality,
                 "gained": quality - self.reference_quality,
                 "offset": offset,
+                "lost": dict(zip(REGIONS, lost.tolist(), strict=True)),
                 **common,
             }
-            for quality, offset in zip(self.quality, self.offset, strict=True)
+            for quality, offset, lost in zip(self.quality, self.offset, self.lost, strict=True)
         ]
 
 
@@ -78,11 +92,13 @@ class LocalExplainer:
     Args:
 
         serfiq (SERFIQ): Whose network, rate of dropout and output are taken.
+        spec (ModelSpec): How the network's faces are aligned, and of what size.
         calibration (Calibration, optional): Of that network and rate.
     """
 
-    def __init__(self, serfiq: SERFIQ, calibration: Calibration | None) -> None:
+    def __init__(self, serfiq: SERFIQ, spec: ModelSpec, calibration: Calibration | None) -> None:
         self._spatial = SpatialSERFIQ.of(serfiq)
+        self._spec = spec
         self._calibration = calibration
 
     def __call__(self, images: Tensor) -> tuple[LocalMaps | None, str]:
@@ -117,4 +133,14 @@ class LocalExplainer:
             reference.quality,
             layer,
             tail.gap or 0.0,
+            lost_by_region(maps, self._spec.alignment, self._spec.input_size).cpu().numpy(),
         )
+
+
+def _worst_in_words(lost: NDArray[np.float64]) -> str:
+    worst = int(lost.argmax())
+    if lost[worst] < _SMALLEST:
+        return ""
+    return f", largest loss: {REGION_WORDS[REGIONS[worst]]} ({lost[worst]:.2f})".replace(
+        "(0.", "(."
+    )

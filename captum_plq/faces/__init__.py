@@ -27,9 +27,12 @@ from captum_plq.faces.disturb.occlude import (
     surgical_mask,
 )
 from captum_plq.faces.inpaint import inpaint
+from captum_plq.faces.regions import REGION_WORDS, REGIONS, face_regions
 from captum_plq.faces.sample import SampleFace, sample_face
 
 __all__ = [
+    "REGIONS",
+    "REGION_WORDS",
     "STANDARD_DEGRADATIONS",
     "Disturbed",
     "Face",
@@ -45,6 +48,7 @@ __all__ = [
     "cover_with_block",
     "detect_faces",
     "draw_images",
+    "face_regions",
     "hand",
     "headgear",
     "inpaint",

@@ -35,6 +35,7 @@ from captum_plq.functional.quality import quality_from_distance
 __all__ = [
     "LocalReference",
     "PlaceShares",
+    "area_weights",
     "enlarge",
     "local_quality",
     "local_reference",
@@ -273,9 +274,39 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return rows.T @ maps @ columns
 
 
+def area_weights(areas: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return which part of each place's value lies in which area of the image.
+
+    The sum of a map over an area, once enlarged, is the sum of the map times these weights.
+
+    Examples::
+
+        >>> upper = torch.zeros(1, 112, 112, dtype=torch.bool)
+        >>> upper[:, :56] = True
+        >>> weights = area_weights(torch.cat([upper, ~upper]), (7, 7))
+        >>> weights.sum((1, 2))  # of a map of ones
+        tensor([24.5000, 24.5000], dtype=torch.float64)
+
+    Args:
+
+        areas (Tensor): (A, H, W), bool, or the share of each pixel that belongs to an area.
+        grid (tuple[int, int]): h and w, of the map at places.
+
+    Returns:
+        *Tensor*: (A, h, w), float64, as :func:`enlarge` spreads the places. They add up to 1 at
+        each place if the areas share all pixels out.
+    """
+    shares = areas.double()
+    rows, columns = (
+        _bilinear(small, large).to(shares)
+        for small, large in zip(grid, shares.shape[1:], strict=True)
+    )
+    return rows @ shares @ columns.T
+
+
 def _bilinear(small: int, large: int) -> Tensor:
     """(small, large) weights of bilinear enlargement, each row of sum 1."""
-    weights = F.interpolate(torch.eye(small)[None], size=large, mode="linear")[0]
+    weights = F.interpolate(torch.eye(small).double()[None], size=large, mode="linear")[0]
     return weights / weights.sum(1, keepdim=True)
 
 

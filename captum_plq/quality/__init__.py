@@ -2,6 +2,7 @@
 
 from captum_plq.quality.estimators import Assessment, Estimator
 from captum_plq.quality.model import QualityModel
+from captum_plq.quality.regions import lost_by_region
 from captum_plq.quality.serfiq import SERFIQ
 from captum_plq.quality.spatial import SpatialSERFIQ
 
@@ -11,4 +12,5 @@ __all__ = [
     "Estimator",
     "QualityModel",
     "SpatialSERFIQ",
+    "lost_by_region",
 ]

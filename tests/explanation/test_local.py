@@ -9,7 +9,7 @@ import torch
 from captum_plq import SERFIQ, LocalQuality
 from captum_plq.calibration import calibrate
 from captum_plq.explanation import Explainer, Settings, matching_calibration
-from captum_plq.faces import sample_face
+from captum_plq.faces import REGION_WORDS, REGIONS, sample_face, surgical_mask
 from captum_plq.functional.local import LocalReference, local_zscore
 from captum_plq.models import DEFAULT_MODEL, FaceModel, ModelSpec, load_model
 from captum_plq.visualization import plot_faces
@@ -55,6 +55,8 @@ def test_is_what_the_method_gives(model, chips, dropout):
         assert record["gained"] == record["quality"] - record["reference_quality"]
         assert (record["grid"], record["layer"]) == ([11, 11], calibration.local_layer)
         assert record["linearisation_gap"] is None
+        lost = sum(record["lost"].values()) - record["offset"]
+        assert lost == pytest.approx(-record["gained"], abs=1e-6)
 
 
 def test_a_face_alone_has_the_same_map_as_among_others(model, chips, calibration):
@@ -87,6 +89,21 @@ def test_the_shipped_network_has_one():
     assert found.local.maps.shape == (1, 7, 7)
     assert found.local.quality == pytest.approx(found.quality, abs=0.01)
     assert abs(found.local.zscores).max() < 6
+
+
+def test_the_region_that_loses_most_is_the_covered_one():
+    shipped = load_model(DEFAULT_MODEL)
+    explainer = Explainer(shipped, calibration=matching_calibration(shipped))
+    chip, points = sample_face()
+    masked = surgical_mask(chip, points).image
+    found = explainer(np.stack([chip, masked])).local
+    lost = [record["lost"] for record in found.records()]
+    more = {name: lost[1][name] - lost[0][name] for name in REGIONS}
+    lower = ("nose", "mouth", "chin", "left_cheek", "right_cheek")
+    assert sum(more[name] for name in lower) > 0.8 * sum(more.values()) > 0
+    worst = max(lost[1], key=lost[1].get)
+    assert worst in lower
+    assert f"largest loss: {REGION_WORDS[worst]} (." in found.words()[1]
 
 
 def test_an_error_of_the_local_part_costs_nothing_else(model, chips, calibration, monkeypatch):

@@ -1,0 +1,54 @@
+"""The quality that each region of an aligned face loses."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_plq.faces import face_regions
+from captum_plq.faces.align import Template
+from captum_plq.functional.local import area_weights
+
+__all__ = ["lost_by_region"]
+
+
+def lost_by_region(maps: Tensor, template: Template, size: tuple[int, int]) -> Tensor:
+    """Sum what local quality takes from Q over the regions of the face.
+
+    Each place's value is shared between the regions as
+    :func:`~captum_plq.functional.local.enlarge` spreads it, so that nothing is lost or counted
+    twice. The regions are those of the template; which lies where in each photo is not looked at.
+
+    Args:
+
+        maps (Tensor): (n, h, w), local quality at places, of
+            ``LocalQuality.attribute(..., at_places=True)``.
+        template (str): As of :func:`~captum_plq.faces.face_regions`.
+        size (tuple[int, int]): Height and width of the network's input, in pixels.
+
+    Returns:
+        *Tensor*: (n, 9), float64, one column for each of :data:`~captum_plq.faces.REGIONS`, in
+        units of Q: minus the sum of the map over the region; negative where it adds to Q.
+
+    Raises:
+        ValueError: if ``template`` or ``size`` is not as for
+            :func:`~captum_plq.faces.face_regions`.
+
+    Examples::
+
+        >>> maps = LocalQuality(model, reference=5.0).attribute(images, at_places=True)
+        >>> lost = lost_by_region(maps, "arcface", (112, 112))
+        >>> [REGIONS[worst] for worst in lost.argmax(1)]  # of each face
+    """
+    weights = _weights(template, size, (maps.shape[1], maps.shape[2])).to(maps.device)
+    return -torch.einsum("nhw,rhw->nr", maps.double(), weights)
+
+
+@lru_cache(maxsize=8)
+def _weights(template: Template, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Return which part of each place lies in which region: (9, h, w)."""
+    regions = np.stack(list(face_regions(template, size).values()))
+    return area_weights(torch.from_numpy(regions), grid)

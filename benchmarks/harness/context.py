@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.subjects.face_sets import FaceSets
-from benchmarks.subjects.methods import Attribute, Method, check_maps
+from benchmarks.subjects.methods import Attribute, Method, check_maps, trained_name
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.functional import gamma_for_median, pixel_quality
 from captum_plq.metrics.checks import seeded
@@ -51,8 +52,20 @@ class StudyContext:
 
     def network_for(self, method: str) -> ExplainedNetwork:
         """Return the network that a method explains: this one, or itself with random weights."""
-        random = any(own.random_weights for own in self.methods if own.name == method)
-        return self.subject.random if random else self.subject
+        _, null = trained_name(method)
+        return self.subject if null is None else self.subject.untrained(null)
+
+    @property
+    def nulls(self) -> list[int]:
+        """The numbers of the random weights that some method explains."""
+        return sorted({method.null for method in self.methods if method.null is not None})
+
+    @cached_property
+    def trained(self) -> StudyContext:
+        """The same without the methods on random weights; what is made is made for both."""
+        other = replace(self, methods=[method for method in self.methods if method.null is None])
+        other._explain, other._gamma, other._scale = self._explain, self._gamma, self._scale
+        return other
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """Return the score maps of all methods that work, by name.
@@ -140,8 +153,7 @@ class StudyContext:
         """
         if name not in self._others:
             reference = change(torch.cat(self.subject.reference_batches()))
-            other = self.subject.of(self.subject.model, reference)
-            other.__dict__["random"] = other.of(self.subject.random.model)
+            other = self.subject.with_reference(reference, self.nulls)
             self._others[name] = replace(self, subject=other)
         return self._others[name]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.harness.protocol import Record
-from benchmarks.subjects.methods import RANDOM_WEIGHTS
+from benchmarks.subjects.methods import is_null
 from captum_plq.visualization.quality_maps import COLOURS
 
 _LINE_COLOURS = ("C2", "C0", "C1", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
@@ -160,7 +160,7 @@ def curve_panels(
 
 def _line_styles(record: Record, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Controls grey, the others in colours; each with a dash of its own once these are used up."""
-    shown = [name for name in names if not name.endswith(RANDOM_WEIGHTS)]
+    shown = [name for name in names if not is_null(name)]
     controls = [name for name in shown if record["methods"][name]["kind"] == "control"]
     styles: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(name for name in shown if name not in controls):

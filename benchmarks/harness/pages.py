@@ -9,6 +9,10 @@ from typing import Any
 from benchmarks.harness.environment import dated
 from benchmarks.harness.protocol import Record
 from benchmarks.harness.statistics import ALL
+from benchmarks.subjects.methods import is_null, null_name
+
+NULL = "random weights"
+"""Heads a column of what maps find without what the network has learned."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
@@ -82,7 +86,11 @@ def methods_of(record: Record, metrics: Sequence[str]) -> list[str]:
 
 
 def by_method(
-    record: Record, shown: Sequence[Shown], before: Sequence[Sequence[str]] = ()
+    record: Record,
+    shown: Sequence[Shown],
+    before: Sequence[Sequence[str]] = (),
+    *,
+    nulls_beside: bool = False,
 ) -> list[str]:
     """Return a table of methods, controls in italics; metrics that nobody has are left out.
 
@@ -91,17 +99,26 @@ def by_method(
         record (dict): Summary of a study of maps.
         shown (sequence of Shown): Its columns.
         before (sequence of rows): Rows that come first.
+        nulls_beside (bool): Whether what a method has on random weights stands in a column beside
+            each of its own, and in no row.
     """
     found = record["estimates"]
     shown = [x for x in shown if found.get(x.metric)]
+    methods = methods_of(record, [x.metric for x in shown])
+    beside = nulls_beside and any(is_null(method) for method in methods)
     rows = list(before)
-    for method in methods_of(record, [x.metric for x in shown]):
-        cells = [found[x.metric].get(method, {}).get(x.group) for x in shown]
-        if any(cell is not None for cell in cells):
+    for method in methods:
+        names = [method, null_name(method)] if beside else [method]
+        cells = [found[x.metric].get(n, {}).get(x.group) for x in shown for n in names]
+        if any(cell is not None for cell in cells) and not (beside and is_null(method)):
             control = record["methods"][method]["kind"] == "control"
-            texts = [estimate(cell, x.form, x.bounds) for cell, x in zip(cells, shown, strict=True)]
+            texts = [
+                estimate(cell, x.form, x.bounds)
+                for cell, x in zip(cells, [x for x in shown for _ in names], strict=True)
+            ]
             rows.append([f"*{method}*" if control else method, *texts])
-    return [*table(["method", *(x.head for x in shown)], rows), ""]
+    heads = [head for x in shown for head in (x.head, *([NULL] * beside))]
+    return [*table(["method", *heads], rows), ""]
 
 
 def comparisons(record: Record, form: str = "+.3f") -> list[str]:
@@ -127,7 +144,23 @@ def about(record: Record) -> str:
         names = ", ".join(f"`{name}`" for name in again["methods"])
         when = "; ".join(map(dated, again["sessions"]))
         parts.append(f"Measured again: {names} ({again['why']}): {when}.")
-    return " ".join([*parts, *_left_out(record)])
+    return " ".join([*parts, *_nulls(record), *_left_out(record)])
+
+
+def _nulls(record: Record) -> Iterator[str]:
+    """Say over how many networks with random weights, and how many faces, if not all."""
+    of_nulls = {
+        (len(cell["networks"]), cell["images"])
+        for of in record["estimates"].values()
+        for cells in of.values()
+        if (cell := cells.get(ALL)) and "networks" in cell
+    }
+    for networks, images in sorted(of_nulls):
+        fewer = f", {images} faces" if images < record["faces"]["evaluated"] else ""
+        yield (
+            f"Random weights: mean over {networks} networks{fewer}; in brackets the lowest and the "
+            "highest of these."
+        )
 
 
 def _left_out(record: Record) -> Iterator[str]:

@@ -79,6 +79,8 @@ class Headline:
         read (Callable): Record and method → its cell, or ``None``.
         form (str): How numbers are written.
         better (str, optional): Which way is better. ``None``: it only judges.
+        first (bool): Whether it stands in the first table, of where and how much quality is lost,
+            with what the method says on random weights beside it.
     """
 
     title: str
@@ -86,6 +88,7 @@ class Headline:
     read: Callable[[Record, str], Cell | None]
     form: str = ".3f"
     better: Literal["higher", "lower"] | None = "higher"
+    first: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

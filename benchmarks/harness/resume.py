@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.harness.context import StudyContext
 from benchmarks.harness.statistics import Row
+from benchmarks.subjects.methods import null_name, trained_name
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def run_rows(
     header: dict[str, Any],
     path: Path,
     batch: int,
+    null_faces: int | None = None,
 ) -> Study:
     """Measure all faces, or what is left of them.
 
@@ -55,9 +57,12 @@ def run_rows(
         header (dict): All that the rows depend on.
         path (Path): Where every batch is written when it is done.
         batch (int): Faces at a time.
+        null_faces (int, optional): After how many faces methods on random weights are left out,
+            from the next batch on.
 
     Returns:
-        *Study*
+        *Study*: in its rows, maps of several random networks have one name, that of the first;
+        ``network`` tells them apart.
 
     Raises:
         ValueError: if the file was begun under other settings, or is damaged.
@@ -76,7 +81,9 @@ def run_rows(
         for i in tqdm(batches, desc=path.stem, unit="batch", disable=None):
             part = slice(i * batch, (i + 1) * batch)
             images = faces.images[part].to(parameter)
-            rows = [_ready(row) for row in rows_of(context, images, faces.names[part])]
+            nulls = null_faces is None or part.start < null_faces
+            given = context if nulls else context.trained
+            rows = [_ready(row) for row in rows_of(given, images, faces.names[part])]
             done.append({"batch": i, "failed": dict(context.failed), "rows": rows})
             _append(file, done[-1])
     failed = dict(context.failed)
@@ -84,7 +91,7 @@ def run_rows(
         header,
         [line["session"] for line in lines if "session" in line],
         failed,
-        [row for line in done for row in line["rows"] if row["method"] not in failed],
+        [_named(row) for line in done for row in line["rows"] if row["method"] not in failed],
     )
 
 
@@ -136,6 +143,11 @@ def _ready(row: Row) -> Row:
             f"{row['method']} on {row['image']} gave NaN or infinity in {', '.join(wrong)}."
         )
     return ready
+
+
+def _named(row: Row) -> Row:
+    name, number = trained_name(row["method"])
+    return row if number is None else {**row, "method": null_name(name), "network": number}
 
 
 def _is_json(value: Any) -> bool:

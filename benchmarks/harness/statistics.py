@@ -13,8 +13,9 @@ ALL = "all"
 
 Row = dict[str, Any]
 """Numbers of one image, one method and one condition; ``image`` and ``method`` name the first
-two. A number that does not exist, e.g. as it would be NaN, is ``None``; one that the condition does
-not ask for is not in the row."""
+two, ``network`` the number of its random weights, if it has such. A number that does not
+exist, e.g. as it would be NaN, is ``None``; one that the condition does not ask for is not in the
+row."""
 
 _RESAMPLES = 2000
 
@@ -45,6 +46,41 @@ def over_images(
         "positive": float(np.mean(np.asarray(values) > 0)),
         "images": len(means),
         "rows": len(values),
+    }
+
+
+def by_network(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return rows of one method by the random weights that they are of; all of them if of none."""
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.get("network", 0), []).append(row)
+    return [found[number] for number in sorted(found)]
+
+
+def over_networks(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of estimates, one per network with random weights, and their range.
+
+    Args:
+
+        cells (sequence of dict): Each with at least ``"mean"``, ``"images"`` and ``"rows"``.
+
+    Returns:
+        *dict*: of a single one: itself. Otherwise ``"mean"`` of theirs; ``"low"`` and ``"high"``,
+        the lowest and the highest of theirs; ``"networks"``, all of them; the smallest number of
+        ``"images"``, all ``"rows"``, and the mean of ``"positive"``, if there.
+    """
+    if len(cells) == 1:
+        return cells[0]
+    means = [cell["mean"] for cell in cells]
+    found = {key: float(np.mean([c[key] for c in cells])) for key in cells[0] if key == "positive"}
+    return {
+        "mean": float(np.mean(means)),
+        "low": min(means),
+        "high": max(means),
+        **found,
+        "images": min(cell["images"] for cell in cells),
+        "rows": sum(cell["rows"] for cell in cells),
+        "networks": means,
     }
 
 
@@ -140,7 +176,8 @@ def summarise(
     Returns:
         *dict*: ``"estimates"``: metric → method → ``"all"`` or ``"fill=black"`` and the like → as
         of :func:`over_images` (and ``"undefined"``, the number of rows that it leaves out, if
-        any), and ``"comparisons"``: metric → method → as of :func:`compare`.
+        any), for rows of several random networks as of :func:`over_networks`, and
+        ``"comparisons"``: metric → method → as of :func:`compare`.
     """
     groups: dict[str, dict[str, list[Row]]] = {method: {} for method in methods}
     for row in rows:
@@ -154,11 +191,15 @@ def summarise(
                 found[method] = cells
     comparisons: dict[str, Any] = {}
     for metric in compared:
-        values: dict[str, dict[tuple[Hashable, ...], float]] = {}
+        found_by: dict[str, dict[tuple[Hashable, ...], list[float]]] = {}
         for row in rows:
             if row.get(metric) is not None:
                 key = (row["image"], *(row[condition] for condition in conditions))
-                values.setdefault(row["method"], {})[key] = row[metric]
+                found_by.setdefault(row["method"], {}).setdefault(key, []).append(row[metric])
+        values = {
+            method: {key: float(np.mean(own)) for key, own in of.items()}
+            for method, of in found_by.items()
+        }
         against_it = compare(values, against, seed=seed) if against in values else {}
         comparisons[metric] = rounded(against_it)
     return {"against": against, "estimates": estimates, "comparisons": comparisons}
@@ -187,7 +228,10 @@ def _estimate(rows: Sequence[Row], metric: str, seed: int) -> dict[str, Any]:
     kept = [row for row in asked if row[metric] is not None]
     if not kept:
         return {}
-    found = over_images([r[metric] for r in kept], [r["image"] for r in kept], seed=seed)
+    found = over_networks([
+        over_images([r[metric] for r in own], [r["image"] for r in own], seed=seed)
+        for own in by_network(kept)
+    ])  # fmt: skip
     undefined = len(asked) - len(kept)
     return {**rounded(found), **({"undefined": undefined} if undefined else {})}
 

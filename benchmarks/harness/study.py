@@ -56,6 +56,8 @@ class MapOptions(Protocol):
         methods (tuple[str, ...]): Maps; all, fast (all but the slow ones), or names.
         random_weights (tuple[str, ...]): Methods of these that also run on random weights; all,
             fast, none.
+        random_networks (int): On how many networks with random weights, of seeds of their own.
+        null_faces (int, optional): On how many faces, rounded up to whole batches (default: all).
         batch (int): Faces at a time.
         passes (int): m of SER-FIQ.
         dropout (float): p of SER-FIQ.
@@ -75,6 +77,8 @@ class MapOptions(Protocol):
     reference: PositiveInt | None = None
     methods: Annotated[tuple[str, ...], _MAPS] = ("fast",)
     random_weights: Names = ("plq", "plq-relative", "saliency-sum", "saliency-sum-relative")
+    random_networks: PositiveInt = 1
+    null_faces: PositiveInt | None = None
     batch: PositiveInt = 16
     passes: PositiveInt = 100
     dropout: float = 0.5
@@ -127,7 +131,11 @@ class MapOptions(Protocol):
         if self.random_weights == ("none",):
             return chosen
         nulls = set(select_maps(self.random_weights)) & set(chosen)
-        return (*chosen, *(on_random_weights(method) for method in chosen if method in nulls))
+        return (
+            *chosen,
+            *(on_random_weights(method, number)
+              for number in range(self.random_networks) for method in chosen if method in nulls),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +174,7 @@ class MapStudy(MapOptions):
 
     def summary(self, study: Study, context: StudyContext) -> Record:
         """Return what is kept of a study; protocols add to it."""
-        methods = (*self.controls, *context.methods)
+        methods = [*self.controls, *(own for own in context.methods if not own.null)]
         return {
             **study.header,
             "sessions": study.sessions,
@@ -208,7 +216,8 @@ class MapStudy(MapOptions):
         with self.context(model) as context:
             stem = f"{self.name}-{context.model.spec.name}"
             path = self.output / "raw" / f"{stem}.jsonl"
-            study = run_rows(self.rows, context, self._header(context), path, self.batch)
+            header = self._header(context)
+            study = run_rows(self.rows, context, header, path, self.batch, self.null_faces)
             yield stem, self.summary(study, context)
             if (figure := self.example(context)) is not None:
                 figure.savefig(picture := self.output / f"{stem}.png")
@@ -240,6 +249,7 @@ class MapStudy(MapOptions):
                 "dropout": self.dropout,
                 "method seed": self.seed,
                 "batch": self.batch,
+                **({} if self.null_faces is None else {"null faces": self.null_faces}),
                 "device": parameter.device.type,
                 "dtype": str(parameter.dtype).removeprefix("torch."),
             },

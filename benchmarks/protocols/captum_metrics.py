@@ -22,7 +22,7 @@ from benchmarks.harness.options import PositiveInt, some_of
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from benchmarks.subjects.attributions import METHODS as ATTRIBUTIONS
-from benchmarks.subjects.methods import RANDOM_WEIGHTS, Attribute, Build, Method
+from benchmarks.subjects.methods import Attribute, Build, Method, trained_name
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import metrics
 from captum_plq.metrics.captum_own import Perturbation
@@ -160,7 +160,7 @@ class CaptumMetrics(MapStudy):
         nothing: dict[tuple[int, str, str], Tensor],
     ) -> dict[str, list[float | None]]:
         """Shares by target, if there are signed attributions; ``nothing`` keeps what zero gets."""
-        name = name.removesuffix(RANDOM_WEIGHTS)
+        name, _ = trained_name(name)
         if name not in SIGNED:
             return {}
         node = subject.node(images)

@@ -91,7 +91,7 @@ class Inpainting(MapStudy):
     controls = CONTROLS
     headlines: ClassVar[tuple[Headline, ...]] = (
         Headline("inpainting", "share improved less share decreased, the lowest region painted "
-                 "over", estimate_of("outcome"), "+.2f"),
+                 "over", estimate_of("outcome"), "+.2f", first=True),
     )  # fmt: skip
 
     occluders: Annotated[tuple[str, ...], some_of(OCCLUDERS)] = (

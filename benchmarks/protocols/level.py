@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import Shown, by_method
 from benchmarks.harness.protocol import Headline, Record
-from benchmarks.harness.statistics import ALL, rounded
+from benchmarks.harness.statistics import ALL, by_network, over_networks, rounded
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
 from benchmarks.subjects.faces import as_chip, as_image
-from benchmarks.subjects.methods import RANDOM_WEIGHTS, Method, control
+from benchmarks.subjects.methods import Method, control, null_name
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.faces.disturb.degrade import Degradation
 from captum_plq.faces.disturb.standards import change_exposure
@@ -61,17 +62,20 @@ class Level(MapStudy):
     """
 
     name: ClassVar[str] = "level"
+    quick = MapStudy.quick | {"random-networks": "2"}
     conditions: ClassVar[tuple[str, ...]] = ("condition",)
     controls: ClassVar[tuple[Method, ...]] = (
         control(_QUALITY, "SER-FIQ's quality of the network"),
-        control(_QUALITY + RANDOM_WEIGHTS, "SER-FIQ's quality of the untrained network"),
+        control(null_name(_QUALITY), "SER-FIQ's quality of the untrained network"),
     )
     headlines: ClassVar[tuple[Headline, ...]] = (
         Headline("level, AUROC", "of the map's mean, for clean faces against degraded ones; mean "
-                 "over six degradations; ½ is chance", estimate_of("auroc"), ".2f"),
+                 "over six degradations; ½ is chance", estimate_of("auroc"), ".2f", first=True),
         Headline("level, Spearman", "of the map's mean with Q, over clean and degraded faces",
-                 estimate_of("spearman"), ".2f"),
+                 estimate_of("spearman"), ".2f", first=True),
     )  # fmt: skip
+
+    random_networks: PositiveInt = 3
 
     def settings(self) -> dict[str, Any]:
         """Return the options and the degradations."""
@@ -87,8 +91,9 @@ class Level(MapStudy):
             quality = context.subject.quality(given)
             levels = {_QUALITY: quality}
             levels |= {name: own.double().mean((1, 2)) for name, own in maps.items()}
-            if any(method.random_weights for method in context.methods):
-                levels[_QUALITY + RANDOM_WEIGHTS] = context.subject.random.quality(given)
+            for number in context.nulls:
+                untrained = context.subject.untrained(number)
+                levels[null_name(_QUALITY, number)] = untrained.quality(given)
             for name, level in levels.items():
                 numbers = {"level": level, "quality": quality}
                 if condition == CLEAN:
@@ -110,9 +115,16 @@ class Level(MapStudy):
         rows: dict[str, list[Row]] = {}
         for row in study.rows:
             rows.setdefault(row["method"], []).append(row)
-        for method, own in rows.items():
-            levels, qualities = _by_condition(own, "level"), _by_condition(own, "quality")
-            for metric, cells in ranked(levels, qualities, seed=self.seed).items():
+        for method, of_method in rows.items():
+            networks = [
+                ranked(_by_condition(own, "level"), _by_condition(own, "quality"), seed=self.seed)
+                for own in by_network(of_method)
+            ]
+            for metric in networks[0]:
+                shared = [
+                    key for key in networks[0][metric] if all(key in x[metric] for x in networks)
+                ]
+                cells = {key: over_networks([x[metric][key] for x in networks]) for key in shared}
                 if cells:
                     found["estimates"][metric][method] = rounded(cells)
         return found
@@ -131,7 +143,7 @@ class Level(MapStudy):
             if metric == "auroc":
                 shown.append(Shown("Spearman with Q", "spearman", form=".2f"))
                 shown.append(Shown("clean only", "spearman", f"condition={CLEAN}", ".2f"))
-            lines += [f"### {title}", "", *by_method(record, shown)]
+            lines += [f"### {title}", "", *by_method(record, shown, nulls_beside=True)]
         return lines
 
 

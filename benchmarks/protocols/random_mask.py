@@ -75,7 +75,7 @@ class RandomMask(MapStudy):
     """
 
     name: ClassVar[str] = "random-mask"
-    quick = MapStudy.quick | {"sizes": "10,30", "per-face": "4"}
+    quick = MapStudy.quick | {"sizes": "10,30", "per-face": "4", "random-networks": "2"}
     conditions: ClassVar[tuple[str, ...]] = ("size", "fill", "middle")
     compared: ClassVar[tuple[str, ...]] = ("auroc", "auroc_gain", "pixel_contrast")
     difference: ClassVar[str] = "+.3f"
@@ -83,16 +83,17 @@ class RandomMask(MapStudy):
         *(
             Headline(f"AUROC, {fill}",
                      f"of squares of 20 to 40 px filled with {words}, by low scores; ½ is chance",
-                     estimate_of("auroc", f"middle={fill}"), ".2f")
+                     estimate_of("auroc", f"middle={fill}"), ".2f", first=True)
             for fill, words in _FILLED.items()
         ),
         Headline("clean AUROC", "of the map of the CLEAN image on the same squares",
-                 estimate_of("auroc_clean"), ".2f", None),
+                 estimate_of("auroc_clean"), ".2f", None, first=True),
     )  # fmt: skip
 
     sizes: Counts = (10, 20, 30, 40, 50)
     fills: Annotated[tuple[str, ...], some_of(FILLS)] = tuple(FILLS)
     per_face: PositiveInt | None = None
+    random_networks: PositiveInt = 3
 
     def __post_init__(self) -> None:
         most = len(self.sizes) * len(self.fills)
@@ -198,7 +199,7 @@ class RandomMask(MapStudy):
         ):
             shown = [] if condition == "middle" else [Shown("all", metric)]
             shown += [Shown(fill, metric, f"{condition}={fill}") for fill in fills]
-            lines += [f"### {title}", "", *by_method(record, shown)]
+            lines += [f"### {title}", "", *by_method(record, shown, nulls_beside=True)]
         shown = [replace(x, form=_short, bounds=False) for x in cls.shown()
                  if x.metric not in ("auroc", "auroc_gain")]  # fmt: skip
         lines += ["### All fills", "", *by_method(record, shown), *_shares(record)]

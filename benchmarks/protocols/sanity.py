@@ -92,7 +92,7 @@ class Sanity(MapStudy):
         alone = [context.maps(image) for image in images.split(1)]
         others = context.maps(reference[: self.others])
         for method in context.methods:
-            if method.random_weights or method.name in context.failed:
+            if method.null is not None or method.name in context.failed:
                 continue
             explain = _anew(method, context)
             given: dict[str, Any] = {"seed": self.seed, "calibration": reference}

@@ -9,16 +9,17 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.pages import table
+from benchmarks.harness.pages import NULL, table
 from benchmarks.harness.protocol import Cell, Headline, Record, read_record
 from benchmarks.protocols import PROTOCOLS, protocol
+from benchmarks.subjects.methods import is_null, null_name
 
 _SAME = 1.05
 """Times whose ratio is less do not differ."""
@@ -27,6 +28,11 @@ _NOTHING = 0.5
 """Maps that take less than half a gradient ask the network nothing."""
 _PICTURES = ("random-mask", "curves", "inpainting", "standards", "recognition", "edc", "map-time")
 _ABOUT_TIME = "faithfulness against time"
+_FIRST = (
+    "First table: where quality is lost, and how much. Beside each number stands that of random "
+    "weights, which should be chance."
+)
+_SECOND = "Second table: what matters on clean faces, and what else is to be known of a map."
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
@@ -71,28 +77,46 @@ class Overview:
             return None
         return (max if better == "higher" else min)(own, key=lambda method: own[method])
 
-    def written(self, method: str, bounds: str) -> list[tuple[str, bool]]:
-        """Return the cells of a method as text, and whether each is the best of its column.
+    def heads(self, first: bool) -> list[str]:
+        """Return the heads of the columns of the first table, or of the second."""
+        own = [title for title, column in self.columns.items() if column.first == first]
+        return [head for title in own for head in (title, *([NULL] * first))]
+
+    def written(
+        self, first: bool, bounds: str
+    ) -> Iterator[tuple[str, bool, list[tuple[str, bool]]]]:
+        """Yield the rows of a table: method, whether it is a control, and its cells.
+
+        Those are text, and whether it is the best of its column. In the first table, what a
+        method says on random weights stands beside each cell.
 
         Args:
 
-            method (str): Which.
+            first (bool): Which table.
             bounds (str): How an interval is written, with ``{low}`` and ``{high}``.
         """
-        return [
-            (_text(cells.get(method), self.columns[title].form, bounds), self.best(title) == method)
-            for title, cells in self.cells.items()
-        ]
+        own = {title: column for title, column in self.columns.items() if column.first == first}
+        for method, kind in self.kinds.items():
+            names = [method, null_name(method)] if first else [method]
+            cells = [
+                (_text(self.cells[title].get(name), column.form, bounds), self.best(title) == name)
+                for title, column in own.items()
+                for name in names
+            ]
+            if any(text for text, _ in cells) and not (first and is_null(method)):
+                yield method, kind == "control", cells
 
     def markdown(self) -> list[str]:
-        """Return lines of the table: best in bold, controls in italics."""
-        rows = []
-        for method, kind in self.kinds.items():
-            texts = self.written(method, " [{low}, {high}]")
-            name = f"*{method}*" if kind == "control" else method
-            rows.append([name, *(f"**{text}**" if best else text for text, best in texts)])
+        """Return lines of both tables: best in bold, controls in italics."""
         lines = [f"**{warning}**\n" for warning in self.warnings]
-        return [*lines, *table(["method", *self.cells], rows)]
+        for first in (True, False):
+            rows = [
+                [f"*{method}*" if control else method,
+                 *(f"**{text}**" if best else text for text, best in cells)]
+                for method, control, cells in self.written(first, " [{low}, {high}]")
+            ]  # fmt: skip
+            lines += [*table(["method", *self.heads(first)], rows), ""] if rows else []
+        return lines
 
 
 def _text(cell: Cell | None, form: str, bounds: str) -> str:
@@ -241,8 +265,9 @@ def write_overview(directory: Path) -> list[Path]:
     return written
 
 
-def _meanings() -> list[str]:
-    return [f"{column.title}: {column.meaning}" for own in headlines().values() for column in own]
+def _meanings(first: bool) -> list[str]:
+    columns = [column for own in headlines().values() for column in own if column.first == first]
+    return [f"{column.title}: {column.meaning}" for column in columns]
 
 
 def _markdown(tables: Sequence[Overview], figure: bool) -> str:
@@ -254,11 +279,17 @@ def _markdown(tables: Sequence[Overview], figure: bool) -> str:
         "map of the image's centre, the gradient of the embedding's sum (no quality in it), and "
         "the same method on the network with random weights.",
         "",
-        *(f"- {meaning}" for meaning in _meanings()),
+        _FIRST,
+        "",
+        *(f"- {meaning}" for meaning in _meanings(True)),
+        "",
+        _SECOND,
+        "",
+        *(f"- {meaning}" for meaning in _meanings(False)),
         "",
     ]
     for own in tables:
-        lines += [f"## {own.model}", "", *own.markdown(), ""]
+        lines += [f"## {own.model}", "", *own.markdown()]
     if figure:
         lines += [f"![{_ABOUT_TIME}](pareto.png)", ""]
     return "\n".join(lines)
@@ -278,9 +309,11 @@ def _html(tables: Sequence[Overview], figure: Figure | None, directory: Path) ->
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=120, format="png")
         parts.append(_picture(buffer.getvalue(), _ABOUT_TIME))
-    parts.append("<h2>Columns</h2><ul>")
-    parts += [f"<li>{html.escape(meaning)}</li>" for meaning in _meanings()]
-    parts.append("</ul>")
+    parts.append("<h2>Columns</h2>")
+    for first, words in ((True, _FIRST), (False, _SECOND)):
+        parts += [f"<p>{html.escape(words)}</p><ul>"]
+        parts += [f"<li>{html.escape(meaning)}</li>" for meaning in _meanings(first)]
+        parts.append("</ul>")
     for name in _PICTURES:
         for path in sorted(directory.glob(f"{name}*.png")):
             parts += [f"<h2>{html.escape(path.stem)}</h2>", _picture(path.read_bytes(), path.stem)]
@@ -289,17 +322,19 @@ def _html(tables: Sequence[Overview], figure: Figure | None, directory: Path) ->
 
 def _table(own: Overview) -> list[str]:
     lines = [f"<p><strong>{html.escape(warning)}</strong></p>" for warning in own.warnings]
-    lines.append("<div class=wide><table><tr><th>method</th>")
-    lines += [f"<th>{html.escape(title)}</th>" for title in own.cells]
-    lines.append("</tr>")
-    for method, kind in own.kinds.items():
-        lines.append(f"<tr class={kind}><td>{html.escape(method)}</td>")
-        lines += [
-            f"<td{' class=best' * best}>{text}</td>"
-            for text, best in own.written(method, " <small>{low}…{high}</small>")
-        ]
+    for first in (True, False):
+        heads = own.heads(first)
+        if not heads:
+            continue
+        lines.append("<div class=wide><table><tr><th>method</th>")
+        lines += [f"<th>{html.escape(title)}</th>" for title in heads]
         lines.append("</tr>")
-    return [*lines, "</table></div>"]
+        for method, control, cells in own.written(first, " <small>{low}…{high}</small>"):
+            lines.append(f"<tr{' class=control' * control}><td>{html.escape(method)}</td>")
+            lines += [f"<td{' class=best' * best}>{text}</td>" for text, best in cells]
+            lines.append("</tr>")
+        lines.append("</table></div>")
+    return lines
 
 
 def _picture(content: bytes, about: str) -> str:

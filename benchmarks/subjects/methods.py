@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,8 +12,7 @@ from torch import Tensor
 
 from benchmarks.subjects.network import ExplainedNetwork
 
-RANDOM_WEIGHTS = " (random weights)"
-"""Ending of the name of a map of the network without what it has learned."""
+_NULL = re.compile(r"(?P<name>.*) \(random weights(?: (?P<number>[1-9]\d*))?\)")
 
 Kind = Literal["plq", "other", "control", "reference"]
 """This package, another method, a control, or the same result computed naively."""
@@ -41,6 +41,8 @@ class Method:
         bounded (bool): Whether its scores are qualities in [0, 1] on the same scale for all
             images; other maps become so by Eq. 6.
         signed (bool): Whether its scores may be of either sign, as those of local quality are.
+        null (int, optional): Which of the networks with random weights it explains. ``None``: the
+            trained one.
         as_map (str): Of an attribution: whether its absolute values are also compared as a score
             map (``"plain"``), and relative to the reference faces as well (``"relative"``).
     """
@@ -54,11 +56,7 @@ class Method:
     bounded: bool = False
     signed: bool = False
     as_map: Literal["", "plain", "relative"] = ""
-
-    @property
-    def random_weights(self) -> bool:
-        """Whether it explains the network without what it has learned."""
-        return self.name.endswith(RANDOM_WEIGHTS)
+    null: int | None = None
 
 
 def control(name: str, description: str) -> Method:
@@ -70,14 +68,49 @@ def control(name: str, description: str) -> Method:
     return Method(name, "control", no_map, description)
 
 
-def on_random_weights(method: Method) -> Method:
-    """Return the same map of the untrained network: the null of what the network has learned."""
+def on_random_weights(method: Method, number: int = 0) -> Method:
+    """Return the same map of an untrained network: the null of what the network has learned.
+
+    Args:
+
+        method (Method): Of the trained network.
+        number (int): Which random weights, ≥ 0.
+    """
     return replace(
         method,
-        name=method.name + RANDOM_WEIGHTS,
+        name=null_name(method.name, number),
         kind="control",
-        build=lambda network: method.build(network.random),
+        build=lambda network: method.build(network.untrained(number)),
+        null=number,
     )
+
+
+def null_name(name: str, number: int = 0) -> str:
+    """Return the name of a map on the random weights of this number.
+
+    Examples::
+
+        >>> null_name("plq"), null_name("plq", 2)
+        ('plq (random weights)', 'plq (random weights 2)')
+    """
+    return f"{name} (random weights {number})" if number else f"{name} (random weights)"
+
+
+def is_null(name: str) -> bool:
+    """Return whether a map of this name is on random weights."""
+    return trained_name(name)[1] is not None
+
+
+def trained_name(name: str) -> tuple[str, int | None]:
+    """Return the name on the trained network, and which random weights a name is on, if any.
+
+    Examples::
+
+        >>> trained_name("plq (random weights 2)"), trained_name("plq")
+        (('plq', 2), ('plq', None))
+    """
+    found = _NULL.fullmatch(name)
+    return (found["name"], int(found["number"] or 0)) if found else (name, None)
 
 
 def select(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -63,6 +63,9 @@ class ExplainedNetwork:
     reference: Tensor | None = None
     batch: int = 16
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _untrained: dict[int, ExplainedNetwork] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def serfiq(self, **options: Any) -> SERFIQ:
         """Return a new SER-FIQ of this network; ``options`` go to :class:`captum_plq.SERFIQ`."""
@@ -126,11 +129,32 @@ class ExplainedNetwork:
         quality = torch.cat([self.quality(part) for part in self.reference_batches()]).double()
         return quality >= quality.quantile(0.5)
 
-    @cached_property
-    def random(self) -> ExplainedNetwork:
-        """The same network with random weights and BatchNorm statistics of the reference faces."""
-        images = None if self.reference is None else torch.cat(self.reference_batches())
-        return self.of(with_random_weights(self.model, self.seed, images=images))
+    def untrained(self, number: int = 0) -> ExplainedNetwork:
+        """Return the same network with random weights, BatchNorm statistics of the reference faces.
+
+        Args:
+
+            number (int): Which weights: their seed is ``seed + number``. Each is made once.
+        """
+        if number not in self._untrained:
+            images = None if self.reference is None else torch.cat(self.reference_batches())
+            random = with_random_weights(self.model, self.seed + number, images=images)
+            self._untrained[number] = self.of(random)
+        return self._untrained[number]
+
+    def with_reference(self, reference: Tensor, nulls: Iterable[int] = ()) -> ExplainedNetwork:
+        """Return the same network with other reference faces.
+
+        Args:
+
+            reference (Tensor): (n, 3, H, W), 0–255.
+            nulls (iterable of int): Numbers of untrained networks that are to stay as they are,
+                with the BatchNorm statistics of the present reference.
+        """
+        other = self.of(self.model, reference)
+        for number in nulls:
+            other._untrained[number] = other.of(self.untrained(number).model)
+        return other
 
     def of(self, model: nn.Module, reference: Tensor | None = None) -> ExplainedNetwork:
         """Return the same settings for another network; nothing computed so far is taken over.

@@ -62,3 +62,19 @@ def test_a_summary_leaves_out_what_does_not_exist_and_counts_it():
     assert (cells["all"]["mean"], cells["all"]["rows"], cells["all"]["undefined"]) == (2.0, 2, 1)
     assert (cells["fill=x"]["rows"], "fill=y" in cells) == (2, False)
     assert found["comparisons"] == {"score": {}}
+
+
+def test_random_networks_are_averaged_and_give_their_range():
+    rows = [
+        {"image": image, "method": "null", "network": network, "x": 10.0 * network + i}
+        for network in range(3)
+        for i, image in enumerate("ab")
+    ]
+    rows += [{"image": image, "method": "plq", "x": 0.0} for image in "ab"]
+    found = summarise(rows, ["plq", "null"], ["x"], [], compared=["x"])
+    cell = found["estimates"]["x"]["null"]["all"]
+    assert [cell[key] for key in ("mean", "low", "high")] == [10.5, 0.5, 20.5]
+    assert cell["networks"] == [0.5, 10.5, 20.5]
+    assert (cell["images"], cell["rows"]) == (2, 6)
+    assert "networks" not in found["estimates"]["x"]["plq"]["all"]
+    assert found["comparisons"]["x"]["null"]["difference"] == 10.5

@@ -6,7 +6,7 @@ from torch import nn
 
 from benchmarks.harness.resume import run_rows
 from benchmarks.subjects.maps import relative, select_maps
-from benchmarks.subjects.methods import Method, check_maps
+from benchmarks.subjects.methods import Method, check_maps, on_random_weights
 from captum_plq.models import FaceModel, ModelSpec
 from tests.support.face_network import study_context
 
@@ -49,10 +49,11 @@ def run(tmp_path):
     model = FaceModel(network, spec).eval()
     images = torch.randint(0, 256, (7, 3, 12, 12)).float()
 
-    def go(protocol, path=tmp_path / "raw.jsonl", extra=(), scale=1.0):
+    def go(protocol, path=tmp_path / "raw.jsonl", extra=(), scale=1.0, null_faces=None):
         methods = [*select_maps(["plq", "random"]), *extra]
         context = study_context(model, methods, images[:5], images[5:], batch=2)
-        return run_rows(protocol.rows, context, {"settings": {"scale": scale}}, path, 2)
+        header = {"settings": {"scale": scale}}
+        return run_rows(protocol.rows, context, header, path, 2, null_faces)
 
     return go
 
@@ -118,3 +119,16 @@ def test_a_number_that_does_not_exist_is_none_and_a_curve_of_it_an_error(run, tm
     assert {row["mean"] for row in found.rows} == {None}
     with pytest.raises(ValueError, match="plq on a gave NaN or infinity in mean"):
         run(Means(number=[1.0, float("inf")]), tmp_path / "curve.jsonl")
+
+
+def test_several_random_networks_on_the_first_faces(run, tmp_path):
+    plq = select_maps(["plq"])[0]
+    nulls = [on_random_weights(plq, number) for number in range(2)]
+    study = run(Means(), extra=nulls, null_faces=3)
+    found = {(row["image"], row["method"], row.get("network")): row["mean"] for row in study.rows}
+    null = "plq (random weights)"
+    assert {key[0] for key in found if key[1] == "plq"} == set("abcde")
+    assert {key[0] for key in found if key[1] == null} == set("abcd"), "whole batches of two"
+    assert {key[2] for key in found if key[1] == null} == {0, 1}
+    assert len({found["a", "plq", None], *(found["a", null, number] for number in (0, 1))}) == 3
+    assert run(Means(), extra=nulls, null_faces=3).rows == study.rows

@@ -5,8 +5,6 @@ import pytest
 import torch
 
 from benchmarks.protocols.level import CLEAN, DEGRADATIONS, Level, ranked
-from benchmarks.subjects.maps import MAPS
-from benchmarks.subjects.methods import on_random_weights
 from captum_plq.metrics import spearman
 from tests.support.face_network import planted_context
 
@@ -52,15 +50,14 @@ def test_people_are_drawn_with_all_their_images():
 
 
 def test_rows_of_brightness(images):
-    methods = [MAPS["plq"], on_random_weights(MAPS["plq"])]
     names = ("plq", "plq (random weights)")
 
     def maps(x):
         brightness = x.mean(1)
         return {names[0]: brightness, names[1]: -brightness}
 
-    context = planted_context(maps, lambda x: x.mean((1, 2, 3)), methods=methods)
-    context.subject.random = context.subject
+    context = planted_context(maps, lambda x: x.mean((1, 2, 3)), nulls=[0])
+    context.subject.untrained = lambda _: context.subject
     rows = Level(model=("m",)).rows(context, images, "abc")
     found = {(r["image"], r["method"], r["condition"]): r for r in rows}
     assert len(found) == len(rows) == 3 * 4 * (1 + len(DEGRADATIONS))

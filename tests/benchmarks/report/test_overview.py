@@ -9,8 +9,9 @@ from benchmarks.protocols import PROTOCOLS
 from benchmarks.report import run_all
 from benchmarks.report.pages import headlines, overview, pareto_figure, write_overview
 
-KINDS = {"plq": "plq", "slow": "other", "cheap": "other", "control": "control"}
-AUROC = {"plq": 0.8, "slow": 0.9, "cheap": 0.7, "control": 0.95}
+KINDS = {"plq": "plq", "slow": "other", "cheap": "other", "control": "control",
+         "plq (random weights)": "control"}  # fmt: skip
+AUROC = {"plq": 0.8, "slow": 0.9, "cheap": 0.7, "control": 0.95, "plq (random weights)": 0.5}
 RATIOS = {"plq": 1.1, "slow": 20.0, "cheap": 1.5, "control": 0.001}
 
 
@@ -39,7 +40,11 @@ def test_cells_best_and_what_is_missing(results):
     assert own.best("AUROC, mean") == "slow", "a control is never the best"
     assert own.best("time") == "plq"
     text = "\n".join(own.markdown())
-    assert "| **1.10 [1.10, 1.10]** | 0.80 [0.70, 0.90] |" in text
+    assert "| method | AUROC, mean | random weights |" in text
+    assert "| plq | 0.80 [0.70, 0.90] | 0.50 [0.40, 0.60] |" in text
+    assert "| slow | **0.90 [0.80, 1.00]** |  |" in text
+    assert "(random weights)" not in text, "beside its map, and so in no row"
+    assert "| plq | **1.10 [1.10, 1.10]** |" in text
     assert "| *control* |" in text
     assert "A <warning>." in text
 
@@ -56,7 +61,7 @@ def test_a_verdict_is_a_word_and_an_estimate_of_nothing_no_cell(results):
     assert "FNMR gain" not in own.cells
     assert {m: c.word for m, c in own.cells["sanity"].items()} == {"plq": "passes", "slow": "fails"}
     assert own.best("sanity") is None
-    assert "0.80 [0.70, 0.90] | passes |" in "\n".join(own.markdown())
+    assert "| plq | **1.10 [1.10, 1.10]** | passes |" in "\n".join(own.markdown())
 
 
 def test_the_front_holds_what_nothing_beats_in_both(results):

@@ -21,7 +21,7 @@ __all__ = [
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
     """A file to be written in place of another, which it replaces when the block ends well.
 
     It is written under a temporary name in the same folder, brought to the disk, and renamed. If
@@ -29,7 +29,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Args:
 
-        path (Path): Its final name. A link is followed.
+        path (Path): Its final name.
+        follow (bool): A link is followed; otherwise it is replaced.
 
     Yields:
         *BinaryIO*: open for writing.
@@ -43,7 +44,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         >>> with whole_file(Path("notes.txt")) as file:
         ...     _ = file.write(b"all of it")
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if follow else path
     if target.exists() and not target.is_file():
         raise ValueError(f"{path} is no regular file: name another to write.")
     temporary = _temporary(target.parent)

@@ -165,7 +165,7 @@ class RunRecord:
 
 
 @contextmanager
-def folder_lock(directory: Path) -> Iterator[None]:
+def folder_lock(directory: Path) -> Iterator[int]:
     """Keep a folder from other runs of this program until the block ends.
 
     The lock is the operating system's, on a file in the folder: it ends with the process, however
@@ -174,6 +174,9 @@ def folder_lock(directory: Path) -> Iterator[None]:
     Args:
 
         directory (Path): Made if it is missing.
+
+    Yields:
+        *int*: the lock's file descriptor. A forked process shares the lock until it closes it.
 
     Raises:
         ValueError: if the folder cannot be written to, or another run has it.
@@ -202,7 +205,7 @@ def folder_lock(directory: Path) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         remove_unfinished(directory)
-        yield
+        yield descriptor
     finally:
         with suppress(OSError):
             path.unlink()

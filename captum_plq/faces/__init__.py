@@ -7,7 +7,7 @@ functions is called; importing it does not.
 from captum_plq.errors import MissingExtraError
 from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned, template_landmarks
 from captum_plq.faces.crops import draw_images, list_images, read_crop, read_crops
-from captum_plq.faces.decode import ImageError, load_image
+from captum_plq.faces.decode import decode_image, load_image
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb.degrade import (
     STANDARD_DEGRADATIONS,
@@ -26,6 +26,7 @@ from captum_plq.faces.disturb.occlude import (
     sunglasses,
     surgical_mask,
 )
+from captum_plq.faces.image_file import ImageError, read_image_file
 from captum_plq.faces.inpaint import inpaint
 from captum_plq.faces.regions import REGION_WORDS, REGIONS, face_regions
 from captum_plq.faces.sample import SampleFace, sample_face
@@ -46,6 +47,7 @@ __all__ = [
     "cover_eye",
     "cover_lower_part",
     "cover_with_block",
+    "decode_image",
     "detect_faces",
     "draw_images",
     "face_regions",
@@ -57,6 +59,7 @@ __all__ = [
     "load_image",
     "read_crop",
     "read_crops",
+    "read_image_file",
     "reduce_resolution",
     "resize_aligned",
     "sample_face",

@@ -15,9 +15,9 @@ from captum_plq.faces.align import Template, align_face, resize_aligned, templat
 from captum_plq.faces.decode import load_image
 from captum_plq.faces.detect import detect_faces
 
-__all__ = ["draw_images", "list_images", "read_crop", "read_crops"]
+__all__ = ["IMAGE_ENDINGS", "draw_images", "list_images", "read_crop", "read_crops"]
 
-_ENDINGS = {
+IMAGE_ENDINGS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
     *(".jp2", ".j2k", ".avif", ".ppm", ".pgm", ".pbm", ".pnm"),
     *(".heic", ".heif"),  # not read, which is said of each
@@ -124,9 +124,9 @@ def list_images(directory: Path) -> list[Path]:
     walk = os.walk(directory, onerror=lambda error: paths.add(Path(error.filename)))
     for folder, folders, files in walk:
         names = (Path(folder, name) for name in (*folders, *files))
-        paths.update(path for path in names if path.suffix.lower() in _ENDINGS)
+        paths.update(path for path in names if path.suffix.lower() in IMAGE_ENDINGS)
     if not paths:
-        raise ValueError(f"{directory} holds no images ({', '.join(sorted(_ENDINGS))}).")
+        raise ValueError(f"{directory} holds no images ({', '.join(sorted(IMAGE_ENDINGS))}).")
     return sorted(paths)
 
 

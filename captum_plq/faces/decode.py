@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from io import BytesIO
@@ -12,29 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_plq._base.regular_file import open_checked
 from captum_plq.errors import extra
+from captum_plq.faces.image_file import EMPTY, ImageError, read_image_file
 from captum_plq.faces.jpeg_damage import jpeg_damage
 from captum_plq.faces.strict_pillow import formats_here, strict_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ImageError", "load_image"]
+__all__ = ["decode_image", "load_image"]
 
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BAND = 1_000_000  # pixels converted at a time
-_KINDS = (
-    (stat.S_ISDIR, "a directory; name an image file in it."),
-    (stat.S_ISFIFO, "a named pipe; only regular files are opened."),
-    (stat.S_ISSOCK, "a socket; only regular files are opened."),
-    (stat.S_ISCHR, "a device; only regular files are opened."),
-    (stat.S_ISBLK, "a device; only regular files are opened."),
-)
-
-
-class ImageError(ValueError):
-    """A file that cannot be used as an image; the message names it and says what to do."""
 
 
 def load_image(
@@ -82,15 +70,47 @@ def load_image(
         >>> image.shape, image.dtype
         ((512, 512, 3), dtype('uint8'))
     """
+    with extra("faces"):  # what is absent is no file's fault
+        import PIL.Image  # noqa: F401
+
+    data = read_image_file(path, max_bytes=max_bytes)
+    return decode_image(data, os.fsdecode(path), max_pixels=max_pixels, min_side=min_side)
+
+
+def decode_image(
+    data: bytes, name: str, *, max_pixels: int = 50_000_000, min_side: int = 16
+) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file, as :func:`load_image` does.
+
+    Args:
+
+        data (bytes): All of the file.
+        name (str): What an error calls it.
+        max_pixels (int): As for :func:`load_image`.
+        min_side (int): As for :func:`load_image`.
+
+    Returns:
+        *ndarray*: (H, W, 3), uint8, RGB, writable.
+
+    Raises:
+        ImageError: as :func:`load_image`.
+        MissingExtraError: as :func:`load_image`.
+
+    Examples::
+
+        >>> image = decode_image(Path("portrait.jpg").read_bytes(), "portrait.jpg")
+    """
     with extra("faces"):
         from PIL import Image, UnidentifiedImageError
 
-    name = os.fsdecode(path)
-    data = _read_regular_file(name, max_bytes)
+    if not data:
+        raise ImageError(EMPTY.format(name), "empty")
     if (
         data[:2] in (b"II", b"MM") and b"+" in data[2:4]
     ):  # its tags may be millions, read one by one
-        raise ImageError(f"{name} is BigTIFF, made for over 4 GB; save it as TIFF, JPEG or PNG.")
+        raise ImageError(
+            f"{name} is BigTIFF, made for over 4 GB; save it as TIFF, JPEG or PNG.", "not_an_image"
+        )
     formats = formats_here()
     with strict_pillow():
         try:
@@ -104,54 +124,15 @@ def load_image(
         except (ImageError, ImportError):
             raise
         except UnidentifiedImageError as error:
-            raise ImageError(_unidentified(name, data, formats.values())) from error
+            raise ImageError(_unidentified(name, data, formats.values()), "not_an_image") from error
         except Image.DecompressionBombError as error:
             raise ImageError(
-                f"{name} has more pixels than Pillow will decode; scale it down."
+                f"{name} has more pixels than Pillow will decode; scale it down.", "too_large"
             ) from error
         except Exception as error:  # Pillow's readers raise whatever their parsing runs into.
             raise ImageError(
                 f"{name} is truncated or damaged ({error}); get it again or save it anew."
             ) from error
-
-
-def _read_regular_file(name: str, max_bytes: int) -> bytes:
-    """All of a file, or nothing of it; never of a pipe or a device, which may have no end."""
-    try:
-        with open_checked(name, lambda status: _require_regular(name, status, max_bytes)) as file:
-            data = file.read(max_bytes + 1)
-    except ImageError:
-        raise
-    except FileNotFoundError as error:
-        what = "is a link to nothing; mend it." if os.path.islink(name) else None
-        raise ImageError(f"{name} {what or 'does not exist; check the path.'}") from error
-    except PermissionError as error:
-        raise ImageError(f"{name} may not be read; check its permissions.") from error
-    except OSError as error:
-        raise ImageError(f"{name} cannot be read ({error.strerror}); check the path.") from error
-    except ValueError as error:  # a name that no file can have
-        raise ImageError(f"{name!r} cannot be read ({error}); check the path.") from error
-    if len(data) > max_bytes:
-        raise ImageError(_too_long(name, max_bytes))
-    return data
-
-
-def _require_regular(name: str, status: os.stat_result, max_bytes: int) -> None:
-    if stat.S_ISDIR(status.st_mode) and not os.access(name, os.R_OK | os.X_OK):
-        raise ImageError(f"{name} is a directory that may not be read; check its permissions.")
-    for is_kind, what in _KINDS:
-        if is_kind(status.st_mode):
-            raise ImageError(f"{name} is {what}")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{name} is not a regular file; only those are opened.")
-    if status.st_size == 0:  # also what the kernel makes up as it is read, as under /proc
-        raise ImageError(f"{name} is not an image but empty; get it again as JPEG or PNG.")
-    if status.st_size > max_bytes:
-        raise ImageError(_too_long(name, max_bytes))
-
-
-def _too_long(name: str, max_bytes: int) -> str:
-    return f"{name} is longer than the {max_bytes:,} bytes allowed; scale the image down."
 
 
 def _unidentified(name: str, data: bytes, formats: Iterable[str]) -> str:
@@ -170,11 +151,13 @@ def _require_size(name: str, image: Image, max_pixels: int, min_side: int) -> No
     if width * height > max_pixels:
         raise ImageError(
             f"{name} has {width}×{height} pixels, more than the {max_pixels:,} allowed; "
-            "scale it down."
+            "scale it down.",
+            "too_large",
         )
     if min(width, height) < min_side:
         raise ImageError(
-            f"{name} has only {width}×{height} pixels; each side needs at least {min_side}."
+            f"{name} has only {width}×{height} pixels; each side needs at least {min_side}.",
+            "too_small",
         )
 
 
@@ -238,7 +221,8 @@ def _to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise ImageError(
             f"{name} holds floating-point pixels, whose range the file does not tell; "
-            "save it with 8 or 16 bits."
+            "save it with 8 or 16 bits.",
+            "unknown_range",
         )
     convert = _sixteen_bit_to_rgb if image.mode.startswith("I") else _eight_bit_to_rgb
     width, height = image.size
@@ -266,7 +250,8 @@ def _sixteen_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
     if grey.min() < 0 or grey.max() > 65535:
         raise ImageError(
             f"{name} holds integers from {grey.min()} to {grey.max()}, beyond 16 bits; "
-            "save it with 8 or 16 bits."
+            "save it with 8 or 16 bits.",
+            "unknown_range",
         )
     eight = ((grey + 128) // 257).astype(np.uint8)
     transparent = image.info.get("transparency")

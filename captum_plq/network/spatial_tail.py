@@ -24,7 +24,10 @@ from captum_plq.network.spatial_map import (
 )
 from captum_plq.network.state import eager, outside_inference, unnoticed, weights_state
 
-__all__ = ["SpatialRun", "SpatialTail"]
+__all__ = ["Forward", "SpatialRun", "SpatialTail"]
+
+Forward = Callable[[nn.Module, Sequence[object]], Tensor]
+"""Runs a copy of a network on its arguments, and returns the embeddings (B, ...) of the images."""
 
 _PROBES = 16
 _CHECK_PASSES = 32
@@ -122,7 +125,13 @@ class SpatialTail:
         return None if self._tail is None else self._tail.gap
 
     @never_compiled
-    def run(self, model: nn.Module, inputs: Sequence[object], dropout: float = 0.5) -> SpatialRun:
+    def run(
+        self,
+        model: nn.Module,
+        inputs: Sequence[object],
+        dropout: float = 0.5,
+        forward: Forward | None = None,
+    ) -> SpatialRun:
         """Run the network once, and what follows the map some times backwards.
 
         Args:
@@ -130,6 +139,9 @@ class SpatialTail:
             model (nn.Module): The network, which is left as it is.
             inputs (sequence): Its arguments, images first, (B, ...).
             dropout (float): The rate that a linearisation has to hold for.
+            forward (Callable, optional): Runs the copy of the network that has the hooks, and may
+                put further rows behind the map, those of an image next to each other, its own
+                first. ``None``: it is just run.
 
         Returns:
             *SpatialRun*: detached.
@@ -142,12 +154,12 @@ class SpatialTail:
             given = [x.detach() if isinstance(x, Tensor) else x for x in outside_inference(inputs)]
             tail = self._tail
             if tail is not None and tail.holds_for(model):
-                answer = _run(model, given, self.output, tail)
+                answer = _run(model, given, self.output, tail, forward)
                 if answer is not None:
                     return answer
             with unnoticed(given):
                 tail = self._tail = _explore(model, given, self.output, dropout)
-            answer = _run(model, given, self.output, tail)
+            answer = _run(model, given, self.output, tail, forward)
         if answer is None:
             raise SpatialTailError(
                 f"What follows {tail.features.module!r} is not the same affine map for all "
@@ -161,10 +173,11 @@ def _run(
     inputs: Sequence[object],
     output: OutputSelector,
     tail: _Affine | _Linearised,
+    forward: Forward | None,
 ) -> SpatialRun | None:
     """``None``: the tail is no longer the one that was found."""
     network = borrowed(model, frozen=True)
-    map_, e = _cut(network, inputs, output, tail)
+    map_, e = _cut(network, inputs, output, tail, forward=forward)
     mean = at_least_float32(e.detach())
     if isinstance(tail, _Linearised):
         squared, slopes = _estimated_norms(e, map_), _slopes(e, map_, e.detach())
@@ -220,6 +233,7 @@ def _cut(
     output: OutputSelector,
     tail: _Tail,
     replacement: Tensor | None = None,
+    forward: Forward | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a copy whose spatial map is a leaf, itself or a replacement: leaf and embedding."""
     leaves: list[Tensor] = []
@@ -237,12 +251,19 @@ def _cut(
     if tail.embedding is not None:
         tail.embedding.on(network, see)
     with torch.enable_grad():
-        e = embed(network, inputs, output)
+        e = embed(network, inputs, output) if forward is None else forward(network, inputs)
     if len(leaves) != 1 or len(seen) > 1:
         raise SpatialTailError(
             f"{tail.features.module!r} runs {len(leaves)} times in a forward, but must run once."
         )
-    return leaves[0], (seen[0] if seen else e).flatten(1)
+    found = seen[0] if seen else e
+    if forward is not None and len(found) > len(e) > 0:
+        found = found[:: len(found) // len(e)]
+    if len(found) != len(leaves[0]):
+        raise SpatialTailError(
+            f"{tail.features.module!r} has {len(leaves[0])} rows for {len(found)} embeddings."
+        )
+    return leaves[0], found.flatten(1)
 
 
 def _explore(

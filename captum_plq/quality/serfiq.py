@@ -158,9 +158,33 @@ class SERFIQ(nn.Module):
 
             >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
+        return self.assess_through(
+            self.model, *inputs, differentiable=differentiable, standard_error=standard_error
+        )
+
+    def assess_through(
+        self,
+        network: nn.Module,
+        *inputs: object,
+        differentiable: bool = False,
+        standard_error: bool = False,
+    ) -> Assessment:
+        """Assess as :meth:`assess` does, running a copy of the model that has hooks of its own.
+
+        Args:
+
+            network (nn.Module): Of :func:`~captum_plq.network.borrowed.borrowed`; it is not to be
+                run again.
+            inputs: What the model takes, the images first, (B, ...).
+            differentiable (bool): As for :meth:`assess`.
+            standard_error (bool): As for :meth:`assess`.
+
+        Returns:
+            *Assessment*: as of :meth:`assess`.
+        """
         check_images(inputs[:1])
         self._warn_of_pixels(inputs)
-        request = Request(self.tap, self.model, inputs, differentiable, standard_error)
+        request = Request(self.tap, network, inputs, differentiable, standard_error)
         assessment = self._estimator.assess(request)
         refuse_uninformative(inputs[0], assessment.embedding, assessment.quality)
         return assessment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from captum_plq.functional.local import (
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.spatial_tail import Forward, SpatialTail
 from captum_plq.network.state import check_images
-from captum_plq.quality.serfiq import SERFIQ
+from captum_plq.quality.serfiq import SERFIQ, Assessment
 
 __all__ = ["SpatialSERFIQ"]
 
@@ -88,8 +88,11 @@ class SpatialSERFIQ(nn.Module):
                 :class:`~captum_plq.errors.UnusableImagesError` for NaN pixels and embeddings that
                 are not finite or all zero.
         """
+        return self._shares(inputs)
+
+    def _shares(self, inputs: tuple[object, ...], forward: Forward | None = None) -> PlaceShares:
         check_images(inputs[:1])
-        run = self.tail.run(self.model, inputs, self.dropout)
+        run = self.tail.run(self.model, inputs, self.dropout, forward)
         with torch.no_grad():
             shares = place_shares(
                 run.features, run.slopes, run.squared_norms, run.offset, self.dropout
@@ -97,6 +100,40 @@ class SpatialSERFIQ(nn.Module):
             quality = quality_from_snr(signal_to_noise(shares))
         refuse_uninformative(inputs[0], run.embedding, quality)
         return shares
+
+    @never_compiled
+    def assess_with(
+        self, serfiq: SERFIQ, *inputs: object, standard_error: bool = False
+    ) -> tuple[Assessment, PlaceShares]:
+        """Return what a SERFIQ of the same model assesses, and :meth:`shares`, from one forward.
+
+        Args:
+
+            serfiq (SERFIQ): The one of :meth:`of`.
+            inputs: What the model takes, the images first, (B, ...).
+            standard_error (bool): As for :meth:`SERFIQ.assess <captum_plq.SERFIQ.assess>`.
+
+        Returns:
+            *tuple[Assessment, PlaceShares]*: the embedding detached.
+
+        Raises:
+            ValueError: as :meth:`shares` and :meth:`SERFIQ.assess <captum_plq.SERFIQ.assess>`; or
+                if the two need a forward each on this network, as where dropout of the embedding
+                layer's input lies before the last spatial map.
+
+        Examples::
+
+            >>> spatial = SpatialSERFIQ.of(serfiq)
+            >>> (_, quality, _), shares = spatial.assess_with(serfiq, images)
+        """
+        told: list[Assessment] = []
+
+        def forward(network: nn.Module, given: Sequence[object]) -> Tensor:
+            told.append(serfiq.assess_through(network, *given, standard_error=standard_error))
+            return told[-1].embedding
+
+        shares = self._shares(inputs, forward)
+        return told[-1]._replace(embedding=told[-1].embedding.detach()), shares
 
     def extra_repr(self) -> str:
         """Return the parameters, for ``print``."""

@@ -1,0 +1,239 @@
+"""From entries of a source to aligned faces, in this process or another one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_plq.faces import (
+    ImageError,
+    NoFaceError,
+    align_face,
+    decode_image,
+    detect_faces,
+    resize_aligned,
+)
+from captum_plq.faces.align import Template
+from captum_plq.gallery.schema import REASONS
+from captum_plq.gallery.source import Entry, SourceGoneError, read_entry
+
+__all__ = ["Chunk", "Preparation", "lost_chunk", "prepare_chunk", "source_state"]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to an image before the network sees it.
+
+    Args:
+
+        template (str): As for :func:`~captum_plq.faces.align_face`.
+        size (tuple[int, int]): Height and width of a chip.
+        aligned (bool): Images are aligned crops.
+        all_faces (bool): Take every face found.
+        timeout (float): Seconds after which an image is given up.
+        anchor (str): Folder or archive that has to be there.
+        state (tuple[int, int], optional): Of ``anchor`` when the run began, from
+            :func:`source_state`.
+    """
+
+    template: Template
+    size: tuple[int, int]
+    aligned: bool = False
+    all_faces: bool = False
+    timeout: float = 60.0
+    anchor: str = ""
+    state: tuple[int, int] | None = None
+
+
+@dataclass
+class Chunk:
+    """Some consecutive entries, made ready.
+
+    Args:
+
+        start (int): The first entry's place in the source.
+        rows (list[dict]): One per face, or per image without one; columns → values.
+        places (list[int]): For each chip, its row.
+        chips (Tensor): (n, H, W, 3), uint8.
+        seconds (dict[str, float]): Spent on reading, decoding and aligning.
+        entries (int): How many there are.
+    """
+
+    start: int
+    rows: list[dict[str, Any]]
+    places: list[int]
+    chips: Tensor
+    seconds: dict[str, float] = field(default_factory=dict)
+    entries: int = 0
+
+    def pin_memory(self) -> Chunk:
+        """Bring the chips into memory that a GPU copies from by itself; for PyTorch's loader."""
+        self.chips = self.chips.pin_memory()
+        return self
+
+
+class _TooLongError(BaseException):
+    """No ``Exception``, which a decoder might take for damage."""
+
+
+def source_state(anchor: str) -> tuple[int, int] | None:
+    """Return which folder or file a path is; ``None``: there is none."""
+    try:
+        found = os.stat(anchor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def prepare_chunk(entries: list[Entry], how: Preparation) -> Chunk:
+    """Read, decode and align some images; what cannot be used becomes a row that says why.
+
+    Args:
+
+        entries (list[Entry]): Consecutive ones.
+        how (Preparation): What to do.
+
+    Returns:
+        *Chunk*: of these entries.
+
+    Raises:
+        SourceGoneError: if the source as a whole is not there any more.
+        MissingExtraError: if the extra ``faces`` is not installed.
+    """
+    rows: list[dict[str, Any]] = []
+    places: list[int] = []
+    chips: list[NDArray[np.uint8]] = []
+    seconds = {"read": 0.0, "decode": 0.0, "align": 0.0}
+    for entry in entries:
+        found = _prepare(entry, how, seconds)
+        for row, chip in found:
+            if chip is not None:
+                places.append(len(rows))
+                chips.append(chip)
+            rows.append(row)
+    shape = (0, *how.size, 3)
+    stacked = torch.from_numpy(np.stack(chips) if chips else np.empty(shape, np.uint8))
+    return Chunk(entries[0].index, rows, places, stacked, seconds, len(entries))
+
+
+def lost_chunk(entry: Entry, how: Preparation, reason: str, detail: str) -> Chunk:
+    """Return the chunk of an image whose process was lost.
+
+    Args:
+
+        entry (Entry): The image.
+        how (Preparation): As for :func:`prepare_chunk`.
+        reason (str): ``"crash"`` or ``"timeout"``.
+        detail (str): The sentence.
+    """
+    chips = torch.empty((0, *how.size, 3), dtype=torch.uint8)
+    return Chunk(entry.index, [_failure(entry, reason, detail, {})], [], chips, {}, 1)
+
+
+def _prepare(
+    entry: Entry, how: Preparation, seconds: dict[str, float]
+) -> list[tuple[dict[str, Any], NDArray[np.uint8] | None]]:
+    """The rows of an image, each with its chip if it has one."""
+    known: dict[str, Any] = {}
+    try:
+        with _time_limit(how.timeout):
+            return list(_faces(entry, how, seconds, known))
+    except ImportError:
+        raise
+    except _TooLongError:
+        reason, detail = "timeout", f"was given up after {how.timeout:g} seconds."
+    except ImageError as error:
+        reason, detail = error.reason, str(error)
+    except NoFaceError as error:
+        reason, detail = "no_face", str(error)
+    except ValueError as error:
+        reason, detail = ("proportions" if how.aligned else "no_face"), str(error)
+    except Exception as error:  # whatever a decoder makes of a damaged file
+        reason, detail = "error", f"{type(error).__name__}: {error}"
+    if REASONS[reason] == "failed" and how.state is not None and how.state != source_state(how.anchor):
+        raise SourceGoneError(
+            f"{how.anchor} is not there any more, or is another one than at the beginning: mend "
+            "that, and run the same again to go on."
+        )
+    return [(_failure(entry, reason, detail.removeprefix(f"{entry.file} "), known), None)]
+
+
+def _failure(entry: Entry, reason: str, detail: str, known: dict[str, Any]) -> dict[str, Any]:
+    detail = detail.encode("utf-8", "backslashreplace").decode("utf-8")
+    told = {"status": REASONS[reason], "reason": reason, "detail": detail}
+    return {"index": entry.index, "path": entry.path, **known, **told}
+
+
+def _faces(
+    entry: Entry, how: Preparation, seconds: dict[str, float], known: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8] | None]]:
+    with _clock(seconds, "read"):
+        data = read_entry(entry)
+        known["sha256"] = hashlib.sha256(data).hexdigest()
+    with _clock(seconds, "decode"):
+        image = decode_image(data, entry.file if entry.offset < 0 else entry.path)
+    row = {"index": entry.index, "path": entry.path, "status": "ok", **known}
+    with _clock(seconds, "align"):
+        if how.aligned:
+            yield {**row, "face": 1}, resize_aligned(image, how.size)
+            return
+        found = detect_faces(image)
+        for number, face in enumerate(found if how.all_faces else found[:1], start=1):
+            told = {
+                "face": number,
+                "faces": len(found),
+                "box": list(face.box),
+                "landmarks": face.landmarks.flatten().tolist(),
+                "detector_score": face.score,
+            }
+            try:
+                chip = align_face(image, face, template=how.template, size=how.size)
+            except ValueError as error:  # one face does not cost the others
+                if not how.all_faces:
+                    raise
+                yield _failure(entry, "no_face", str(error), {**known, **told}), None
+                continue
+            yield {**row, **told}, chip
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - start
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise after some seconds, where the system can wake this thread; within C code it cannot."""
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,95 @@
+"""What a run over a gallery computes, and how."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from captum_plq._base.choices import require_choice
+from captum_plq.models import DEFAULT_MODEL
+from captum_plq.quality import Estimator
+
+__all__ = ["Maps", "ScoreSettings"]
+
+Maps = Literal["none", "png", "npz"]
+"""How the maps of local quality are kept: not at all, as pictures, or as float16 arrays."""
+
+_HOW = ("model", "checkpoint", "calibration", "batch_size", "workers", "device", "timeout")
+"""What does not decide about the rows, or is recorded by what was made of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """The choices of a run over a gallery; they can be sent to another process.
+
+    Args:
+
+        model (str): Network, as for :func:`~captum_plq.models.load_model`.
+        checkpoint (str, optional): Weight file of a named network.
+        calibration (str, optional): As for
+            :func:`~captum_plq.calibration.known.load_calibration`; ``"none"``: without.
+            ``None``: the one that is shipped with the network, if it holds.
+        passes (int): m of SER-FIQ.
+        dropout (float): p of SER-FIQ.
+        seed (int): Seed of the dropout masks.
+        estimator (str): ``"sampling"``, ``"balanced"`` or ``"closed-form"``.
+        aligned (bool): Images are aligned crops; nothing is detected.
+        all_faces (bool): A row for every face found, not for the surest alone.
+        maps (str): ``"none"``, ``"png"`` or ``"npz"``.
+        embeddings (bool): Keep the embeddings too.
+        shard_size (int): Images of the source per file of the result.
+        batch_size (int): Images that the network is given at once, at most.
+        workers (int, optional): Processes that decode and align; 0: none but this one. ``None``:
+            one less than there are processors, at least one.
+        device (str): Where the network computes, e.g. ``"cpu"`` or ``"cuda"``.
+        timeout (float): Seconds after which an image is given up.
+
+    Raises:
+        ValueError: for a value that is out of range.
+
+    Examples::
+
+        >>> settings = ScoreSettings(aligned=True, embeddings=True)
+    """
+
+    model: str = DEFAULT_MODEL
+    checkpoint: str | None = None
+    calibration: str | None = None
+    passes: int = 100
+    dropout: float = 0.5
+    seed: int = 0
+    estimator: Estimator = "sampling"
+    aligned: bool = False
+    all_faces: bool = False
+    maps: Maps = "none"
+    embeddings: bool = False
+    shard_size: int = 1024
+    batch_size: int = 32
+    workers: int | None = None
+    device: str = "cpu"
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        require_choice("maps", self.maps, Maps)
+        for name in ("shard_size", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.passes < 3:
+            raise ValueError(f"A standard error needs at least 3 passes, not {self.passes}.")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers must not be negative, but is {self.workers}.")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, but is {self.timeout}.")
+
+    def deciding(self) -> dict[str, Any]:
+        """Return those that decide about the rows, ready for JSON."""
+        return {name: value for name, value in vars(self).items() if name not in _HOW}
+
+    def worker_count(self) -> int:
+        """Return how many processes decode and align."""
+        if self.workers is not None:
+            return self.workers
+        usable = getattr(os, "sched_getaffinity", None)
+        processors = len(usable(0)) if usable is not None else os.cpu_count() or 1
+        return max(1, processors - 1)

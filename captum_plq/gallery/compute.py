@@ -18,7 +18,7 @@ from captum_plq.calibration.known import load_calibration
 from captum_plq.calibration.settings import network_digest
 from captum_plq.errors import PixelScaleWarning, UninformativeWarning, UnusableImagesError
 from captum_plq.explanation import Explainer, Settings, matching_calibration
-from captum_plq.faces import sample_face
+from captum_plq.faces import REGIONS, sample_face
 from captum_plq.functional import scale_quality
 from captum_plq.functional.local import (
     PlaceShares,
@@ -26,12 +26,11 @@ from captum_plq.functional.local import (
     quality_from_snr,
     signal_to_noise,
 )
-from captum_plq.gallery.regions import region_weights
 from captum_plq.gallery.schema import lost_column
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.models import FaceModel, load_model
 from captum_plq.network.spatial_map import SpatialTailError
-from captum_plq.quality import Assessment, SpatialSERFIQ
+from captum_plq.quality import Assessment, SpatialSERFIQ, lost_by_region
 
 __all__ = ["FaceScorer", "Measured"]
 
@@ -59,7 +58,8 @@ class FaceScorer:
     """Scores batches of aligned faces with one network and one set of choices.
 
     It is tried on the package's sample face first: that decides, for all images, whether there is
-    local quality, and whether it is had from the same forward of the network.
+    local quality (otherwise ``regions`` is empty and ``without_local`` says why), and whether it is
+    had from the same forward of the network.
 
     Args:
 
@@ -103,15 +103,9 @@ class FaceScorer:
         self._local = None if calibration is None else calibration.local
         self._sample = self._sample_face()
         self._together = True
-        self._weights = torch.empty(0)
-        self.regions, self.without_local = (), ""
+        self.regions: tuple[str, ...] = ()
+        self.without_local = ""
         self._try_out()
-
-    regions: tuple[str, ...]
-    """Of the face; empty where there is no local quality."""
-
-    without_local: str
-    """Why there is no local quality; empty: there is."""
 
     @property
     def reference_quality(self) -> float | None:
@@ -122,6 +116,8 @@ class FaceScorer:
     def notes(self) -> list[str]:
         """What a reader of the numbers must be told."""
         found = [self.spec.note, "" if self.calibration is None else self.calibration.note]
+        if self.without_local:
+            found.append(f"There is no local quality: {self.without_local}")
         return [note for note in found if note]
 
     def identity(self) -> dict[str, Any]:
@@ -184,7 +180,7 @@ class FaceScorer:
             maps = embedding.new_empty((len(images), 0, 0))
             if shares is not None and self._local is not None:
                 maps, offset = local_quality(shares, self._local.snr)
-                lost = -(maps.flatten(1) @ self._weights.to(maps))
+                lost = lost_by_region(maps, self.spec.alignment, self.spec.input_size)
                 columns["local_quality"] = quality_from_snr(signal_to_noise(shares))
                 columns["lost_offset"] = -offset
                 columns |= dict(zip(map(lost_column, self.regions), lost.T, strict=True))
@@ -225,11 +221,7 @@ class FaceScorer:
                 )
             except ValueError:
                 self._together = False
-        grid = shares.evidence.shape[1:]
-        self.regions, weights = region_weights(
-            self.spec.alignment, self.spec.input_size, (grid[0], grid[1])
-        )
-        self._weights = weights.to(self.device)
+        self.regions = REGIONS
 
     def _why_no_local(self) -> tuple[str, PlaceShares | None]:
         found = self.calibration
@@ -255,7 +247,7 @@ class FaceScorer:
 
     def _refuse_general(self, error: Exception) -> None:
         """Raise an error that is no image's: the device's, the loader's, or the network's own."""
-        if isinstance(error, torch.OutOfMemoryError) or "DataLoader" in str(error):
+        if isinstance(error, torch.OutOfMemoryError) or str(error).startswith("DataLoader"):
             raise error
         try:
             self._assess(self._sample)

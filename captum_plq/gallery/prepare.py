@@ -66,22 +66,28 @@ class Chunk:
         start (int): The first entry's place in the source.
         rows (list[dict]): One per face, or per image without one; columns → values.
         places (list[int]): For each chip, its row.
-        chips (Tensor): (n, H, W, 3), uint8.
+        chips (ndarray): (n, H, W, 3), uint8.
         seconds (dict[str, float]): Spent on reading, decoding and aligning.
         entries (int): How many there are.
+        pinned (Tensor, optional): The chips in memory that a GPU copies from by itself.
     """
 
     start: int
     rows: list[dict[str, Any]]
     places: list[int]
-    chips: Tensor
+    chips: NDArray[np.uint8]
     seconds: dict[str, float] = field(default_factory=dict)
     entries: int = 0
+    pinned: Tensor | None = None
 
     def pin_memory(self) -> Chunk:
-        """Bring the chips into memory that a GPU copies from by itself; for PyTorch's loader."""
-        self.chips = self.chips.pin_memory()
+        """Pin the chips; PyTorch's loader calls this in a thread of its own."""
+        self.pinned = torch.from_numpy(self.chips).pin_memory()
         return self
+
+    def tensor(self) -> Tensor:
+        """Return the chips as a tensor, pinned if they are."""
+        return torch.from_numpy(self.chips) if self.pinned is None else self.pinned
 
 
 class _TooLongError(BaseException):
@@ -123,8 +129,7 @@ def prepare_chunk(entries: list[Entry], how: Preparation) -> Chunk:
                 places.append(len(rows))
                 chips.append(chip)
             rows.append(row)
-    shape = (0, *how.size, 3)
-    stacked = torch.from_numpy(np.stack(chips) if chips else np.empty(shape, np.uint8))
+    stacked = np.stack(chips) if chips else np.empty((0, *how.size, 3), np.uint8)
     return Chunk(entries[0].index, rows, places, stacked, seconds, len(entries))
 
 
@@ -138,7 +143,7 @@ def lost_chunk(entry: Entry, how: Preparation, reason: str, detail: str) -> Chun
         reason (str): ``"crash"`` or ``"timeout"``.
         detail (str): The sentence.
     """
-    chips = torch.empty((0, *how.size, 3), dtype=torch.uint8)
+    chips = np.empty((0, *how.size, 3), np.uint8)
     return Chunk(entry.index, [_failure(entry, reason, detail, {})], [], chips, {}, 1)
 
 
@@ -162,7 +167,11 @@ def _prepare(
         reason, detail = ("proportions" if how.aligned else "no_face"), str(error)
     except Exception as error:  # whatever a decoder makes of a damaged file
         reason, detail = "error", f"{type(error).__name__}: {error}"
-    if REASONS[reason] == "failed" and how.state is not None and how.state != source_state(how.anchor):
+    if (
+        REASONS[reason] == "failed"
+        and how.state is not None
+        and how.state != source_state(how.anchor)
+    ):
         raise SourceGoneError(
             f"{how.anchor} is not there any more, or is another one than at the beginning: mend "
             "that, and run the same again to go on."

@@ -175,19 +175,17 @@ def _split(places: list[int], settings: ScoreSettings) -> list[list[int]]:
     return [places[i : i + step] for i in range(0, len(places), step)]
 
 
-def _on_device(
-    chunks: Iterable[Chunk], device: torch.device
-) -> Iterator[tuple[Chunk, Tensor]]:
+def _on_device(chunks: Iterable[Chunk], device: torch.device) -> Iterator[tuple[Chunk, Tensor]]:
     """Yield chunks with their chips on the device, the next one's being copied meanwhile."""
     if device.type != "cuda":
         for chunk in chunks:
-            yield chunk, chunk.chips.to(device)
+            yield chunk, chunk.tensor().to(device)
         return
     copies, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     waiting: tuple[Chunk, Tensor, torch.cuda.Event] | None = None
     for chunk in chunks:
         with torch.cuda.stream(copies):
-            images = chunk.chips.to(device, non_blocking=True)
+            images = chunk.tensor().to(device, non_blocking=True)
         copied = copies.record_event()
         if waiting is not None:
             yield _arrived(waiting, here)

@@ -1,4 +1,4 @@
-"""The images of a gallery as an ordered list: of a folder, a pattern, a list, a table or archives."""
+"""The images of a gallery, in order: of a folder, a pattern, a list, a table or archives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ class SourceGoneError(OSError):
     """The folder or archive that a run reads from is not there any more."""
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """One image of a source.
 
     Args:
@@ -292,7 +293,7 @@ def _members(root: str, file: str, number: int) -> Iterable[tuple[bytes, int, in
         with tarfile.open(os.path.join(root, file), "r:") as archive:
             for member in archive:
                 seen = True
-                archive.members = []  # which would grow with the archive
+                archive.members = []  # type: ignore[attr-defined]  # would grow with the archive
                 if os.path.splitext(member.name)[1].lower() in IMAGE_ENDINGS:
                     size = member.size if member.isreg() and not member.issparse() else _NO_FILE
                     name = member.name.encode("utf-8", "surrogateescape")

@@ -169,6 +169,12 @@ def write_photo(path):
     optional("PIL.Image", "fromarray")(portrait()).save(path, quality=95)
 
 
+def write_list(path):
+    """Of one photo beside it."""
+    write_photo(path.with_name("portrait.jpg"))
+    path.write_text("portrait.jpg\n")
+
+
 def write_people(path):
     for person in "AB":
         (path / person).mkdir(parents=True)
@@ -222,6 +228,7 @@ FACENET_FILE = checkpoint({**published.facenet_shapes(), **published.CLASSIFIER}
 FILES = {
     "portrait.jpg": write_photo,
     "photo.jpg": write_photo,
+    "photos.txt": write_list,
     "lfw": write_people,
     "mine.npz": lambda path: shipped_calibration("mobilefacenet-dropout").save(path),
     "my_network.py": write_own_network,

@@ -1,0 +1,300 @@
+"""A run over a gallery on this machine: it goes on where an earlier one stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from captum_plq._base.whole_file import write_json
+from captum_plq.explanation.run_record import folder_lock
+from captum_plq.gallery.compute import FaceScorer
+from captum_plq.gallery.loader import chunks_of, chunks_one_by_one, is_lost_worker
+from captum_plq.gallery.manifest import Manifest, open_manifest
+from captum_plq.gallery.prepare import Chunk, Preparation
+from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
+from captum_plq.gallery.settings import ScoreSettings
+from captum_plq.gallery.shards import (
+    adopted_record,
+    make_folders,
+    shard_is_sound,
+    write_shard,
+)
+from captum_plq.gallery.source import Entries, list_entries
+from captum_plq.models import FaceModel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Progress", "RunSummary", "finish_run", "score_gallery", "shards_to_do", "source_of"]
+
+_LOSSES = 2
+"""Workers lost on one shard before its images are prepared one by one."""
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Args:
+
+        done (int): Images done, those of earlier runs among them.
+        total (int): Images of the source.
+        before (int): Images that earlier runs have done.
+        note (str): What has happened, if something has.
+    """
+
+    done: int
+    total: int
+    before: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run over a gallery has done.
+
+    Args:
+
+        directory (Path): The result.
+        images (int): In the source.
+        computed (int): Images that this run has done.
+        rows (int): In the result.
+        counts (dict[str, int]): Rows that are ``"ok"``, and for each reason those that are not.
+        seconds (dict[str, float]): Spent on each stage, in all processes and runs together.
+        elapsed (float): Seconds that this run took.
+        notes (list[str]): What a reader of the numbers must be told.
+    """
+
+    directory: Path
+    images: int
+    computed: int
+    rows: int
+    counts: dict[str, int]
+    seconds: dict[str, float]
+    elapsed: float
+    notes: list[str] = field(default_factory=list)
+
+
+def score_gallery(
+    source: str | os.PathLike[str],
+    result: str | os.PathLike[str],
+    settings: ScoreSettings | None = None,
+    *,
+    column: str | None = None,
+    model: FaceModel | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> RunSummary:
+    """Score all images of a source, into a folder of Parquet files.
+
+    Files are written shard by shard, each whole or not at all. A run that was killed, or that a
+    full disk or a vanished source ended, goes on where it stopped when it is called again in the
+    same way: finished shards are checked and not computed again, and the rows are those of a run
+    that nothing has disturbed. An image that cannot be used is a row that says why.
+
+    Args:
+
+        source (str or PathLike): As for :func:`~captum_plq.gallery.source.list_entries`.
+        result (str or PathLike): The folder; made if it is missing. One run at a time.
+        settings (ScoreSettings, optional): The choices. Default: ``ScoreSettings()``.
+        column (str, optional): Of a table, the one of paths.
+        model (FaceModel, optional): In place of the one that ``settings`` name.
+        progress (Callable, optional): Told how far the run is, after each batch.
+        undisturbed (Callable, optional): Makes a context in which a shard is written and noted,
+            such as one that holds signals.
+
+    Returns:
+        *RunSummary*: of the whole result.
+
+    Raises:
+        FileNotFoundError: if there is no such source.
+        SourceGoneError: if it vanishes. Call again when it is back.
+        ValueError: for a bad parameter; if the result was begun with other parameters, another
+            network or another source; if another run writes to it.
+        OSError: if a file of the result cannot be written.
+        RuntimeError: if the network or its device fails.
+        MissingExtraError: if the extras ``faces`` and ``gallery`` are not installed.
+
+    Examples::
+
+        >>> summary = score_gallery("photos.txt", "result", ScoreSettings(passes=5, workers=0))
+        >>> read_result("result").table(["path", "quality"])
+    """
+    began, settings = time.perf_counter(), settings or ScoreSettings()
+    entries = list_entries(source, column)
+    anchor = entries.anchor()
+    if not os.path.exists(anchor):
+        raise FileNotFoundError(
+            f"There is no {anchor}, where all images of {os.fspath(source)} should be (relative "
+            f"paths start from {entries.root})."
+        )
+    scorer, directory = FaceScorer(settings, model), Path(result)
+    how = preparation_of(scorer, settings, anchor)
+    schema = schema_of(scorer, settings, {"root": entries.root, "images": len(entries)})
+    with folder_lock(directory) as lock:
+        make_folders(directory, settings.maps)
+        identity = {**scorer.identity(), "source": source_of(entries)}
+        with open_manifest(directory, identity) as manifest:
+            todo = shards_to_do(manifest, entries, settings, schema)
+            before = len(entries) - _images(todo, entries, settings)
+            run = _Run(entries, settings, scorer, how, schema, manifest, lock, undisturbed)
+            run.tell = _Teller(progress, before, len(entries))
+            run.work(todo)
+            return finish_run(manifest, entries, before, began, scorer.notes)
+
+
+def source_of(entries: Entries) -> dict[str, Any]:
+    """Return what tells one source from another: how many images, and a fingerprint of the list."""
+    return {"images": len(entries), "digest": entries.digest()}
+
+
+def shards_to_do(
+    manifest: Manifest, entries: Entries, settings: ScoreSettings, schema: pa.Schema
+) -> list[int]:
+    """Return the shards that are not done, or no longer what was written.
+
+    A shard that is there, but was not noted since the run was killed, is noted now.
+
+    Args:
+
+        manifest (Manifest): Of the result.
+        entries (Entries): The source.
+        settings (ScoreSettings): The choices.
+        schema (pyarrow.Schema): Of the rows.
+    """
+    size, todo = settings.shard_size, []
+    for shard in range(-(-len(entries) // size)):
+        record = manifest.records.get(shard)
+        if record is not None:
+            if shard_is_sound(manifest.directory, record):
+                continue
+            manifest.forget(shard)
+        places = range(shard * size, min((shard + 1) * size, len(entries)))
+        found = adopted_record(manifest.directory, shard, schema, places, settings.maps)
+        if found is not None:
+            manifest.note(found)
+        else:
+            todo.append(shard)
+    return todo
+
+
+def finish_run(
+    manifest: Manifest, entries: Entries, before: int, began: float, notes: list[str]
+) -> RunSummary:
+    """Write the summary of a result all of whose shards are done.
+
+    Args:
+
+        manifest (Manifest): Of the result.
+        entries (Entries): The source.
+        before (int): Images that earlier runs have done.
+        began (float): When this run began, of ``time.perf_counter``.
+        notes (list[str]): What a reader must be told.
+
+    Returns:
+        *RunSummary*: also in ``summary.json``.
+    """
+    summary = RunSummary(
+        directory=manifest.directory,
+        images=len(entries),
+        computed=len(entries) - before,
+        rows=sum(record["rows"] for record in manifest.records.values()),
+        counts=dict(manifest.counts().most_common()),
+        seconds={stage: round(spent, 3) for stage, spent in manifest.seconds().items()},
+        elapsed=time.perf_counter() - began,
+        notes=notes,
+    )
+    told = {name: value for name, value in vars(summary).items() if name != "directory"}
+    write_json(manifest.directory / "summary.json", told)
+    return summary
+
+
+def _images(shards: Iterable[int], entries: Entries, settings: ScoreSettings) -> int:
+    size = settings.shard_size
+    return sum(min(size, len(entries) - shard * size) for shard in shards)
+
+
+class _Teller:
+    """Counts images, and tells of them."""
+
+    def __init__(self, tell: Callable[[Progress], None] | None, before: int, total: int) -> None:
+        self._tell, self.done = tell, before
+        self.before, self.total = before, total
+
+    def __call__(self, images: int, note: str = "") -> None:
+        self.done += images
+        if self._tell is not None:
+            self._tell(Progress(self.done, self.total, self.before, note))
+
+
+@dataclass
+class _Run:
+    """The engine of this machine."""
+
+    entries: Entries
+    settings: ScoreSettings
+    scorer: FaceScorer
+    how: Preparation
+    schema: pa.Schema
+    manifest: Manifest
+    lock: int
+    undisturbed: Callable[[], AbstractContextManager[None]]
+    tell: Callable[[int, str], None] = lambda images, note: None
+
+    def work(self, todo: list[int]) -> None:
+        """Do shards in order; those on which a worker was lost once more."""
+        lost: Counter[int] = Counter()
+        while todo := [shard for shard in todo if shard not in self.manifest.records]:
+            self._counted = 0
+            try:
+                if lost[todo[0]] < _LOSSES:
+                    chunks = chunks_of(self.entries, todo, self.how, self.settings, self.lock)
+                    for shard, own in groupby(self._timed(chunks), self._shard_of):
+                        self._do(shard, own)
+                else:
+                    found = chunks_one_by_one(
+                        self.entries, todo[0], self.how, self.settings, self.lock
+                    )
+                    self._do(todo[0], self._timed(iter(found)))
+            except RuntimeError as error:
+                if not is_lost_worker(error):
+                    raise
+                left = [shard for shard in todo if shard not in self.manifest.records]
+                if left:
+                    lost[left[0]] += 1
+                self.tell(-self._counted, f"{error} It is begun again.")
+
+    def _do(self, shard: int, chunks: Iterable[Chunk]) -> None:
+        self._waited = 0.0
+        scored = score_chunks(chunks, self.scorer, self.settings, self.schema)
+        start = time.perf_counter()
+        with self.undisturbed():
+            record = write_shard(self.manifest.directory, shard, scored, self.settings.maps)
+            record["seconds"]["write"] = time.perf_counter() - start
+            record["seconds"]["wait"] = self._waited
+            self.manifest.note(record)
+        self._counted = 0
+
+    def _shard_of(self, chunk: Chunk) -> int:
+        return chunk.start // self.settings.shard_size
+
+    def _timed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Pass chunks on; note how long they were waited for, and tell of those that are done."""
+        while True:
+            start = time.perf_counter()
+            chunk = next(chunks, None)
+            self._waited += time.perf_counter() - start
+            if chunk is None:
+                return
+            yield chunk
+            self._counted += chunk.entries
+            self.tell(chunk.entries, "")
+
+    _waited: float = 0.0
+    _counted: int = 0

@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from captum_plq.cli.options import Aligned, Explaining
-from captum_plq.cli.terminal import held, tell
+from captum_plq.cli.options import Aligned, Explaining, Whole
+from captum_plq.cli.terminal import Progress, held, table, tell
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from captum_plq.explanation import Explainer
-    from captum_plq.models import ModelSpec
+    from captum_plq.explanation import Explainer, Explanation
+    from captum_plq.explanation.batches import PhotoFace
+    from captum_plq.explanation.extremes import Scored
+    from captum_plq.explanation.run_record import RunRecord
+    from captum_plq.faces import Face
 
 __all__ = ["command", "load_explainer"]
+
+_SHOWN = 24
+"""Faces of lowest, and of highest quality in the table and on the contact sheet of a run."""
 
 command = App(
     "explain",
     help_epilogue="""Examples:
-  captum-plq explain photos/*.jpg -o results
-  captum-plq explain crop.png --aligned --model iresnet50 --checkpoint backbone.pth -o results
-  captum-plq explain photos/*.jpg --model my_network.py --calibration mine.npz -o results""",
+  captum-plq explain photos/ -o results
+  captum-plq explain group.jpg --all-faces -o results
+  captum-plq explain photos/*.jpg --write none -o results
+  captum-plq explain crops/ --aligned --model iresnet50 --checkpoint r50.pth -o out
+  captum-plq explain a.jpg --model mine.py --calibration mine.npz -o out""",
 )
+
+
+def _kinds(_: Any, tokens: Any) -> tuple[str, ...]:
+    """Convert a list of what is to be written."""
+    words = tokens[0].value.split(",")
+    if words == ["none"]:
+        return ()
+    if unknown := [word for word in words if word not in ("figure", "arrays")]:
+        raise ValueError(f"{unknown[0]!r} is not figure, arrays, figure,arrays or none")
+    return tuple(words)
 
 
 @command.default
 def explain(
-    images: Annotated[list[Path], Parameter(name="IMAGE", help="Photos of faces.")],
+    images: Annotated[
+        list[Path], Parameter(name="IMAGE", help="Photos of faces, or folders of them.")
+    ],
     /,
     *,
     options: Explaining,
     aligned: Aligned = False,
     all_faces: Annotated[
-        bool, Parameter(help="Explain every face found.", show_default=False)
+        bool, Parameter(help="Explain every face found, and number them.", show_default=False)
     ] = False,
     calibration: Annotated[
         str | None,
@@ -46,49 +67,211 @@ def explain(
             "Default: the network's own, if it comes with this package.",
         ),
     ] = None,
+    write: Annotated[
+        tuple[str, ...],
+        Parameter(
+            converter=_kinds,
+            n_tokens=1,
+            show_default=lambda _: "figure,arrays",
+            help="What is written beside each face's record: figure, arrays, both or none.",
+        ),
+    ] = ("figure", "arrays"),
+    batch_size: Annotated[Whole, Parameter(help="Faces computed at once.")] = 16,
 ) -> int:
     """Explain photos: write a figure, arrays and a record of each.
 
     A file that cannot be used is reported, and the rest goes on.
     """
-    from captum_plq.explanation.names import result_names
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be 1 or more, but got {batch_size}.")
+    from captum_plq.explanation.batches import explained_in_batches
     from captum_plq.explanation.run_record import RunRecord
-    from captum_plq.faces import load_image
 
+    paths = _without_folders(images, options.output)
     explainer = load_explainer(options, calibration)
     _ = explainer.gamma  # an error of the network itself comes before the first face
-    with RunRecord(options.output, len(images), held) as record:
+    with RunRecord(options.output, len(paths), held) as record:
         if record.left_by_another is not None:
             tell(f"An earlier run here was cut off; its rows are in {record.left_by_another}")
-        names = result_names(images, options.output, faces=all_faces)
-        for path, name in zip(images, names, strict=True):
+        progress = Progress(len(paths), settled=batch_size)
+        run = _Run(options, record, explainer, paths, progress, write=write, all_faces=all_faces)
+        for face, found in explained_in_batches(explainer, run.faces(aligned), batch_size):
             try:
-                found = list(_faces(load_image(path), path, explainer.spec, aligned, all_faces))
-                for number, (ending, chip, detection) in enumerate(found, start=1):
-                    explanation = explainer(chip[None])
-                    with held():
-                        written = explanation.save(
-                            options.output,
-                            f"{name}{ending}",
-                            extra={**options.extra(path), **detection},
-                        )
-                        row = {"image": str(path), "quality": explanation.quality[0]}
-                        record.explained(
-                            {**row, "record": written[-1].name}, last=number == len(found)
-                        )
-                    tell(f"{path}: {', '.join(explanation.titles()[0].splitlines())}")
-                    for file in written:
-                        tell(f"  {file}")
+                if isinstance(found, Exception):
+                    raise found
+                run.keep(face, found)
             except Exception as error:  # one bad image must not cost the others
-                expected = isinstance(error, (ValueError, ImportError))
-                reason = str(error) if expected else f"{type(error).__name__}: {error}"
-                reason = reason.removeprefix(f"{path} ")
-                record.failed(str(path), reason)
-                tell(f"{path}: failed: {reason}", error=True)
+                run.fail(face.path, error, face)
+        run.finish()
     tell(f"{record.summary}{', in place of that of an earlier run' if record.replaces else ''}")
     if record.failures:
-        tell(f"{record.failures} of {len(images)} images failed", error=True)
+        tell(f"{record.failures} of {len(paths)} images failed", error=True)
     return 1 if record.failures else 0
+
+
+class _Run:
+    """What is written and told as faces are explained."""
+
+    def __init__(
+        self,
+        options: Explaining,
+        record: RunRecord,
+        explainer: Explainer,
+        paths: Sequence[Path],
+        progress: Progress,
+        *,
+        write: Sequence[str],
+        all_faces: bool,
+    ) -> None:
+        from captum_plq.explanation.extremes import Extremes
+        from captum_plq.explanation.names import result_names
+
+        self.options, self.record, self.spec = options, record, explainer.spec
+        self.write, self.all_faces = write, all_faces
+        self.paths = paths
+        self.names = result_names(paths, options.output, faces=all_faces)
+        self.progress = progress
+        self.extremes = Extremes(_SHOWN)
+
+    def faces(self, aligned: bool) -> Iterator[PhotoFace]:
+        """Yield the faces of the photos; tell and note what cannot be used."""
+        for path, name in zip(self.paths, self.names, strict=True):
+            try:
+                found = list(self._faces_of(path, name, aligned))
+            except Exception as error:  # one bad image must not cost the others
+                self.fail(path, error)
+                continue
+            for face in found:
+                for warning in face.warnings:
+                    tell(f"{path}: {warning}", error=True)
+            yield from found
+
+    def _faces_of(self, path: Path, name: str, aligned: bool) -> Iterator[PhotoFace]:
+        from captum_plq.explanation.batches import PhotoFace, aligned_faces
+        from captum_plq.faces import detect_faces, load_image, resize_aligned
+
+        image = load_image(path)
+        if aligned:
+            yield PhotoFace(path, name, resize_aligned(image, self.spec.input_size))
+            return
+        faces = detect_faces(image)
+        if len(faces) > 1:
+            self._tell_of_several(path, faces)
+            if self.all_faces and "figure" in self.write:
+                self._save_overview(image, faces, f"{name}-faces.png")
+        yield from aligned_faces(image, path, name, faces, self.spec, all_faces=self.all_faces)
+
+    def _tell_of_several(self, path: Path, faces: Sequence[Face]) -> None:
+        which = "all were taken" if self.all_faces else "the first was taken; --all-faces"
+        scores = (f"{face.score:.2f}{' (weak)' if face.weak else ''}" for face in faces)
+        tell(f"{path}: {len(faces)} faces found, with scores {', '.join(scores)}: {which}")
+
+    def _save_overview(self, image: NDArray[np.uint8], faces: Sequence[Face], name: str) -> None:
+        from captum_plq._base.whole_file import whole_file
+        from captum_plq.visualization import plot_detections
+
+        boxes, weak = [face.box for face in faces], [face.weak for face in faces]
+        figure = plot_detections(image, boxes, [f"score {face.score:.2f}" for face in faces], weak)
+        with held(), whole_file(self.options.output / name) as file:
+            figure.savefig(file, format="png")
+        tell(f"  {self.options.output / name}")
+
+    def keep(self, face: PhotoFace, found: Explanation) -> None:
+        """Write the results of a face and tell them."""
+        detection = {"detection": face.detection} if face.detection else {}
+        row: dict[str, Any] = {
+            "image": str(face.path),
+            "quality": found.quality[0],
+            "quality_standard_error": found.quality_standard_error[0],
+            "scaled_quality": None if found.scaled_quality is None else found.scaled_quality[0],
+        }
+        if found.local is not None:
+            row["largest_loss"] = found.local.worst_regions()[0]
+        if face.warnings:
+            row["warnings"] = face.warnings
+        with held():
+            written = found.save(
+                self.options.output,
+                face.stem,
+                extra={**self.options.extra(face.path), **detection},
+                write=self.write,
+            )
+            self.record.explained({**row, "record": written[-1].name}, last=face.last)
+        self.progress.done += face.last
+        self.extremes.add(face.stem, found)
+        quality = ", ".join(found.titles()[0].splitlines())
+        which = f"face {face.number}: " if face.count > 1 else ""
+        tell(f"{self.progress.prefix()}{face.path}: {which}{quality}")
+        if len(self.paths) == 1:
+            for file in written:
+                tell(f"  {file}")
+
+    def fail(self, path: Path, error: Exception, face: PhotoFace | None = None) -> None:
+        """Note and tell why an image, or a face of it, could not be explained."""
+        expected = isinstance(error, (ValueError, ImportError))
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        reason = reason.removeprefix(f"{path} ")
+        if face is not None and face.count > 1:
+            reason = f"face {face.number}: {reason}"
+        last = face is None or face.last
+        self.record.failed(str(path), reason, last=last)
+        self.progress.done += last
+        tell(f"{self.progress.prefix()}{path}: failed: {reason}", error=True)
+
+    def finish(self) -> None:
+        """Tell and draw the faces of the run in the order of their quality."""
+        if self.extremes.count < 2:
+            return
+        from captum_plq._base.whole_file import whole_file
+
+        faces, each = self.extremes.ranked(), self.extremes.each
+        rows = [_table_row(face) for face in faces]
+        if self.extremes.count > len(faces):
+            rows.insert(each, ("", "", "", "", f"({self.extremes.count - len(faces)} more)"))
+        for line in table(("Q", "±", "Q̂", "largest loss", "image"), rows, right=(0, 1, 2)):
+            tell(line)
+        if "figure" in self.write:
+            path = self.options.output / "contact-sheet.png"
+            with held(), whole_file(path) as file:
+                self.extremes.contact_sheet().savefig(file, format="png")
+            tell(str(path))
+
+
+def _table_row(face: Scored) -> tuple[str, ...]:
+    from captum_plq.faces import REGION_WORDS
+
+    found = face.explanation
+    region = None if found.local is None else found.local.worst_regions()[0]
+    return (
+        f"{face.quality:.3f}",
+        f"{found.quality_standard_error[0]:.3f}",
+        "-" if found.scaled_quality is None else f"{found.scaled_quality[0]:.2f}",
+        "-" if region is None else REGION_WORDS[region],
+        face.name,
+    )
+
+
+def _without_folders(paths: Sequence[Path], output: Path) -> list[Path]:
+    """Return files for files, and for folders the photos in them, but for results of runs."""
+    from captum_plq.faces import list_images
+
+    found: list[Path] = []
+    results = os.path.realpath(output)
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        if os.path.realpath(path) == results:
+            raise ValueError(
+                f"The results would lie among the photos of {path}, and be taken for photos by "
+                "the next run: name another folder with -o."
+            )
+        inside = f"{results}{os.sep}"
+        photos = list_images(path)
+        found += [photo for photo in photos if not os.path.realpath(photo).startswith(inside)]
+    if not found:
+        raise ValueError("There are no photos there but the results of earlier runs.")
+    return found
 
 
 def load_explainer(options: Explaining, calibration: str | None = None) -> Explainer:
@@ -108,30 +291,3 @@ def load_explainer(options: Explaining, calibration: str | None = None) -> Expla
         if note:
             tell(note)
     return explainer
-
-
-def _faces(
-    image: NDArray[np.uint8], path: Path, spec: ModelSpec, aligned: bool, all_faces: bool
-) -> Iterator[tuple[str, NDArray[np.uint8], dict[str, Any]]]:
-    """Yield the aligned faces of an image: ending of the file name, pixels, what was detected."""
-    from captum_plq.faces import align_face, detect_faces, resize_aligned
-
-    if aligned:
-        yield "", resize_aligned(image, spec.input_size), {}
-        return
-    faces = detect_faces(image)
-    scores = [face.score for face in faces]
-    if len(faces) > 1:
-        which = "all were taken" if all_faces else "the first was taken; --all-faces"
-        shown = ", ".join(f"{score:.2f}" for score in scores)
-        tell(f"{path}: {len(faces)} faces found, with scores {shown}: {which}")
-    for number, face in enumerate(faces if all_faces else faces[:1], start=1):
-        detection = {
-            "box": list(face.box),
-            "score": face.score,
-            "landmarks": face.landmarks.tolist(),
-            "scores_of_all_found": scores,
-        }
-        chip = align_face(image, face, template=spec.alignment, size=spec.input_size)
-        ending = f"-face{number}" if all_faces and len(faces) > 1 else ""
-        yield ending, chip, {"detection": detection}

@@ -13,12 +13,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
 
-__all__ = ["LeftOut", "Stopped", "held", "printable", "stoppable", "table", "tell"]
+__all__ = [
+    "LeftOut",
+    "Progress",
+    "Stopped",
+    "duration",
+    "held",
+    "printable",
+    "stoppable",
+    "table",
+    "tell",
+]
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _PATIENCE = 3.0  # seconds in which a second signal is not taken for another wish
@@ -148,6 +158,46 @@ def table(
         ).rstrip()
         for line in lines
     ]
+
+
+class Progress:
+    """How far a run has come, and how long it will still take at the rate so far.
+
+    Args:
+
+        total (int): Images.
+        settled (int): From how many on the rate is told.
+        now (Callable): A clock, in seconds.
+    """
+
+    def __init__(
+        self, total: int, *, settled: int = 1, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total, self.settled, self.done = total, settled, 0
+        self._now, self._start = now, now()
+
+    def prefix(self) -> str:
+        """Return e.g. ``"[3/120, 4 min left] "``; nothing where there is one image only."""
+        if self.total < 2:
+            return ""
+        left = ""
+        if self.settled <= self.done < self.total:
+            seconds = (self._now() - self._start) / self.done * (self.total - self.done)
+            left = f", {duration(seconds)} left"
+        return f"[{self.done}/{self.total}{left}] "
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its largest unit that is more than one: ``"40 s"``, ``"12 min"``, ``"3 h"``.
+
+    Examples::
+
+        >>> duration(40.2), duration(119), duration(720), duration(10_000)
+        ('40 s', '119 s', '12 min', '2.8 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class LeftOut(dict[str, str]):

@@ -59,11 +59,27 @@ class LocalMaps(NamedTuple):
     gap: float
     lost: NDArray[np.float64]
 
+    def part(self, faces: slice) -> LocalMaps:
+        """Return those of some of the faces."""
+        return self._replace(
+            maps=self.maps[faces],
+            zscores=self.zscores[faces],
+            quality=self.quality[faces],
+            offset=self.offset[faces],
+            lost=self.lost[faces],
+        )
+
+    def worst_regions(self) -> list[str | None]:
+        """Return, for each face, the region that takes most from Q; ``None`` if none takes any."""
+        return [
+            REGIONS[int(lost.argmax())] if lost.max() >= _SMALLEST else None for lost in self.lost
+        ]
+
     def words(self) -> list[str]:
         """Return in words, for each face, Q against Q₀, and the region that takes most from it."""
         return [
-            quality_in_words(q, self.reference_quality) + _worst_in_words(lost)
-            for q, lost in zip(self.quality, self.lost, strict=True)
+            quality_in_words(q, self.reference_quality) + _loss_in_words(region, lost)
+            for q, region, lost in zip(self.quality, self.worst_regions(), self.lost, strict=True)
         ]
 
     def records(self) -> list[dict[str, Any]]:
@@ -137,10 +153,8 @@ class LocalExplainer:
         )
 
 
-def _worst_in_words(lost: NDArray[np.float64]) -> str:
-    worst = int(lost.argmax())
-    if lost[worst] < _SMALLEST:
+def _loss_in_words(region: str | None, lost: NDArray[np.float64]) -> str:
+    if region is None:
         return ""
-    return f", largest loss: {REGION_WORDS[REGIONS[worst]]} ({lost[worst]:.2f})".replace(
-        "(0.", "(."
-    )
+    loss = f"{lost[REGIONS.index(region)]:.2f}".removeprefix("0")
+    return f", largest loss: {REGION_WORDS[region]} ({loss})"

@@ -8,12 +8,13 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from captum_plq.explanation.result import RESULT_ENDINGS
+from captum_plq.explanation.result import RESULT_ENDINGS, files_of_record
 
 __all__ = ["result_names"]
 
 _LONGEST_ENDING = len("-face1000-1000.json")
-_FACE = re.compile(r"-face[0-9]+$")
+_RESERVED = ("summary", "contact-sheet")
+_FACE = re.compile(r"-face(s|[0-9]+)$")
 
 
 def result_names(paths: Sequence[Path], directory: Path, *, faces: bool = False) -> list[str]:
@@ -21,14 +22,15 @@ def result_names(paths: Sequence[Path], directory: Path, *, faces: bool = False)
 
     The name is the image's own. A leading dot becomes ``_``, and a name too long for the endings
     of results is cut. A number is added to a name that is another image's (upper and lower case
-    count as equal: ``A.jpg``, ``a.jpg``), or ``summary``, or that of files in the folder which are
-    not the figure, arrays and record of an earlier result, such as an image to be explained.
+    count as equal: ``A.jpg``, ``a.jpg``), or ``summary`` or ``contact-sheet``, or that of files in
+    the folder which are not the figure, arrays and record of an earlier result, such as an image to
+    be explained.
 
     Args:
 
         paths (sequence of Path): The images.
         directory (Path): Where the results will be.
-        faces (bool): Names also get ``-face1``, ``-face2``, and so on.
+        faces (bool): Names also get ``-face1``, ``-face2``, and so on, and ``-faces``.
 
     Returns:
         *list[str]*: one per image, in their order.
@@ -40,7 +42,7 @@ def result_names(paths: Sequence[Path], directory: Path, *, faces: bool = False)
     """
     folder = os.path.realpath(directory)
     images = {_key(path.stem) for path in paths if _parent(path) == folder}
-    taken, bases = {"summary"}, {"summary"}
+    taken, bases = set(_RESERVED), set(_RESERVED)
     if faces:  # a-face1.png, if it is an image, must not become the figure of a.jpg's first face
         bases |= {_FACE.sub("", image) for image in images}
     longest = _longest(directory)
@@ -66,8 +68,12 @@ def result_names(paths: Sequence[Path], directory: Path, *, faces: bool = False)
 
 
 def _unused_or_ours(directory: Path, name: str) -> bool:
-    there = [os.path.lexists(directory / f"{name}{ending}") for ending in RESULT_ENDINGS]
-    return all(there) or not any(there)
+    there = {n for e in RESULT_ENDINGS if os.path.lexists(directory / (n := f"{name}{e}"))}
+    if not there:
+        return True
+    record = f"{name}{RESULT_ENDINGS[-1]}"
+    ours = files_of_record(directory / record)
+    return ours is not None and there <= {record, *ours}
 
 
 def _key(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from captum_plq._base.whole_file import json_bytes, whole_file
 from captum_plq.explanation.local import LocalMaps
 from captum_plq.visualization import plot_faces
 
-__all__ = ["RESULT_ENDINGS", "Explanation"]
+__all__ = ["RESULT_ENDINGS", "Explanation", "files_of_record"]
 
 RESULT_ENDINGS = (".png", ".npz", ".json")
 """Of the files of an explanation: figure, arrays, record."""
@@ -85,8 +86,9 @@ class Explanation:
         *,
         names: Sequence[str] | None = None,
         extra: dict[str, Any] | None = None,
+        write: Collection[str] = ("figure", "arrays"),
     ) -> list[Path]:
-        """Write the figure, the arrays and the record.
+        """Write the record and, if asked for, the figure and the arrays.
 
         Args:
 
@@ -94,38 +96,72 @@ class Explanation:
             stem (str): File name without its ending.
             names (sequence of str, optional): One per face, for the figure's titles.
             extra (dict, optional): More for the JSON.
+            write (collection of str): ``"figure"``, ``"arrays"``, both or none.
 
         Returns:
             *list[Path]*: ``stem.png``, ``stem.npz`` (``images``, ``attributions``, ``maps``,
             and ``relative_maps``, ``local_maps`` and ``local_zscores`` if there are any) and
-            ``stem.json``. What is there is replaced, by whole files only.
+            ``stem.json``, the record. What is there is replaced, by whole files only; figure and
+            arrays of an earlier record of that name are removed if they are not written anew.
 
         Raises:
             OSError: if one cannot be written; then none is.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        paths = [directory / f"{stem}{ending}" for ending in RESULT_ENDINGS]
-        figure = self._figure(names)
-        arrays = {"images": self.images, "attributions": self.attributions, "maps": self.maps}
+        endings = dict(zip(("figure", "arrays"), RESULT_ENDINGS, strict=False))
+        paths = {kind: directory / f"{stem}{end}" for kind, end in endings.items() if kind in write}
+        record_path = directory / f"{stem}{RESULT_ENDINGS[-1]}"
+        earlier = files_of_record(record_path) or set()
+        files = {kind: path.name for kind, path in paths.items()}
+        record = {"faces": self._faces(names), **(extra or {}), **self.record, "files": files}
+        if self.without_local:
+            record["without_local"] = self.without_local
+        figure = self._figure(names) if "figure" in paths else None
+        with ExitStack() as stack:  # all or none; the record comes into place last
+            record_file = stack.enter_context(whole_file(record_path))
+            opened = {kind: stack.enter_context(whole_file(p)) for kind, p in paths.items()}
+            if figure is not None:
+                figure.savefig(opened["figure"], format="png")
+            if "arrays" in opened:
+                np.savez_compressed(opened["arrays"], **self._arrays())  # type: ignore[arg-type]
+            record_file.write(json_bytes(record, indent=2) + b"\n")
+            for file in (record_file, *opened.values()):
+                file.flush()  # a full disk is met before the first comes into place
+        for name in earlier - set(files.values()):
+            if name in {f"{stem}{ending}" for ending in endings.values()}:
+                with suppress(OSError):
+                    (directory / name).unlink()
+        return [*paths.values(), record_path]
+
+    def split(self) -> Iterator[Explanation]:
+        """Yield an explanation of each face, as if it had been explained alone."""
+        for i in range(len(self.images)):
+            one = slice(i, i + 1)
+            yield replace(
+                self,
+                images=self.images[one],
+                attributions=self.attributions[one],
+                maps=self.maps[one],
+                quality=self.quality[one],
+                quality_standard_error=self.quality_standard_error[one],
+                scaled_quality=None if self.scaled_quality is None else self.scaled_quality[one],
+                relative_maps=None if self.relative_maps is None else self.relative_maps[one],
+                local=None if self.local is None else self.local.part(one),
+            )
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what the file of arrays holds."""
+        arrays: dict[str, NDArray[Any]] = {
+            "images": self.images,
+            "attributions": self.attributions,
+            "maps": self.maps,
+        }
         if self.relative_maps is not None:
             arrays["relative_maps"] = self.relative_maps
         if self.local is not None:
             arrays["local_maps"] = self.local.maps
             arrays["local_zscores"] = self.local.zscores
-        files = {"figure": paths[0].name, "arrays": paths[1].name}
-        record = {"faces": self._faces(names), **(extra or {}), **self.record, "files": files}
-        if self.without_local:
-            record["without_local"] = self.without_local
-        with ExitStack() as stack:  # all three or none; the record comes into place last
-            record_file, array_file, figure_file = (
-                stack.enter_context(whole_file(path)) for path in reversed(paths)
-            )
-            figure.savefig(figure_file, format="png")
-            np.savez_compressed(array_file, **arrays)  # type: ignore[arg-type]
-            record_file.write(json_bytes(record, indent=2) + b"\n")
-            for file in (record_file, array_file, figure_file):
-                file.flush()  # a full disk is met before the first comes into place
-        return paths
+        return arrays
 
     def _figure(self, names: Sequence[str] | None) -> Figure:
         """Draw local quality and the paper's maps; without local quality, the relative ones."""
@@ -159,3 +195,21 @@ class Explanation:
         return [
             dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)
         ]
+
+
+def files_of_record(path: Path) -> set[str] | None:
+    """Return the names of the files that go with a record on disk.
+
+    Args:
+
+        path (Path): Of the record, ``stem.json``.
+
+    Returns:
+        *set[str] or None*: of the figure and the arrays written with it; ``None`` if there is no
+        such file, or it is no record of an explanation.
+    """
+    try:
+        files = json.loads(path.read_bytes())["files"] if path.is_file() else None
+        return None if files is None else set(files.values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None

@@ -102,17 +102,18 @@ class RunRecord:
             self._append({"explained": row})
             self._reached += last
 
-    def failed(self, image: str, reason: str) -> None:
-        """Note an image that could not be explained.
+    def failed(self, image: str, reason: str, *, last: bool = True) -> None:
+        """Note an image, or a face of it, that could not be explained.
 
         Args:
 
             image (str): The image.
             reason (str): Why.
+            last (bool): As of :meth:`explained`.
         """
         with self._undisturbed():
             self._append({"failed": {"image": image, "reason": reason}})
-            self._reached += 1
+            self._reached += last
             self.failures += 1
 
     def _append(self, row: dict[str, Any]) -> None:

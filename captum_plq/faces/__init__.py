@@ -5,8 +5,15 @@ functions is called; importing it does not.
 """
 
 from captum_plq.errors import MissingExtraError
-from captum_plq.faces.align import align_face, landmarks_in_chip, resize_aligned, template_landmarks
+from captum_plq.faces.align import (
+    align_face,
+    landmarks_in_chip,
+    points_in_photo,
+    resize_aligned,
+    template_landmarks,
+)
 from captum_plq.faces.crops import draw_images, list_images, read_crop, read_crops
+from captum_plq.faces.cut_off import cut_off_share
 from captum_plq.faces.decode import decode_image, load_image
 from captum_plq.faces.detect import Face, NoFaceError, detect_faces
 from captum_plq.faces.disturb.degrade import (
@@ -47,6 +54,7 @@ __all__ = [
     "cover_eye",
     "cover_lower_part",
     "cover_with_block",
+    "cut_off_share",
     "decode_image",
     "detect_faces",
     "draw_images",
@@ -57,6 +65,7 @@ __all__ = [
     "landmarks_in_chip",
     "list_images",
     "load_image",
+    "points_in_photo",
     "read_crop",
     "read_crops",
     "read_image_file",

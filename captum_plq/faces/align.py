@@ -12,7 +12,14 @@ from captum_plq.errors import extra
 from captum_plq.faces.checks import require_landmarks, require_rgb
 from captum_plq.faces.detect import Face
 
-__all__ = ["Template", "align_face", "landmarks_in_chip", "resize_aligned", "template_landmarks"]
+__all__ = [
+    "Template",
+    "align_face",
+    "landmarks_in_chip",
+    "points_in_photo",
+    "resize_aligned",
+    "template_landmarks",
+]
 
 Template = Literal["dlib", "arcface"]
 
@@ -127,16 +134,40 @@ def landmarks_in_chip(
         >>> points = landmarks_in_chip(best, template="arcface", size=112)
         >>> occluded = cover_eye(chip, points, "left")
     """
-    details = _chip_details(face, template, size)
-    rect = details.rect
-    # dlib puts the corners of the turned rectangle onto the centres of the chip's corner pixels.
-    centre = np.array([rect.left() + rect.right(), rect.top() + rect.bottom()]) / 2
-    extent = np.array([rect.right() - rect.left(), rect.bottom() - rect.top()])
-    last = np.array([details.cols - 1, details.rows - 1])
-    cos, sin = np.cos(details.angle), np.sin(details.angle)
-    upright = (face.landmarks - centre) @ np.array([[cos, -sin], [sin, cos]])
-    points: NDArray[np.float64] = upright / extent * last + last / 2
+    centre, extent, last, turn = _frame(_chip_details(face, template, size))
+    points: NDArray[np.float64] = (face.landmarks - centre) @ turn / extent * last + last / 2
     return points
+
+
+def points_in_photo(
+    points: NDArray[np.float64], face: Face, *, template: Template, size: int | tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return where points of the chip that :func:`align_face` cuts lie in the photograph.
+
+    The inverse of what :func:`landmarks_in_chip` does, and as exact.
+
+    Args:
+
+        points (ndarray): (n, 2), x and y in the chip's pixels.
+        face (Face): As given to :func:`align_face`.
+        template (str): As given to :func:`align_face`.
+        size (int or tuple[int, int]): As given to :func:`align_face`.
+
+    Returns:
+        *ndarray*: (n, 2), float64, x and y in the photograph's pixels.
+
+    Raises:
+        ValueError: if landmarks, ``template`` or ``size`` are not as in :func:`align_face`.
+        MissingExtraError: if dlib is not installed.
+
+    Examples::
+
+        >>> corners = np.array([(0, 0), (111, 0), (111, 111), (0, 111)])
+        >>> outline = points_in_photo(corners, best, template="arcface", size=112)
+    """
+    centre, extent, last, turn = _frame(_chip_details(face, template, size))
+    found: NDArray[np.float64] = (points - last / 2) / last * extent @ turn.T + centre
+    return found
 
 
 def template_landmarks(template: Template, size: int | tuple[int, int]) -> NDArray[np.float64]:
@@ -257,3 +288,16 @@ def _dpoints(points: NDArray[np.float64]) -> Any:
     import dlib
 
     return dlib.dpoints([dlib.dpoint(float(x), float(y)) for x, y in points])
+
+
+def _frame(details: Any) -> tuple[NDArray[np.float64], ...]:
+    """Return centre and extent of the turned rectangle, the chip's last pixel, and the turn.
+
+    dlib puts the corners of the turned rectangle onto the centres of the chip's corner pixels.
+    """
+    rect = details.rect
+    centre = np.array([rect.left() + rect.right(), rect.top() + rect.bottom()]) / 2
+    extent = np.array([rect.right() - rect.left(), rect.bottom() - rect.top()])
+    last = np.array([details.cols - 1.0, details.rows - 1.0])
+    cos, sin = np.cos(details.angle), np.sin(details.angle)
+    return centre, extent, last, np.array([[cos, -sin], [sin, cos]])

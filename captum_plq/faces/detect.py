@@ -13,7 +13,10 @@ from captum_plq._base.dlib_files import PACKAGE, find_dlib_file
 from captum_plq.errors import extra
 from captum_plq.faces.checks import require_rgb
 
-__all__ = ["Face", "NoFaceError", "detect_faces"]
+__all__ = ["WEAK_SCORE", "Face", "NoFaceError", "detect_faces"]
+
+WEAK_SCORE = 0.25
+"""Detections that score no higher may be no face, see :func:`detect_faces`."""
 
 _PREDICTOR = "shape_predictor_5_face_landmarks.dat"
 
@@ -42,6 +45,11 @@ class Face:
     box: tuple[int, int, int, int]
     score: float
     landmarks: NDArray[np.float64]
+
+    @property
+    def weak(self) -> bool:
+        """Whether it may be no face: its score is at most :data:`WEAK_SCORE`."""
+        return self.score <= WEAK_SCORE
 
 
 def detect_faces(

@@ -49,6 +49,7 @@ def test_help_shows_options_defaults_and_examples(run, capsys):
         (["explain", "x.jpg"], "--output requires an argument"),
         (["explain", "x.jpg", "-o", "out", "--pases", "5"], "Did you mean --passes?"),
         (["explain", "x.jpg", "-o", "out", "--passes", "5.5"], "--passes"),
+        (["explain", "x.jpg", "-o", "out", "--write", "figure,none"], "'none' is not figure"),
         (["explain", "x.jpg", "-o", "out", "--weights", "L1"], '"sum", "signed", "l2"'),
         (["calibrate", "x", "-o", "out", "--smooth", "3", "--smooth", "wide"], "--smooth"),
     ],

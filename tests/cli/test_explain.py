@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,6 +94,29 @@ def test_several_faces_the_surest_or_all(run, tmp_path, capsys):
     assert run("explain", path, "-o", tmp_path / "all", "--all-faces", *FAST) == 0
     records = [read(tmp_path / "all" / f"two-face{i + 1}.json") for i in range(len(faces))]
     assert [r["detection"]["box"] for r in records] == [list(face.box) for face in faces]
+    with Image.open(tmp_path / "all" / "two-faces.png") as overview:
+        assert overview.size == (1024, 512)
+
+
+def test_a_weak_detection_and_a_face_at_the_edge_are_told(run, tmp_path, capsys, monkeypatch):
+    (face,) = detect_faces(PORTRAIT)
+    left, _, right, _ = face.box
+    cut, whole = tmp_path / "cut.png", tmp_path / "whole.png"
+    Image.fromarray(PORTRAIT[:, : right - (right - left) // 5]).save(cut)
+    Image.fromarray(PORTRAIT).save(whole)
+    assert run("explain", cut, whole, "-o", tmp_path / "out", "--write", "none", *FAST) == 0
+    errors = capsys.readouterr().err
+    assert "cut.png: the face is cut off by the photo's edge (" in errors
+    assert "whole.png" not in errors
+    rows = {
+        Path(row["image"]).stem: row for row in read(tmp_path / "out/summary.json")["explained"]
+    }
+    assert "cut off" in rows["cut"]["warnings"][0]
+    assert "warnings" not in rows["whole"]
+    monkeypatch.setattr("captum_plq.faces.detect.WEAK_SCORE", 9.0)
+    assert run("explain", whole, "-o", tmp_path / "out", "--write", "none", *FAST) == 0
+    assert "the face is a weak detection (score 1." in capsys.readouterr().err
+    assert read(tmp_path / "out" / "whole.json")["detection"]["weak"]
 
 
 def test_aligned_images_are_taken_as_they_are(run, crops, small, tmp_path):
@@ -103,7 +127,7 @@ def test_aligned_images_are_taken_as_they_are(run, crops, small, tmp_path):
     out = tmp_path / "out"
     options = ["--target", "serfiq", "--gamma", "9", "-o", out]
     assert run("explain", crops[0], big, flat, *small, *options) == 1
-    assert {path.stem for path in out.iterdir()} == {"00-0", "big", "summary"}
+    assert {path.stem for path in out.iterdir()} == {"00-0", "big", "summary", "contact-sheet"}
     np.testing.assert_array_equal(np.load(out / "00-0.npz")["images"][0], np.asarray(image))
     assert np.load(out / "big.npz")["images"].shape == (1, 32, 32, 3)
     record = read(out / "00-0.json")
@@ -135,6 +159,7 @@ def test_a_named_network_and_a_checkpoint(run, photo, tmp_path, capsys):
         (["--model", "iresnet5O"], "Did you mean 'iresnet50'? Known"),
         (["--model", "iresnet50"], "backbone.pth of r50"),
         (["--model", "mine.py", "--checkpoint", "w.pth"], "goes with the name of a network"),
+        (["--batch-size", "0"], "must be 1 or more"),
         (["--device", "abacus"], "cannot be used here"),
         (["--calibration", "facenet"], "known as 'facenet'"),
         (["--calibration", __file__], "is damaged"),
@@ -173,3 +198,46 @@ def test_runs_as_an_installed_command(crops, small, tmp_path):
         [*command, "-o", tmp_path / "out"], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_folder_is_explained_with_a_table_and_a_sheet(run, folder, small, tmp_path, capsys):
+    out = folder / "results"
+    for _ in range(2):  # the figures of the first are no photos of the second
+        assert run("explain", folder, *small, "--write", "figure", "-o", out) == 0
+        printed = capsys.readouterr().out
+        assert "[26/26] " in printed
+        assert " left] " in printed
+        lines = printed.splitlines()
+        table = lines[lines.index(next(line for line in lines if line.split()[:2] == ["Q", "±"])) :]
+        qualities = [float(line.split()[0]) for line in table[1:27]]
+        assert qualities == sorted(qualities)
+        rows = read(out / "summary.json")["explained"]
+        assert len(rows) == 26
+        assert qualities[0] == pytest.approx(min(row["quality"] for row in rows), abs=6e-4)
+    with Image.open(out / "contact-sheet.png") as sheet:
+        assert min(sheet.size) > 500
+    assert not list(out.glob("*.npz"))
+    assert run("explain", folder, *small, "-o", folder) == 1
+    assert "name another folder with -o" in capsys.readouterr().err
+    assert run("explain", out, *small, "-o", out / "deeper") == 1  # figures are no crops
+
+
+def test_results_do_not_depend_on_the_batch_nor_on_a_bad_image_in_it(
+    run, crops, small, tmp_path, capsys
+):
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.full((32, 32, 3), 7, np.uint8)).save(blank)
+    found = {}
+    for size in (1, 3, 16):
+        out = tmp_path / str(size)
+        images = [*crops[:2], blank, *crops[2:]]
+        assert run("explain", *images, *small, "-o", out, "--batch-size", size) == 1
+        assert "blank.png: failed: a blank image" in capsys.readouterr().err
+        summary = read(out / "summary.json")
+        assert len(summary["failed"]) == 1
+        qualities = [row["quality"] for row in summary["explained"]]
+        arrays = [np.load(out / f"{crop.stem}.npz") for crop in crops]
+        found[size] = [qualities, *(a[name] for a in arrays for name in ("maps", "attributions"))]
+    for size in (3, 16):
+        for one, other in zip(found[1], found[size], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)

@@ -111,6 +111,36 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_ones(model, chips, tmp
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_writes_what_is_asked_for_and_removes_what_would_be_stale(model, chips, tmp_path):
+    explanation = Explainer(model)(chips[:1])
+    (tmp_path / "b.npz").write_text("somebody's")
+    for write, endings in (
+        ([], {".json"}),
+        (["figure", "arrays"], {".png", ".npz", ".json"}),
+        (["figure"], {".png", ".json"}),
+        ([], {".json"}),
+    ):
+        paths = explanation.save(tmp_path, "a", write=write)
+        assert {path.suffix for path in paths} == endings
+        there = {path.name for path in tmp_path.iterdir()}
+        assert there == {"b.npz", *(f"a{ending}" for ending in endings)}
+    explanation.save(tmp_path, "b", write=[])
+    assert (tmp_path / "b.npz").read_text() == "somebody's"
+
+
+def test_faces_split_are_as_if_explained_alone(model, chips, calibration):
+    explainer = Explainer(model, calibration=calibration)
+    together = list(explainer(chips).split())
+    assert len(together) == len(chips)
+    for chip, found in zip(chips, together, strict=True):
+        alone = explainer(chip[None])
+        for field in ("images", "attributions", "maps", "relative_maps", "quality"):
+            np.testing.assert_allclose(getattr(found, field), getattr(alone, field), atol=1e-5)
+        np.testing.assert_allclose(found.local.lost, alone.local.lost, atol=1e-5)
+        assert found.titles() == alone.titles()
+        assert found.local.words() == alone.local.words()
+
+
 @pytest.mark.parametrize(
     ("settings", "scaled", "gamma_source"),
     [

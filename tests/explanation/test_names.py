@@ -20,6 +20,7 @@ def names(*images, directory="nowhere", **options):
         (["a.jpg", "a.png", "x/a.jpg", "a-2.jpg"], ["a", "a-2", "a-3", "a-2-2"]),
         (["a-2.jpg", "A.jpg", "a.jpg"], ["a-2", "A", "a-3"]),
         (["é.jpg", unicodedata.normalize("NFD", "é.jpg")], ["é", "e\u0301-2"]),
+        (["contact-sheet.jpg", "b.jpg"], ["contact-sheet-2", "b"]),
         (["summary.jpg", ".hidden.jpg", "_hidden.jpg"], ["summary-2", "_hidden", "_hidden-2"]),
         (["new\nline.jpg", os.fsdecode(b"\xff.jpg")], ["new\nline", os.fsdecode(b"\xff")]),
     ],
@@ -32,14 +33,22 @@ def test_names(images, expected):
     "images",
     [
         ["..jpg", "...jpg", "....jpg", "_.jpg"],
-        ["a.jpg", "a-face1.jpg", "a-face1-2.jpg", "b-face2.jpg", "b.jpg", "summary-face1.jpg"],
+        [
+            "a.jpg",
+            "a-face1.jpg",
+            "a-face1-2.jpg",
+            "a-faces.jpg",
+            "b-face2.jpg",
+            "b.jpg",
+            "summary-face1.jpg",
+        ],
         ["x" * 250 + ".jpg", "y/" + "x" * 251 + ".jpg", "é" * 125 + ".png"],
     ],
 )
 def test_odd_names_give_files_that_can_be_made_and_differ(images, tmp_path):
     every = ["summary.json"]
     for name in names(*images, directory=tmp_path, faces=True):
-        for face in ("", "-face1", "-face2", "-face999"):
+        for face in ("", "-faces", "-face1", "-face2", "-face999"):
             every += [f"{name}{face}{ending}" for ending in RESULT_ENDINGS]
     assert len({name.casefold() for name in every}) == len(every)
     for name in every:
@@ -48,9 +57,13 @@ def test_odd_names_give_files_that_can_be_made_and_differ(images, tmp_path):
 
 def test_only_an_earlier_result_is_replaced(tmp_path):
     earlier = [f"a{ending}" for ending in RESULT_ENDINGS]
-    for name in (*earlier, "b.json", "c.png", "d-face1.png"):  # notes, and photos to be explained
+    for name in (*earlier, "b.json", "c.png", "d-face1.png", "e.png"):  # notes, and photos
         (tmp_path / name).write_bytes(b"")
-    assert names("a.jpg", "b.jpg", directory=tmp_path) == ["a", "b-2"]
+    (tmp_path / "a.json").write_text('{"files": {"figure": "a.png", "arrays": "a.npz"}}')
+    for name in "ef":  # of results without figure and arrays; e.png is somebody else's
+        (tmp_path / f"{name}.json").write_text('{"files": {}}')
+    found = names("a.jpg", "b.jpg", "e.jpg", "f.jpg", directory=tmp_path)
+    assert found == ["a", "b-2", "e-2", "f"]
     images = [tmp_path / "c.png", tmp_path / "d.jpg", tmp_path / "d-face1.png"]
     assert result_names(images, tmp_path, faces=True)[:2] == ["c-2", "d-2"]
 

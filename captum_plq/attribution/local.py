@@ -119,9 +119,11 @@ class LocalQuality(Attribution):  # type: ignore[misc]
         shares = self._shares(images, additional_forward_args)
         with torch.no_grad():
             maps, offset = local_quality(shares, self.reference)
-            quality = quality_from_snr(signal_to_noise(shares))
-            told: list[Tensor] = [quality] if return_quality else []
-            told += [self._delta(maps, offset, shares)] if return_convergence_delta else []
+            told: list[Tensor] = []
+            if return_quality:
+                told.append(quality_from_snr(signal_to_noise(shares)))
+            if return_convergence_delta:
+                told.append(self._delta(maps, offset, shares))
             if not at_places:
                 pixels = enlarge(maps, (images.shape[-2], images.shape[-1])).unsqueeze(1)
                 channels = images.shape[1]

@@ -23,6 +23,7 @@ evidence against the rest of the face. Not in the paper; derived in docs/local_q
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -304,10 +305,13 @@ def area_weights(areas: Tensor, grid: tuple[int, int]) -> Tensor:
     return rows @ shares @ columns.T
 
 
+@lru_cache(maxsize=16)
 def _bilinear(small: int, large: int) -> Tensor:
-    """(small, large) weights of bilinear enlargement, each row of sum 1."""
-    weights = F.interpolate(torch.eye(small).double()[None], size=large, mode="linear")[0]
-    return weights / weights.sum(1, keepdim=True)
+    """(small, large) weights of bilinear enlargement, each row of sum 1; not to be written to."""
+    with torch.inference_mode(False), torch.no_grad():
+        one = torch.eye(small, dtype=torch.float64, device="cpu")[None]
+        weights = F.interpolate(one, size=large, mode="linear")[0]
+        return weights / weights.sum(1, keepdim=True)
 
 
 def _contributions(shares: PlaceShares, reference: float) -> Tensor:

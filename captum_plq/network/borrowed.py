@@ -21,15 +21,25 @@ from torch import nn
 
 from captum_plq.network.rebinding import Rebinder
 
-__all__ = ["borrowed", "hookable", "modules_of", "original_of", "own_copy"]
+__all__ = [
+    "HOOKS",
+    "borrowed",
+    "hookable",
+    "is_searched",
+    "modules_of",
+    "original_of",
+    "own_attributes",
+    "own_copy",
+]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 _MARK = "_borrowed_by_captum_plq"
 """Attribute of a copy that holds what it was made of."""
-_OWN = frozenset(vars(nn.Module()))
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_FUNCTIONS = (FunctionType, MethodType)
+_OWN = frozenset({*vars(nn.Module()), _MARK})
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Dictionaries of the hooks that a module runs."""
+_FUNCTIONS = frozenset([FunctionType, MethodType])
 
 
 def borrowed(model: Module, *, frozen: bool = False) -> Module:
@@ -63,17 +73,13 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
         if isinstance(copy, torch.jit.ScriptModule):
             continue  # a program, in which hooks do not fire
         state = vars(copy)
-        children = state["_modules"]
-        for name, child in children.items():
+        for name, child in state["_modules"].items():
             if child is not None:
-                children[name] = copies[id(child)]
-        pytorch = type(copy).__module__.startswith("torch.nn.") and "forward" not in state
-        for name, value in state.items():
-            # PyTorch's own modules hold no others but as children, and in functions given to them
-            if name not in _OWN and name != _MARK and (not pytorch or type(value) in _FUNCTIONS):
-                state[name] = rebind(value)
-        for name in _HOOKS:
-            if state[name]:
+                state["_modules"][name] = copies[id(child)]
+        if is_searched(copy):
+            state.update({name: rebind(value) for name, value in own_attributes(copy).items()})
+        if any(map(state.get, HOOKS)):
+            for name in HOOKS:
                 hooks = vars(hookable(copy))[name]
                 for key, hook in hooks.items():
                     hooks[key] = _hook_on_copy(hook, original_of(copy), copies, rebind)
@@ -120,6 +126,21 @@ def hookable(module: nn.Module) -> nn.Module:
             if "_hooks" in name and isinstance(value, dict):
                 state[name] = value.copy()
     return module
+
+
+def is_searched(module: nn.Module) -> bool:
+    """Tell whether a module may hold modules elsewhere than as children.
+
+    PyTorch's own do not, but in functions given to them.
+    """
+    state = vars(module)
+    pytorchs = type(module).__module__.startswith("torch.nn.") and "forward" not in state
+    return not pytorchs or not _FUNCTIONS.isdisjoint(map(type, state.values()))
+
+
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return a module's attributes, without those that every module has."""
+    return {name: value for name, value in vars(module).items() if name not in _OWN}
 
 
 class _Eager(nn.Module):

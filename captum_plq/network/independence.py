@@ -85,16 +85,16 @@ def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> 
     """
     with torch.no_grad(), untraced():
         e, q = embedding.detach().flatten(1), quality.detach()
-        finite, empty, still = torch.isfinite(e).all(1), (e == 0).all(1), q >= 1
-        same = (e == e[:1]).all() & (len(e) > 1)
-        if not bool((~finite | empty | still | ~torch.isfinite(q)).any() | same):
+        telling = torch.isfinite(e).all(1) & (e != 0).any(1) & (q.abs() < 1)
+        same = len(e) > 1 and bool((e == e[:1]).all())
+        if not same and bool(telling.all()):
             return
         refuse_not_finite(e)
-        refuse_images(empty, "The network gives an embedding of zeros", _LOOK)
+        refuse_images((e == 0).all(1), "The network gives an embedding of zeros", _LOOK)
         refuse_images(
             ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", _LOOK
         )
-        unmoved = torch.nonzero(still).flatten().tolist()
+        unmoved = torch.nonzero(q >= 1).flatten().tolist()
         if unmoved:
             warnings.warn(
                 "Dropout does not move the embedding of an image at all"

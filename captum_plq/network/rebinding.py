@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, device, dtype, nn
 
-__all__ = ["Rebinder", "modules_behind"]
+__all__ = ["Rebinder", "may_hold_modules", "modules_behind"]
 
 _PLAIN = frozenset(
     [bool, bytes, complex, device, dtype, float, int, str, type, type(None), Tensor, nn.Parameter]
@@ -47,7 +47,7 @@ class Rebinder:
 
     def _anew(self, value: Any, depth: int) -> Any:
         """Return a new value; ``None`` if nothing in it is to be replaced."""
-        if type(value) in _PLAIN or isinstance(value, (type, ModuleType, Tensor)):
+        if not may_hold_modules(value):
             return None
         if isinstance(value, nn.Module):
             return self._replace(value)
@@ -69,6 +69,11 @@ class Rebinder:
         new = make() if changed else None
         self._seen[id(value)] = (value, new)  # the value too, so that its id stays its own
         return new
+
+
+def may_hold_modules(value: object) -> bool:
+    """Tell whether a value, by its kind, is or could come to hold a module."""
+    return type(value) not in _PLAIN and not isinstance(value, (type, ModuleType, Tensor))
 
 
 def modules_behind(function: object) -> list[nn.Module]:

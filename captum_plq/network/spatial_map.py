@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from captum_plq.network.borrowed import borrowed, hookable
-from captum_plq.network.output import OutputSelector, executions_of, features_among, leaf_modules
+from captum_plq.network.output import (
+    OutputSelector,
+    embed,
+    executions_of,
+    features_among,
+    leaf_modules,
+)
 from captum_plq.network.state import differentiable_copies
 
-__all__ = ["Place", "SpatialTailError", "as_map", "find_spatial_map", "tolerance"]
+__all__ = [
+    "Forward",
+    "Place",
+    "SpatialTailError",
+    "as_map",
+    "cut_at",
+    "find_spatial_map",
+    "tolerance",
+]
+
+Forward = Callable[[nn.Module, Sequence[object]], Tensor]
+"""Runs a copy of a network on its arguments, and returns the embeddings (B, ...) of the images."""
 
 
 class SpatialTailError(ValueError):
@@ -30,12 +49,11 @@ class Place:
     of_input: bool
     channels_last: bool = False
 
-    def on(self, network: nn.Module, hook: Callable[[Tensor], Tensor]) -> None:
+    def on(self, network: nn.Module, hook: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Let a function see, and replace, the tensor in a copy of the network."""
         module = hookable(network.get_submodule(self.module))
         if not self.of_input:
-            module.register_forward_hook(lambda _, __, y: hook(y))
-            return
+            return module.register_forward_hook(lambda _, __, y: hook(y))
 
         def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             x = features_among(args, kwargs)
@@ -44,7 +62,7 @@ class Place:
             named = {name: y if value is x else value for name, value in kwargs.items()}
             return tuple(y if value is x else value for value in args), named
 
-        module.register_forward_pre_hook(enter, with_kwargs=True)
+        return module.register_forward_pre_hook(enter, with_kwargs=True)
 
 
 def find_spatial_map(
@@ -98,6 +116,67 @@ def find_spatial_map(
         if (F.normalize(flat) - direction).abs().max() < tolerance(x):
             return features, place
     return features, None
+
+
+def cut_at(
+    network: nn.Module,
+    inputs: Sequence[object],
+    output: OutputSelector,
+    features: Place,
+    embedding: Place | None,
+    replacement: Tensor | None = None,
+    forward: Forward | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run a copy of a network whose spatial map is a leaf of the graph.
+
+    Nothing in front of the map is kept for a backward, and no hook is left behind.
+
+    Args:
+
+        network (nn.Module): Of :func:`~captum_plq.network.borrowed.borrowed`.
+        inputs (sequence): Its arguments, images first, (B, ...).
+        output (int, str, Callable or None): Which part of its output is the embedding.
+        features (Place): The map's, from :func:`find_spatial_map`.
+        embedding (Place or None): The embedding's, from there.
+        replacement (Tensor, optional): Goes on in the place of the map, (B, ...).
+        forward (Callable, optional): Runs the network, see :data:`Forward`.
+
+    Returns:
+        *tuple[Tensor, Tensor]*: the leaf (B, ...), and the embedding (B, d) under autograd.
+
+    Raises:
+        SpatialTailError: if the map's module does not run exactly once, or its rows are not the
+            embeddings'.
+    """
+    leaves: list[Tensor] = []
+    seen: list[Tensor] = []
+
+    def cut(value: Tensor) -> Tensor:
+        torch.set_grad_enabled(True)  # until the end of the forward
+        leaves.append((value if replacement is None else replacement).detach().requires_grad_())
+        return leaves[-1].clone()  # what follows may write into it
+
+    def see(value: Tensor) -> Tensor:
+        seen.append(value.clone())
+        return value
+
+    with ExitStack() as hooks, torch.no_grad():
+        hooks.callback(features.on(network, cut).remove)
+        if embedding is not None:
+            hooks.callback(embedding.on(network, see).remove)
+        e = embed(network, inputs, output) if forward is None else forward(network, inputs)
+    if len(leaves) != 1 or len(seen) > 1:
+        raise SpatialTailError(
+            f"{features.module!r} runs {len(leaves)} times in a forward, but must run once."
+        )
+    found = seen[0] if seen else e
+    if forward is not None and len(found) > len(e) > 0:
+        found = found[:: len(found) // len(e)]
+    if len(found) != len(leaves[0]):
+        raise SpatialTailError(
+            f"{features.module!r} has {len(leaves[0])} rows for {len(found)} embeddings."
+        )
+    return leaves[0], found.flatten(1)
 
 
 def as_map(x: Tensor, place: Place) -> Tensor:

@@ -14,20 +14,20 @@ from captum_plq._base.tracing import never_compiled
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.exploration import first_images, structure_of
 from captum_plq.network.independence import refuse_not_finite
-from captum_plq.network.output import OutputSelector, embed
+from captum_plq.network.lender import Lender
+from captum_plq.network.output import OutputSelector
 from captum_plq.network.spatial_map import (
+    Forward,
     Place,
     SpatialTailError,
     as_map,
+    cut_at,
     find_spatial_map,
     tolerance,
 )
 from captum_plq.network.state import eager, outside_inference, unnoticed, weights_state
 
-__all__ = ["Forward", "SpatialRun", "SpatialTail"]
-
-Forward = Callable[[nn.Module, Sequence[object]], Tensor]
-"""Runs a copy of a network on its arguments, and returns the embeddings (B, ...) of the images."""
+__all__ = ["SpatialRun", "SpatialTail"]
 
 _PROBES = 16
 _CHECK_PASSES = 32
@@ -62,9 +62,9 @@ class _Tail:
     features: Place
     embedding: Place | None
 
-    def holds_for(self, model: nn.Module) -> bool:
+    def holds_for(self, model: nn.Module, structure: int) -> bool:
         """Tell whether the modules are still the same."""
-        return self.structure == structure_of(model)
+        return self.structure == structure
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class _Affine(_Tail):
     bias: Tensor
     probe: Tensor
     slopes_of_probe: Tensor
+    largest_slope: float
     gap: float = 0.0
 
 
@@ -85,9 +86,9 @@ class _Linearised(_Tail):
     gap: float
     weights: object
 
-    def holds_for(self, model: nn.Module) -> bool:
+    def holds_for(self, model: nn.Module, structure: int) -> bool:
         """Tell whether modules and weights are still the same; no run tells of the gap."""
-        return super().holds_for(model) and self.weights == weights_state(model)
+        return super().holds_for(model, structure) and self.weights == weights_state(model)
 
 
 class SpatialTail:
@@ -110,6 +111,7 @@ class SpatialTail:
     def __init__(self, output: OutputSelector = None) -> None:
         self.output = output
         self._tail: _Affine | _Linearised | None = None
+        self._lender = Lender()
 
     @property
     def layer_name(self) -> str | None:
@@ -152,14 +154,12 @@ class SpatialTail:
         """
         with torch.inference_mode(False), eager():
             given = [x.detach() if isinstance(x, Tensor) else x for x in outside_inference(inputs)]
-            tail = self._tail
-            if tail is not None and tail.holds_for(model):
-                answer = _run(model, given, self.output, tail, forward)
-                if answer is not None:
-                    return answer
+            answer = self._known(model, given, forward)
+            if answer is not None:
+                return answer
             with unnoticed(given):
                 tail = self._tail = _explore(model, given, self.output, dropout)
-            answer = _run(model, given, self.output, tail, forward)
+            answer = self._known(model, given, forward)
         if answer is None:
             raise SpatialTailError(
                 f"What follows {tail.features.module!r} is not the same affine map for all "
@@ -167,17 +167,28 @@ class SpatialTail:
             )
         return answer
 
+    def _known(
+        self, model: nn.Module, inputs: Sequence[object], forward: Forward | None
+    ) -> SpatialRun | None:
+        """``None``: no tail is known of the network as it is now."""
+        with self._lender.lend(model) as (network, structure):
+            tail = self._tail
+            if tail is None or not tail.holds_for(model, structure):
+                return None
+            if forward is not None:  # it may leave hooks behind, and runs more rows
+                network = borrowed(model, frozen=True)
+            return _run(network, inputs, self.output, tail, forward)
+
 
 def _run(
-    model: nn.Module,
+    network: nn.Module,
     inputs: Sequence[object],
     output: OutputSelector,
     tail: _Affine | _Linearised,
     forward: Forward | None,
 ) -> SpatialRun | None:
     """``None``: the tail is no longer the one that was found."""
-    network = borrowed(model, frozen=True)
-    map_, e = _cut(network, inputs, output, tail, forward=forward)
+    map_, e = cut_at(network, inputs, output, tail.features, tail.embedding, forward=forward)
     mean = at_least_float32(e.detach())
     if isinstance(tail, _Linearised):
         squared, slopes = _estimated_norms(e, map_), _slopes(e, map_, e.detach())
@@ -188,12 +199,13 @@ def _run(
         return None
     known = tail.slopes_of_probe.to(map_.device)
     apart = (_slopes(e, map_, tail.probe.to(e)) - known).abs()
-    if not bool((apart <= tolerance(map_) * known.abs().max()).all()):
+    if not bool((apart <= tolerance(map_) * tail.largest_slope).all()):
         return None
     slopes, offset = _slopes(e, map_, e.detach()), mean @ tail.bias.to(mean)
     features, length = at_least_float32(map_.detach()), mean.square().sum(1)
     missing = length - (features * slopes).flatten(1).sum(1) - offset
-    if not bool((missing.abs() <= tolerance(map_) * length).all() | ~length.isfinite().all()):
+    agree = bool((missing.abs() <= tolerance(map_) * length).all())
+    if not agree and bool(length.isfinite().all()):
         return None
     norms = tail.squared_norms.to(map_.device)
     return _spatial_run(tail.features, features, slopes, mean, norms, offset)
@@ -227,45 +239,6 @@ def _estimated_norms(embedding: Tensor, map_: Tensor) -> Tensor:
     return total / _PROBES
 
 
-def _cut(
-    network: nn.Module,
-    inputs: Sequence[object],
-    output: OutputSelector,
-    tail: _Tail,
-    replacement: Tensor | None = None,
-    forward: Forward | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run a copy whose spatial map is a leaf, itself or a replacement: leaf and embedding."""
-    leaves: list[Tensor] = []
-    seen: list[Tensor] = []
-
-    def cut(value: Tensor) -> Tensor:
-        leaves.append((value if replacement is None else replacement).detach().requires_grad_())
-        return leaves[-1].clone()  # what follows may write into it
-
-    def see(value: Tensor) -> Tensor:
-        seen.append(value.clone())
-        return value
-
-    tail.features.on(network, cut)
-    if tail.embedding is not None:
-        tail.embedding.on(network, see)
-    with torch.enable_grad():
-        e = embed(network, inputs, output) if forward is None else forward(network, inputs)
-    if len(leaves) != 1 or len(seen) > 1:
-        raise SpatialTailError(
-            f"{tail.features.module!r} runs {len(leaves)} times in a forward, but must run once."
-        )
-    found = seen[0] if seen else e
-    if forward is not None and len(found) > len(e) > 0:
-        found = found[:: len(found) // len(e)]
-    if len(found) != len(leaves[0]):
-        raise SpatialTailError(
-            f"{tail.features.module!r} has {len(leaves[0])} rows for {len(found)} embeddings."
-        )
-    return leaves[0], found.flatten(1)
-
-
 def _explore(
     model: nn.Module, inputs: Sequence[object], output: OutputSelector, dropout: float
 ) -> _Affine | _Linearised:
@@ -273,10 +246,11 @@ def _explore(
     tail = _Tail(structure_of(model), *find_spatial_map(model, inputs, output))
 
     def run(replacement: Tensor | None = None, changed: bool = False) -> tuple[Tensor, Tensor]:
-        network, arguments = borrowed(model, frozen=True), list(inputs)
+        arguments = list(inputs)
         if changed and isinstance(arguments[0], Tensor):
             arguments[0] = 0.8 * arguments[0].flip(-1)
-        return _cut(network, arguments, output, tail, replacement)
+        network, places = borrowed(model), (tail.features, tail.embedding)
+        return cut_at(network, arguments, output, *places, replacement)
 
     map_, e = run()
     refuse_not_finite(e.detach())
@@ -299,6 +273,7 @@ def _explore(
         squared += _slopes(e[:1], map_, row)[0].square()
     generator = torch.Generator("cpu").manual_seed(0)
     probe = torch.randn(e.shape[1], generator=generator, device="cpu").to(e)
+    slopes = _slopes(e[:1], map_, probe)[0]
     return _Affine(
         tail.structure,
         tail.features,
@@ -306,7 +281,8 @@ def _explore(
         squared,
         at_least_float32(bias[0].detach()),
         probe,
-        _slopes(e[:1], map_, probe)[0],
+        slopes,
+        float(slopes.abs().max()),
     )
 
 

@@ -17,7 +17,8 @@ from captum_plq.functional.local import (
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.spatial_tail import Forward, SpatialTail
+from captum_plq.network.spatial_map import Forward
+from captum_plq.network.spatial_tail import SpatialTail
 from captum_plq.network.state import check_images
 from captum_plq.quality.serfiq import SERFIQ, Assessment
 

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from captum_plq import SERFIQ, LayerPixelQuality, PixelQualityAttribution, QualityModel
+from captum_plq import (
+    SERFIQ,
+    LayerPixelQuality,
+    LocalQuality,
+    PixelQualityAttribution,
+    QualityModel,
+)
 from tests.conftest import snapshot
 
 
@@ -34,7 +40,9 @@ def test_eight_threads(training, calls):
     net, other, plain = Net().train(training), Net(1).train(), Net().eval()
     images = [torch.rand(1 + i % 3, 3, 20, 20) for i in range(6)]
     shared, closed = PixelQualityAttribution(net), SERFIQ(net, estimator="closed-form")
+    local = LocalQuality(net, reference=1.0)
     kinds = {
+        "local": lambda x: (local.attribute(x),),
         "attribute": lambda x: shared.attribute(x, return_quality=True),
         "own attribute": lambda x: PixelQualityAttribution(net).attribute(x, return_quality=True),
         "layer": lambda x: (LayerPixelQuality(net, net.bn).attribute(x),),

@@ -23,8 +23,9 @@ _DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (2
 
 
 def preferred(maps: dict[str, Tensor]) -> list[str]:
-    """Return which maps an example shows: plq and plq-relative, otherwise the first two."""
-    return [name for name in ("plq", "plq-relative") if name in maps] or list(maps)[:2]
+    """Return which two maps an example shows: plq and local-z if they are there."""
+    wanted: tuple[str, ...] = ("plq", "local-z", "plq-relative")
+    return ([name for name in wanted if name in maps] or list(maps))[:2]
 
 
 def face_panels(

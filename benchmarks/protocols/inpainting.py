@@ -16,23 +16,22 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import torch
 from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt
 from cyclopts.validators import Number
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.harness.figures import face_panels, label, preferred, record_panels, show
-from benchmarks.harness.options import some_of
+from benchmarks.harness.options import PositiveInt, some_of
 from benchmarks.harness.pages import Shown, by_method, comparisons, estimate, methods_of, table
 from benchmarks.harness.protocol import Headline, Record
-from benchmarks.harness.statistics import ALL
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
+from benchmarks.protocols.parts.fillers import EIGENFACE, FILLERS, painted_over, widened
 from benchmarks.protocols.parts.quality_runs import quality_runs
 from benchmarks.protocols.parts.region_controls import CONTROLS, TRUE_MASK, control_regions
-from benchmarks.subjects.faces import as_chip, as_image, sample_image, spec_landmarks
+from benchmarks.subjects.faces import sample_image, spec_landmarks
 from benchmarks.subjects.network import ExplainedNetwork
 from benchmarks.subjects.occluders import OCCLUDERS, occlude
-from captum_plq.faces import inpaint
-from captum_plq.faces.inpaint import InpaintMethod
 from captum_plq.metrics import lowest_region, quality_outcome
 from captum_plq.models import ModelSpec
 
@@ -47,15 +46,20 @@ class Inpainting(MapStudy):
     """Inpainting.
 
     A face is occluded, a method marks the lowest region of its map, of the occluder's area, and
-    the region is painted over from its surroundings. Q is the mean of several runs of SER-FIQ; a
-    change within the larger of the two standard deviations (before, after) counts as unchanged.
-    Shares are means over faces; in brackets 95 % bootstrap intervals.
+    the region is painted over. A map is right here if it shows *defects*. Q is the mean of several
+    runs of SER-FIQ; a change within the larger of the two standard deviations (before, after)
+    counts as unchanged. Shares are means over faces; in brackets 95 % bootstrap intervals.
+
+    OpenCV's fillers carry on what surrounds the region; they invent no eyes. `eigenface` fits the
+    principal components of the reference people to the pixels outside the region and shows in it
+    the face that they let expect. What a mask hides can raise Q again only if the filler knows
+    faces.
 
     In the paper a person marks the region after a look at photograph and map, on photographs that
     were occluded when taken, and a learned network paints (Sec. IV-A1). Here all three steps are
     automatic, and the methods are given the occluder's area. The paper's shares, the first two
-    rows, are therefore no target; rows of one table compare with each other: `true mask` is the
-    ceiling, `random square` and `shifted mask` are chance.
+    rows of each filler's table, are therefore no target; rows of one table compare with each other:
+    `true mask` is the ceiling, `random square` and `shifted mask` are chance.
 
     Columns:
 
@@ -70,7 +74,8 @@ class Inpainting(MapStudy):
     Args:
 
         occluders (tuple[str, ...]): What is put on the faces.
-        inpainting (str): How regions are filled in.
+        fillers (tuple[str, ...]): How regions are filled in.
+        widened (tuple[int, ...]): By how many pixels regions are widened before.
         pool (int): Side in pixels of the box that maps are averaged over before the lowest
             region is taken, odd.
         runs (int): Of SER-FIQ, for each quality and its standard deviation.
@@ -85,19 +90,24 @@ class Inpainting(MapStudy):
         "quality_gain": "+.4f",
         "occluder_cost": "+.4f",
     }
-    conditions: ClassVar[tuple[str, ...]] = ("occluder", "harmful")
+    conditions: ClassVar[tuple[str, ...]] = ("filler", "cell", "harmful")
     compared: ClassVar[tuple[str, ...]] = ("outcome", "quality_gain")
     difference: ClassVar[str] = "+.3f"
     controls = CONTROLS
     headlines: ClassVar[tuple[Headline, ...]] = (
-        Headline("inpainting", "share improved less share decreased, the lowest region painted "
-                 "over", estimate_of("outcome"), "+.2f", first=True),
+        Headline("inpainting, eigenface", "share improved less share decreased, the lowest region "
+                 "of an occluded face filled by eigenfaces",
+                 estimate_of("outcome", "filler=eigenface"), "+.2f", first=True),
+        Headline("inpainting, telea", "the same, filled from its surroundings",
+                 estimate_of("outcome", "filler=telea"), "+.2f", first=True),
     )  # fmt: skip
 
     occluders: Annotated[tuple[str, ...], some_of(OCCLUDERS)] = (
         "square", "sunglasses", "surgical-mask", "hand"
     )  # fmt: skip
-    inpainting: InpaintMethod = "telea"
+    fillers: Annotated[tuple[str, ...], some_of(FILLERS)] = ("telea", EIGENFACE)
+    widened: Annotated[tuple[NonNegativeInt, ...], some_of()] = (0,)
+    random_networks: PositiveInt = 3
     pool: int = 5
     runs: Annotated[int, Parameter(validator=Number(gte=2))] = 10
 
@@ -121,24 +131,38 @@ class Inpainting(MapStudy):
             ]
             regions |= {key: torch.stack([own[key] for own in controls]) for key in controls[0]}
             for method, region in regions.items():
-                painted = self._painted(occluded, region)
-                after = quality_runs(context.subject, painted, self.runs)
-                sd = torch.maximum(before.sd, after.sd)
                 shared = (region & masks).sum((1, 2)) / (region | masks).sum((1, 2))
-                outcomes = np.array(quality_outcome(before.mean, after.mean, sd))
-                shares = {word: (outcomes == word).astype(int) for word in _OUTCOMES}
-                numbers: dict[str, Any] = {
-                    "harmful": np.where(harmful.cpu(), "yes", "no"),
-                    **shares,
-                    "outcome": shares["improved"] - shares["decreased"],
-                    "quality_gain": after.mean - before.mean,
-                    "iou": shared,
-                    "occluder_cost": cost,
-                    "before": before.mean,
-                    "sd": sd,
-                }
-                rows += rows_of(names, numbers, method=method, occluder=occluder)
+                for filling, filler, width in self.fillings():
+                    painted = painted_over(context, occluded, widened(region, width), filler)
+                    after = quality_runs(context.subject, painted, self.runs)
+                    sd = torch.maximum(before.sd, after.sd)
+                    outcomes = np.array(quality_outcome(before.mean, after.mean, sd))
+                    shares = {word: (outcomes == word).astype(int) for word in _OUTCOMES}
+                    numbers: dict[str, Any] = {
+                        "harmful": np.where(harmful.cpu(), f"yes, {filling}", f"no, {filling}"),
+                        **shares,
+                        "outcome": shares["improved"] - shares["decreased"],
+                        "quality_gain": after.mean - before.mean,
+                        "iou": shared,
+                        "occluder_cost": cost,
+                        "before": before.mean,
+                        "sd": sd,
+                    }
+                    given = {"filler": filling, "cell": f"{occluder}, {filling}"}
+                    rows += rows_of(names, numbers, method=method, **given)
         return rows
+
+    def fillings(self) -> list[tuple[str, str, int]]:
+        """Return all ways in which regions are filled in: name, filler and pixels of widening."""
+        return [
+            (f"{filler}, {width} px wider" if width else filler, filler, width)
+            for filler in self.fillers
+            for width in self.widened
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options, and what the ways of filling are called."""
+        return super().settings() | {"fillings": [name for name, _, _ in self.fillings()]}
 
     def _occluded(
         self, spec: ModelSpec, images: Tensor, names: Sequence[str], occluder: str
@@ -160,20 +184,14 @@ class Inpainting(MapStudy):
             for name, own in maps.items()
         }  # fmt: skip
 
-    def _painted(self, images: Tensor, regions: Tensor) -> Tensor:
-        """Images (B, 3, H, W) with their regions (B, H, W) filled in from around them."""
-        painted = [
-            inpaint(as_chip(image), region.cpu().numpy(), method=self.inpainting)
-            for image, region in zip(images, regions, strict=True)
-        ]
-        return torch.stack([as_image(chip, images) for chip in painted])
-
     def summary(self, study: Study, context: StudyContext) -> Record:
-        """Add Q before, sorted, and after, with its deviation, of PLQ and of the true mask."""
-        names = [row["method"] for row in study.rows]
+        """Add Q before, sorted, and after, with its deviation, of some rows, the first filling."""
+        own = [row for row in study.rows if row["filler"] == self.fillings()[0][0]]
+        names = [row["method"] for row in own]
+        shown = [name for name in ("plq", "local-z") if name in names] or names[:1]
         found = {}
-        for method in ("plq" if "plq" in names else names[0], TRUE_MASK):
-            rows = [row for row in study.rows if row["method"] == method]
+        for method in (*shown, TRUE_MASK):
+            rows = [row for row in own if row["method"] == method]
             rows.sort(key=lambda row: float(row["before"]))
             found[method] = {
                 "before": [round(row["before"], 4) for row in rows],
@@ -189,11 +207,12 @@ class Inpainting(MapStudy):
         made = [self._occluded(spec, image, ["sample"], occluder) for occluder in self.occluders]
         occluded, masks = (torch.cat(list(x)) for x in zip(*made, strict=True))
         maps = context.maps(occluded)
+        _, filler, width = self.fillings()[0]
         faces = {"face": image.expand_as(occluded), "occluded": occluded}
         columns = [_with_quality(subject, title, x, self.runs) for title, x in faces.items()]
         for name in preferred(maps):
             region = self._lowest({name: maps[name]}, masks)[name]
-            painted = self._painted(occluded, region)
+            painted = painted_over(context, occluded, widened(region, width), filler)
             marked = torch.where(region[:, None], 255, occluded)
             columns += [
                 (name, context.pixel_qualities(name, maps[name]), None),
@@ -202,7 +221,7 @@ class Inpainting(MapStudy):
             ]
             if (again := context.maps(painted).get(name)) is not None:
                 columns.append((f"{name}, inpainted", context.pixel_qualities(name, again), None))
-        painted = self._painted(occluded, masks)
+        painted = painted_over(context, occluded, widened(masks, width), filler)
         columns.append(_with_quality(subject, "true mask inpainted", painted, self.runs))
         figure, panels = face_panels(
             len(self.occluders), len(columns), width=1.35, height=1.6, dpi=120
@@ -219,24 +238,39 @@ class Inpainting(MapStudy):
 
     @classmethod
     def tables(cls, record: Record) -> list[str]:
-        """Return shares of outcomes, by occluder too, the comparisons, and the settings."""
-        estimates, settings = record["estimates"], record["settings"]
-        shares = [x for x in cls.shown() if x.metric in _OUTCOMES]
-        gains = [Shown("quality gain", "quality_gain", ALL, "+.4f", False),
-                 Shown("IoU", "iou", ALL, ".3f", False)]  # fmt: skip
+        """Return what was gained by each filling, shares, by occluder too, and comparisons."""
+        settings, fillings = record["settings"], record["settings"]["fillings"]
+        gained = [Shown(x, "outcome", f"filler={x}", "+.2f") for x in fillings]
+        lines = ["### Share improved less share decreased, by filler", ""]
+        lines += by_method(record, gained, nulls_beside=True)
+        for filling in fillings:
+            lines += [f"### Filled by {filling}", "", *cls._of_filling(record, filling)]
+        lines += comparisons(record, cls.difference)
+        lines += [f"- `{control.name}`: {control.description}" for control in CONTROLS]
+        pool = f"Maps averaged over {settings['pool']}×{settings['pool']} px"
+        return [*lines, "", f"{pool}; {settings['runs']} runs.", ""]
+
+    @classmethod
+    def _of_filling(cls, record: Record, filling: str) -> list[str]:
+        estimates, occluders = record["estimates"], record["settings"]["occluders"]
+        group = f"filler={filling}"
+        shares = [x for x in cls.shown(group) if x.metric in _OUTCOMES]
+        gains = [Shown("quality gain", "quality_gain", group, "+.4f", False),
+                 Shown("IoU", "iou", group, ".3f", False)]  # fmt: skip
         paper = [
             [f"*paper, {model}, by hand*", *(f"{x:.0%}" for x in (up, 1 - up - down, down)), "", ""]
             for model, (up, down) in PAPER.items()
         ]
         lines = by_method(record, [*shares, *gains], paper)
         names = methods_of(record, ["improved"])
-        harmful = [estimates["improved"][name].get("harmful=yes") for name in names]
+        only = f"harmful=yes, {filling}"
+        harmful = [estimates["improved"][name].get(only) for name in names]
         if any(harmful):
             count = max(cell["rows"] for cell in harmful if cell)
-            only = f"Only where the occluder lowered Q by more than its deviation ({count} rows)"
-            own = [replace(x, group="harmful=yes") for x in shares]
-            lines += [f"### {only}", "", *by_method(record, own)]
-        groups = [f"occluder={occluder}" for occluder in settings["occluders"]]
+            lines += [f"Only where the occluder lowered Q by more than its deviation ({count} "
+                      "rows):", ""]  # fmt: skip
+            lines += by_method(record, [replace(x, group=only) for x in shares])
+        groups = [f"cell={occluder}, {filling}" for occluder in occluders]
 
         def cells(metric: str, name: str, form: str, bounds: bool) -> list[str]:
             return [estimate(estimates[metric][name].get(g), form, bounds) for g in groups]
@@ -245,12 +279,7 @@ class Inpainting(MapStudy):
         for metric, form in (("improved", ".0%"), ("iou", ".2f")):
             for name in names:
                 rows.append([f"{name}: {metric}", *cells(metric, name, form, form == ".0%")])
-        lines += ["### By occluder", "", *table(["", *settings["occluders"]], rows), ""]
-        lines += comparisons(record, cls.difference)
-        lines += [f"- `{control.name}`: {control.description}" for control in CONTROLS]
-        pool = f"maps averaged over {settings['pool']}×{settings['pool']} px"
-        about = f"Inpainting: {settings['inpainting']}; {pool}; {settings['runs']} runs."
-        return [*lines, "", about, ""]
+        return [*lines, "By occluder:", "", *table(["", *occluders], rows), ""]
 
     @classmethod
     def figures(cls, records: Sequence[Record]) -> dict[str, Figure]:

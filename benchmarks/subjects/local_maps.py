@@ -20,7 +20,6 @@ from captum_plq.functional.local import (
     local_zscore,
 )
 
-_COMPONENTS = 64
 _BOX = 5
 
 
@@ -56,14 +55,10 @@ def eigenface(network: ExplainedNetwork) -> Attribute:
     The basis are the first 64 principal components (with fewer than 128 faces, half as many as
     these) of the RGB images.
     """
-    faces = torch.cat(network.reference_batches()).flatten(1)
-    mean = faces.mean(0)
-    _, _, components = torch.linalg.svd(faces - mean, full_matrices=False)
-    basis = components[: min(_COMPONENTS, len(faces) // 2)]
+    faces = network.eigenfaces
 
     def explain(images: Tensor) -> Tensor:
-        centred = images.flatten(1) - mean
-        rest = (centred - centred @ basis.T @ basis).view_as(images).abs().mean(1, keepdim=True)
+        rest = (images - faces.reconstructed(images)).abs().mean(1, keepdim=True)
         return -F.avg_pool2d(rest, _BOX, 1, _BOX // 2, count_include_pad=False)[:, 0]
 
     return explain

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from benchmarks.subjects.eigenfaces import Eigenfaces
 from captum_plq import SERFIQ, QualityModel
 from captum_plq.metrics.random_weights import with_random_weights
 
@@ -128,6 +129,11 @@ class ExplainedNetwork:
         """(n,) bool: reference faces whose Q is at least the median, as in ``calibrate``."""
         quality = torch.cat([self.quality(part) for part in self.reference_batches()]).double()
         return quality >= quality.quantile(0.5)
+
+    @cached_property
+    def eigenfaces(self) -> Eigenfaces:
+        """The principal components of the reference faces; the network plays no part."""
+        return Eigenfaces.of(torch.cat(self.reference_batches()))
 
     def untrained(self, number: int = 0) -> ExplainedNetwork:
         """Return the same network with random weights, BatchNorm statistics of the reference faces.

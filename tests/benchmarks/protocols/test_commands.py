@@ -33,9 +33,13 @@ CASES = {
         "srg, black",
     ),
     "inpainting": (
-        "--occluders square,hand --runs 2",
-        ["estimates/iou/shifted mask", "estimates/outcome/random square"],
-        "paper, ArcFace",
+        "--occluders square,hand --runs 2 --widened 0,1",
+        [
+            "estimates/iou/shifted mask",
+            f"estimates/improved/{NULL}/filler=eigenface, 1 px wider/networks",
+            "estimates/outcome/random square/cell=hand, telea",
+        ],
+        "### Share improved less share decreased, by filler",
     ),
     "standards": (
         "--kinds mask,JPEG",

@@ -1,5 +1,6 @@
 """Inpainting: planted maps, regions and qualities of a known network."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.protocols.inpainting import Inpainting
+from benchmarks.protocols.parts.fillers import FILLERS, painted_over, widened
 from benchmarks.protocols.parts.quality_runs import quality_runs
 from benchmarks.protocols.parts.region_controls import (
     RANDOM_SQUARE,
@@ -74,6 +76,31 @@ def test_occluders_change_what_they_mask_and_nothing_else(name):
     assert not torch.equal(changed, image)
 
 
+@pytest.mark.parametrize("filler", FILLERS)
+def test_fillers_leave_what_is_outside(filler, subject):
+    if filler == "biharmonic":
+        pytest.importorskip("skimage")
+    images = faces(2)
+    context = SimpleNamespace(subject=replace(subject, reference=faces(6)))
+    regions = torch.zeros(2, 112, 112, dtype=torch.bool)
+    regions[0, 20:40, 30:70] = regions[1, 60:70, :50] = True
+    painted = painted_over(context, images, regions, filler)
+    outside = ~regions[:, None].expand_as(images)
+    assert torch.equal(painted[outside], images[outside])
+    assert not torch.equal(painted, images)
+    assert torch.equal(painted, painted.round().clamp(0, 255))
+
+
+def test_widening_by_hand():
+    region = torch.zeros(1, 5, 6, dtype=torch.bool)
+    region[0, 0, 1] = region[0, 4, 5] = True
+    found = widened(region, 1)
+    assert found.nonzero()[:, 1:].tolist() == [
+        [0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2], [3, 4], [3, 5], [4, 4], [4, 5]
+    ]  # fmt: skip
+    assert widened(region, 0) is region
+
+
 def test_a_planted_map_does_as_the_true_mask_and_an_inverted_one_worst(monkeypatch):
     """The map is the occluder itself; Q is the brightness, which a black square lowers."""
     images = faces(2)
@@ -87,9 +114,13 @@ def test_a_planted_map_does_as_the_true_mask_and_an_inverted_one_worst(monkeypat
 
     monkeypatch.setattr("benchmarks.protocols.inpainting.quality_runs", brightness)
     context = SimpleNamespace(model=SimpleNamespace(spec=SPEC), subject=None, maps=maps)
-    protocol = Inpainting(model=("m",), occluders=("square",), runs=3, pool=1)
-    rows = protocol.rows(context, images, ["one", "two"])
-    by = {(row["method"], row["image"]): row for row in rows}
+    given = {"occluders": ("square",), "runs": 3, "pool": 1}
+    protocol = Inpainting(model=("m",), fillers=("telea", "navier-stokes"), widened=(0, 2), **given)
+    every = protocol.rows(context, images, ["one", "two"])
+    fillings = {row["filler"] for row in every}
+    assert fillings == {f"{x}{y}" for x in protocol.fillers for y in ("", ", 2 px wider")}
+    by = {(row["method"], row["image"]): row for row in every if row["filler"] == "telea"}
+    assert len(every) == 4 * len(by)
     for image in ("one", "two"):
         planted, ceiling = by["planted", image], by[TRUE_MASK, image]
         assert ceiling["iou"] == 1
@@ -98,5 +129,5 @@ def test_a_planted_map_does_as_the_true_mask_and_an_inverted_one_worst(monkeypat
         for row in (planted, ceiling):
             shares = [row[key] for key in ("improved", "unchanged", "decreased", "outcome")]
             assert shares == [1, 0, 0, 1]
-            assert row["harmful"] == "yes"
+            assert (row["harmful"], row["cell"]) == ("yes, telea", "square, telea")
             assert row["quality_gain"] == pytest.approx(row["occluder_cost"], rel=0.5)

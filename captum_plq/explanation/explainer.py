@@ -153,7 +153,7 @@ class Explainer:
         return attributions * factor.view(-1, 1, 1, 1)
 
     def _record(self) -> dict[str, Any]:
-        serfiq, output = self.plq.quality_model.serfiq, self.spec.output
+        serfiq = self.plq.quality_model.serfiq
         parameters = {
             **{k: v for k, v in asdict(self.settings).items() if k not in ("gamma", "device")},
             "estimator_fallback": serfiq.fallback_reason,
@@ -167,11 +167,14 @@ class Explainer:
             "gamma_source": self.gamma_source,
             "embedding_layer": serfiq.tap.layer_name,
         }
-        if callable(output):  # its name, so that JSON can hold it
-            output = getattr(output, "__qualname__", repr(output))
+        selectors = {"output": self.spec.output, "quality": self.spec.quality}
+        named = {  # functions by their names, so that JSON can hold them
+            key: getattr(x, "__qualname__", repr(x)) if callable(x) else x
+            for key, x in selectors.items()
+        }
         return {
             "parameters": parameters,
-            "model": {**asdict(self.spec), "output": output},
+            "model": {**asdict(self.spec), **named},
             "calibration": None if self.calibration is None else self.calibration.header(),
             "device": device_name(torch.device(self.settings.device)),
             "versions": package_versions(),

@@ -142,8 +142,8 @@ def load_model(
             (see ``captum-plq models``): ``.safetensors``, or what ``torch.save`` wrote.
             Everything in it must fit. It is read without running code.
         spec (ModelSpec, optional): Instead of the network's own, e.g. for weights that were
-            trained with another normalisation. Its ``embedding_layer`` and ``output`` may be
-            left out: those are the network's.
+            trained with another normalisation. Its ``embedding_layer``, ``output`` and
+            ``quality`` may be left out: those are the network's.
 
     Returns:
         *FaceModel*: in eval mode, on the CPU; takes (B, 3, H, W), RGB, 0–255, and returns the
@@ -172,6 +172,7 @@ def load_model(
         spec,
         embedding_layer=spec.embedding_layer or own.embedding_layer,
         output=own.output if spec.output is None else spec.output,
+        quality=own.quality if spec.quality is None else spec.quality,
     )
     return FaceModel(model.backbone, spec, model.unused_weights).eval()
 

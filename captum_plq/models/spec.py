@@ -46,6 +46,9 @@ class ModelSpec:
         licence_weights (str): Licence of its weights.
         source (str): Where network and weights were published.
         note (str): What a reader of its maps must be told.
+        quality (int, str, Callable or None): Which part of what the network returns is its own
+            estimate of quality, (B,) or (B, 1), higher is better, or a function of it. ``None``: it
+            has none.
     """
 
     name: str
@@ -63,6 +66,7 @@ class ModelSpec:
     source: str = "unknown"
     note: str = ""
     output: OutputSelector = None
+    quality: OutputSelector = None
 
 
 class FaceModel(nn.Module):

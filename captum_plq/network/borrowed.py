@@ -12,7 +12,7 @@ methods of the network itself, or close over its ``self``, are bound to the copy
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ __all__ = [
     "original_of",
     "own_attributes",
     "own_copy",
+    "with_weights",
 ]
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -89,6 +90,31 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
                 for name, p in state["_parameters"].items()
             }
     return copied  # type: ignore[return-value]
+
+
+def with_weights(model: Module, weights: Mapping[int, torch.Tensor]) -> Module:
+    """Return a copy for one call some of whose parameters are other tensors.
+
+    Args:
+
+        model (nn.Module): Left as it is.
+        weights (mapping): The ``id`` of a parameter → what stands in its place, of its shape.
+
+    Returns:
+        *nn.Module*: as of :func:`borrowed`; its other parameters require no grad.
+    """
+    copy, frozen = borrowed(model), dict[int, torch.Tensor]()
+    for module in modules_of(copy):
+        state = vars(module)
+        if isinstance(module, torch.jit.ScriptModule) or not state["_parameters"]:
+            continue
+        own = dict(state["_parameters"])
+        for name, p in own.items():
+            if p is not None:
+                other = weights.get(id(p))
+                own[name] = frozen.setdefault(id(p), p.detach()) if other is None else other
+        state["_parameters"] = own
+    return copy
 
 
 def original_of(model: nn.Module) -> nn.Module:

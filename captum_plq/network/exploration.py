@@ -27,7 +27,7 @@ from captum_plq.network.output import EmbeddingLayerError, Example, OutputSelect
 from captum_plq.network.rows import Site, run_in_turn, run_together
 from captum_plq.network.state import outside_inference, undisturbed, unnoticed
 
-__all__ = ["Found", "explore", "first_images", "structure_of"]
+__all__ = ["Found", "check_embeddings", "explore", "first_images", "structure_of"]
 
 
 class Found(NamedTuple):
@@ -106,6 +106,31 @@ def explore(
                 "its attributes. Keep such state in attributes of its modules."
             )
     return Found(_key(model, layer), name, more, _hooks_on(model, name))
+
+
+def check_embeddings(model: nn.Module, inputs: Sequence[object], output: OutputSelector) -> None:
+    """Raise unless a network gives each image an embedding of its own, and the same each time.
+
+    Args:
+
+        model (nn.Module): The network; copies of it are run on two images.
+        inputs (sequence): Its arguments, images first, (B, ...).
+        output (int, str, Callable or None): Which part of the output is the embedding.
+
+    Raises:
+        EmbeddingLayerError: if something is random, or images depend on each other.
+        UnusableImagesError: if the network gives NaN or infinite embeddings.
+    """
+    with undisturbed(model, inputs) as network, torch.no_grad():
+        example = _example(network, inputs, output)
+        refuse_not_finite(example.embedding)
+        if not close_rows(example.again(), example.embedding):
+            raise EmbeddingLayerError(
+                "Two forwards of the same images gave different embeddings: some part of the "
+                "model is random in evaluation mode (e.g. F.dropout without "
+                "training=self.training)."
+            )
+        check_independence(example)
 
 
 def structure_of(model: nn.Module) -> int:

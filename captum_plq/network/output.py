@@ -34,7 +34,10 @@ class EmbeddingLayerError(ValueError):
 
 @dataclass(frozen=True)
 class Execution:
-    """One call of a module, as a hook saw it: its features, its output, and that one's version."""
+    """One call of a module, as a hook saw it: its features, its output, and that one's version.
+
+    -1 in inference mode, where tensors have none.
+    """
 
     name: str
     layer: nn.Module
@@ -106,7 +109,8 @@ def executions_of(
         x = features_among(args, kwargs)
         if x is not None and isinstance(y, Tensor):
             kept = y.clone() if as_they_were else y
-            executions.append(Execution(name, layer, x, kept, y._version))
+            version = -1 if y.is_inference() else y._version
+            executions.append(Execution(name, layer, x, kept, version))
 
     with ExitStack() as hooks:
         for name, module in modules:

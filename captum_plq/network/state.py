@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_plq._base.tracing import never_compiled, untraced
-from captum_plq.errors import refuse_images
+from captum_plq.errors import PixelScaleWarning, refuse_images
 from captum_plq.network.borrowed import borrowed, original_of
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "outside_inference",
     "undisturbed",
     "unnoticed",
+    "warn_of_pixel_scale",
     "weights_state",
 ]
 
@@ -159,6 +161,30 @@ def check_images(images: Sequence[object]) -> None:
                     "An image holds NaN or infinite pixels",
                     "Clean such images or leave them out.",
                 )
+
+
+def warn_of_pixel_scale(model: nn.Module, images: object, stacklevel: int) -> None:
+    """Warn where a network that takes 0–255 pixels is given 0–1.
+
+    Args:
+
+        model (nn.Module): It states the former in an attribute ``pixel_range``.
+        images (Tensor): (B, ...).
+        stacklevel (int): Of the warning, counted from the caller.
+    """
+    if getattr(getattr(model, "module", model), "pixel_range", None) != (0, 255):
+        return
+    if not isinstance(images, Tensor):
+        return
+    with untraced():
+        low, high = (float(x) for x in images.detach().aminmax())
+    if low >= 0.0 and 0.0 < high <= 1.0:
+        warnings.warn(
+            f"The pixels lie between {low:.3g} and {high:.3g}, but the network takes 0–255: "
+            "multiply by 255. As they are, the image is all but black to it.",
+            PixelScaleWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def differentiable_copies(inputs: Sequence[object]) -> tuple[Any, ...]:

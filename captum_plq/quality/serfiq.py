@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from captum_plq._base.tracing import never_compiled, untraced
-from captum_plq.errors import PixelScaleWarning
+from captum_plq._base.tracing import never_compiled
 from captum_plq.functional import PairAverage
 from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.state import check_images
+from captum_plq.network.state import check_images, warn_of_pixel_scale
 from captum_plq.network.tap import EmbeddingTap
 from captum_plq.quality.estimators import (
     Assessment,
@@ -93,6 +91,9 @@ class SERFIQ(nn.Module):
         >>> # The score itself as the target of any Captum method:
         >>> attributions = IntegratedGradients(serfiq).attribute(images)
     """
+
+    differentiable: bool = True
+    needs: str = "a last linear map or convolution on the way to the embedding"
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class SERFIQ(nn.Module):
             *Assessment*: as of :meth:`assess`.
         """
         check_images(inputs[:1])
-        self._warn_of_pixels(inputs)
+        warn_of_pixel_scale(self.model, inputs[0], stacklevel=4)
         request = Request(self.tap, network, inputs, differentiable, standard_error)
         assessment = self._estimator.assess(request)
         refuse_uninformative(inputs[0], assessment.embedding, assessment.quality)
@@ -242,21 +243,6 @@ class SERFIQ(nn.Module):
     def normalize(self) -> bool:
         """Whether the stochastic embeddings are scaled to unit length."""
         return self._estimator.sampling.normalize
-
-    def _warn_of_pixels(self, inputs: tuple[object, ...]) -> None:
-        """Warn where a network that takes 0–255 pixels is given 0–1."""
-        model, images = getattr(self.model, "module", self.model), inputs[0]
-        if getattr(model, "pixel_range", None) != (0, 255) or not isinstance(images, Tensor):
-            return
-        with untraced():
-            low, high = (float(x) for x in images.detach().aminmax())
-        if low >= 0.0 and 0.0 < high <= 1.0:
-            warnings.warn(
-                f"The pixels lie between {low:.3g} and {high:.3g}, but the network takes 0–255: "
-                "multiply by 255. As they are, the image is all but black to it.",
-                PixelScaleWarning,
-                stacklevel=3,
-            )
 
     def extra_repr(self) -> str:
         """Return the parameters, for ``print``."""

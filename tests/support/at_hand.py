@@ -39,6 +39,13 @@ def own_network():
         return nn.Sequential(OrderedDict(parts)).eval()
 
 
+def timm_vit():
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        return timm.create_model("vit_tiny_patch16_224", img_size=112, depth=2, num_classes=64)
+
+
 def photos(count, size=112):
     """The sample face, ever noisier, (count, size, size, 3), uint8."""
     noisy = (faces.add_noise(sample_face().chip, 4.0 * i, seed=i) for i in range(count))
@@ -104,6 +111,7 @@ OWN_MODEL = (
 # What a module's docstrings, or one of them, have beside that or in its place.
 SPECIAL = {
     "calibration.measure": {"batches": lambda my: pixels(12).split(4)},
+    **{f"quality.scores.{name}": {"vit": lambda my: timm_vit()} for name in ("vitnt", "attn_fiqa")},
     "suitability.sites": {"chips": lambda my: pixels(2, 150)},
     "network.output": {word: lambda my: torch.ones(2, 8) for word in ("embedding", "norm")},
     "explanation.explainer": {"chips": lambda my: photos(2, 150)},

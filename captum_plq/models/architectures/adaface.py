@@ -20,6 +20,7 @@ ADAFACE_SPEC = replace(
     channel_order="BGR",
     embedding_layer="output_layer.3",
     output=0,
+    quality=1,
     trained_with_dropout=True,
     licence_weights=(
         "published with MIT code; trained on CASIA-WebFace, VGGFace2, MS1M or WebFace, whose "

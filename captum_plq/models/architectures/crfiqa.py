@@ -17,6 +17,7 @@ CRFIQA_SPEC = replace(
     IRESNET_SPEC,
     name="crfiqa",
     output=0,
+    quality=1,
     trained_with_dropout=True,
     licence_weights="CC BY-NC 4.0",
     source=(

@@ -13,6 +13,13 @@ from captum_plq.models.architectures.iresnet import IRESNET_SPEC, STAGES, IResNe
 
 __all__ = ["MAGFACES", "MAGFACE_SPEC", "MagFaceIResNet"]
 
+
+def embedding_length(embedding: Tensor) -> Tensor:
+    """Return the norm of each embedding, (B, d) → (B,): MagFace's measure of quality."""
+    length: Tensor = embedding.norm(dim=1)
+    return length
+
+
 MAGFACE_SPEC = replace(
     IRESNET_SPEC,
     name="magface",
@@ -20,6 +27,7 @@ MAGFACE_SPEC = replace(
     std=(255.0, 255.0, 255.0),
     channel_order="BGR",
     trained_with_dropout=True,
+    quality=embedding_length,
     licence_weights=(
         "published with Apache-2.0 code; trained on MS1MV2 or CASIA-WebFace, whose terms may "
         "restrict their use: see source"

@@ -61,7 +61,7 @@ def whole_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
     _sync_folder(target.parent)
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any], *, follow: bool = True) -> None:
     r"""Writes a record for people and programs: whole, indented, in UTF-8.
 
     Args:
@@ -69,6 +69,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         path (Path): The file; what is there is replaced.
         data (dict): What JSON can hold. A file name that is not UTF-8 is written as ``\udcXX``
             escapes: read back, ``os.fsencode`` makes the same bytes of it.
+        follow (bool): As for :func:`whole_file`.
 
     Raises:
         OSError: if it cannot be written.
@@ -78,7 +79,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         >>> write_json(Path("record.json"), {"quality": 0.7})
     """
     text = json_bytes(data, indent=2)
-    with whole_file(path) as file:
+    with whole_file(path, follow=follow) as file:
         file.write(text + b"\n")
 
 

@@ -190,7 +190,8 @@ def folder_lock(directory: Path) -> Iterator[int]:
     require_folder(directory)
     path = directory / _LOCK
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags, 0o666)
         try:
             _lock(descriptor, directory)
             mine = os.path.samestat(os.fstat(descriptor), os.stat(path))

@@ -95,7 +95,6 @@ class FaceScorer:
         explainer = Explainer(model, method, calibration)
         self.model, self.spec, self.calibration = model, explainer.spec, calibration
         self.device = torch.device(settings.device)
-        self._parameters = settings.deciding()
         self._digest = network_digest(model)
         self._scaling = explainer.scaling
         self._serfiq = explainer.plq.quality_model.serfiq
@@ -121,11 +120,10 @@ class FaceScorer:
         return [note for note in found if note]
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides about the rows, ready for JSON."""
+        """Return which network and calibration decide about the rows, ready for JSON."""
         found = self.calibration
         known = None if found is None else _identity_of(found)
         return {
-            "parameters": self._parameters,
             "model": {"name": self.spec.name, "digest": self._digest},
             "calibration": known,
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -162,6 +164,15 @@ def _begin(_: int, lock: int | None) -> None:
     if lock is not None and multiprocessing.get_start_method() == "fork":
         with suppress(OSError):
             os.close(lock)
+    if os.name != "nt":
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that began it is gone; it may wait for it to read a pipe."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _joined(chunks: list[Chunk]) -> Chunk:

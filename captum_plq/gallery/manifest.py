@@ -104,7 +104,8 @@ def open_manifest(directory: Path, identity: dict[str, Any]) -> Iterator[Manifes
     else:
         known = {"format": _FORMAT, "version": _VERSION}
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_json(path, {**known, **identity, "begun": date, "versions": package_versions()})
+        told = {**known, **identity, "begun": date, "versions": package_versions()}
+        write_json(path, told, follow=False)
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     journal = os.open(directory / JOURNAL, flags, 0o666)
     try:

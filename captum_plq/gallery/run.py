@@ -139,7 +139,11 @@ def score_gallery(
     schema = schema_of(scorer, settings, {"root": entries.root, "images": len(entries)})
     with folder_lock(directory) as lock:
         make_folders(directory, settings.maps)
-        identity = {**scorer.identity(), "source": source_of(entries)}
+        identity = {
+            "parameters": settings.deciding(),
+            **scorer.identity(),
+            "source": source_of(entries),
+        }
         with open_manifest(directory, identity) as manifest:
             todo = shards_to_do(manifest, entries, settings, schema)
             before = len(entries) - _images(todo, entries, settings)
@@ -211,7 +215,7 @@ def finish_run(
         notes=notes,
     )
     told = {name: value for name, value in vars(summary).items() if name != "directory"}
-    write_json(manifest.directory / "summary.json", told)
+    write_json(manifest.directory / "summary.json", told, follow=False)
     return summary
 
 
@@ -274,11 +278,17 @@ class _Run:
         self._waited = 0.0
         scored = score_chunks(chunks, self.scorer, self.settings, self.schema)
         start = time.perf_counter()
-        with self.undisturbed():
-            record = write_shard(self.manifest.directory, shard, scored, self.settings.maps)
-            record["seconds"]["write"] = time.perf_counter() - start
-            record["seconds"]["wait"] = self._waited
-            self.manifest.note(record)
+        try:
+            with self.undisturbed():
+                record = write_shard(self.manifest.directory, shard, scored, self.settings.maps)
+                record["seconds"]["write"] = time.perf_counter() - start
+                record["seconds"]["wait"] = self._waited
+                self.manifest.note(record)
+        except OSError as error:
+            raise OSError(
+                f"{self.manifest.directory} cannot be written to ({error.strerror or error}): mend "
+                "that, and run the same again to go on."
+            ) from error
         self._counted = 0
 
     def _shard_of(self, chunk: Chunk) -> int:

@@ -154,6 +154,7 @@ def schema_of(
         source (dict, optional): What the metadata says of the source.
     """
     metadata = {
+        "parameters": settings.deciding(),
         **scorer.identity(),
         "reference_quality": scorer.reference_quality,
         "without_local": scorer.without_local,

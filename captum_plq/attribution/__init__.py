@@ -2,6 +2,7 @@
 
 from captum_plq.attribution.layer import LayerPixelQuality
 from captum_plq.attribution.local import LocalQuality
+from captum_plq.attribution.local_score import LocalScore
 from captum_plq.attribution.pixel import PixelQualityAttribution, scaling_factor
 from captum_plq.attribution.quality_gradient import Inputs, TargetScalar
 
@@ -9,6 +10,7 @@ __all__ = [
     "Inputs",
     "LayerPixelQuality",
     "LocalQuality",
+    "LocalScore",
     "PixelQualityAttribution",
     "TargetScalar",
     "scaling_factor",

@@ -22,6 +22,8 @@ from captum_plq.functional import NodeWeights, QualityScaling
 from captum_plq.network.borrowed import original_of
 from captum_plq.network.embedding_layer import named_layer
 from captum_plq.network.leaves import LayerError, LayerLeaves
+from captum_plq.quality.scores.base import QualityScore
+from captum_plq.quality.serfiq import SERFIQ
 
 __all__ = ["LayerPixelQuality"]
 
@@ -80,6 +82,12 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
                 f"layer must be a module of the model, but got {type(layer).__name__}. "
                 "model.get_submodule(name) gives a module by its name."
             )
+        for given in (model, target_scalar):
+            if isinstance(given, QualityScore) and not isinstance(given, SERFIQ):
+                raise ValueError(
+                    f"LayerPixelQuality is of SER-FIQ, not of a {type(given).__name__}: take one "
+                    "of Captum's layer methods, such as LayerGradientXActivation(score, layer)."
+                )
         super().__init__(
             model,
             weights=weights,

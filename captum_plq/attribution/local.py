@@ -23,7 +23,7 @@ from captum_plq.functional.local import (
 from captum_plq.quality.serfiq import SERFIQ
 from captum_plq.quality.spatial import SpatialSERFIQ
 
-__all__ = ["LocalQuality"]
+__all__ = ["LocalQuality", "only_images"]
 
 
 class LocalQuality(Attribution):  # type: ignore[misc]
@@ -115,7 +115,7 @@ class LocalQuality(Attribution):  # type: ignore[misc]
             ValueError: for a target, more than one tensor of images, and as
                 :meth:`SpatialSERFIQ.shares <captum_plq.SpatialSERFIQ.shares>`.
         """
-        images = _only(inputs, target)
+        images = only_images(inputs, target)
         shares = self._shares(images, additional_forward_args)
         with torch.no_grad():
             maps, offset = local_quality(shares, self.reference)
@@ -162,7 +162,7 @@ class LocalQuality(Attribution):  # type: ignore[misc]
         Returns:
             *Tensor*: (B,), in units of Q.
         """
-        shares = self._shares(_only(inputs, None), additional_forward_args)
+        shares = self._shares(only_images(inputs, None), additional_forward_args)
         maps = attributions[0] if isinstance(attributions, tuple) else attributions
         with torch.no_grad():
             _, offset = local_quality(shares, self.reference)
@@ -178,7 +178,8 @@ class LocalQuality(Attribution):  # type: ignore[misc]
         return maps.flatten(1).sum(1) + offset - (gained - quality_from_snr(against))
 
 
-def _only(inputs: Tensor | tuple[Tensor, ...], target: object) -> Tensor:
+def only_images(inputs: Tensor | tuple[Tensor, ...], target: object) -> Tensor:
+    """Return the one tensor of images that local quality takes; raise if there is a target."""
     if target is not None:
         raise ValueError("Local quality has no target to choose: leave target out.")
     if isinstance(inputs, tuple):

@@ -19,12 +19,15 @@ from captum_plq.attribution.quality_gradient import (
 )
 from captum_plq.functional import QualityScaling
 from captum_plq.network.state import differentiable_copies
+from captum_plq.quality.scores.base import QualityScore
 
 __all__ = ["PixelQualityAttribution", "scaling_factor"]
 
 
 def scaling_factor(
-    quality: Tensor, scaling: QualityScaling, target_scalar: TargetScalar = "node"
+    quality: Tensor,
+    scaling: QualityScaling,
+    target_scalar: TargetScalar | QualityScore = "node",
 ) -> Tensor:
     r"""Return the factor, one per image, by which Eq. 2 multiplies the gradient.
 
@@ -35,8 +38,8 @@ def scaling_factor(
 
         quality (Tensor): Q, any shape, as ``attribute`` returns it.
         scaling (QualityScaling): α and r.
-        target_scalar (str): Of the attribution: ``"node"``, whose weights hold Q̂ in place of Q:
-            Q̂/Q; ``"serfiq"``, by the chain rule: α Q̂ (1 - Q̂).
+        target_scalar (str or QualityScore): Of the attribution: ``"node"``, whose weights hold Q̂
+            in place of Q: Q̂/Q; ``"serfiq"`` or another score, by the chain rule: α Q̂ (1 - Q̂).
 
     Returns:
         *Tensor*: the shape of ``quality``, > 0; NaN where that is not finite.
@@ -50,10 +53,11 @@ def scaling_factor(
         >>> factor = scaling_factor(quality, QualityScaling(130.0, 0.88))
         >>> maps = quality_map(attributions * factor.view(-1, 1, 1, 1), gamma=7.5)
     """
-    require_choice("target_scalar", target_scalar, TargetScalar)
+    if not isinstance(target_scalar, QualityScore):
+        require_choice("target_scalar", target_scalar, TargetScalar)
     quality = quality.masked_fill(quality.isinf(), torch.nan)
     x = scaling.alpha * (quality - scaling.r)
-    if target_scalar == "serfiq":
+    if target_scalar != "node":
         return scaling.alpha * torch.exp(F.logsigmoid(x) + F.logsigmoid(-x))
     return torch.sigmoid(x) / quality
 
@@ -72,14 +76,16 @@ class PixelQualityAttribution(QualityGradient):
 
     Args:
 
-        model (nn.Module, SERFIQ or Callable): Embedding network, (B, C, H, W) → (B, d), a
-            function around one, or a :class:`~captum_plq.SERFIQ` around it with other than the
-            paper's parameters.
+        model (nn.Module, QualityScore or Callable): Embedding network, (B, C, H, W) → (B, d), a
+            function around one, a :class:`~captum_plq.SERFIQ` around it with other than the
+            paper's parameters, or another score of :mod:`captum_plq.quality.scores`, which then
+            takes the place of Q in the node, with gradients or without.
         weights (str): Weights of the quality node: ``"l1"`` (the paper's, the default),
             ``"sum"`` (released code), ``"signed"`` or ``"l2"``; see
             :func:`~captum_plq.functional.node_weights`.
-        target_scalar (str): ``"node"`` (the paper's, the default): the quality node.
-            ``"serfiq"``: the SER-FIQ score itself, through the stochastic embeddings.
+        target_scalar (str or QualityScore): ``"node"`` (the paper's, the default): the quality
+            node. ``"serfiq"``: the SER-FIQ score itself, through the stochastic embeddings. A
+            differentiable score of :mod:`captum_plq.quality.scores` of the same model: itself.
         scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
         normalize (bool, optional): Scale the embedding to unit length within the gradient
             path; see :class:`~captum_plq.QualityModel`.
@@ -91,8 +97,9 @@ class PixelQualityAttribution(QualityGradient):
 
     Raises:
         TypeError: if ``directions`` is not a whole number.
-        ValueError: if ``weights`` or ``target_scalar`` is unknown, if ``directions`` is below
-            1 or given for ``target_scalar="serfiq"``, or as :class:`~captum_plq.SERFIQ`.
+        ValueError: if ``weights`` or ``target_scalar`` is unknown, or a score of another network or
+            without gradients; if ``directions`` is below 1 or given for another target than
+            ``"node"``; or as :class:`~captum_plq.SERFIQ`.
 
     Examples::
 
@@ -100,6 +107,7 @@ class PixelQualityAttribution(QualityGradient):
         >>> attributions, quality = plq.attribute(images, return_quality=True)
         >>> maps = quality_map(attributions, gamma=7.5)  # (B, H, W), 0 red to 1 green
         >>> all_features = PixelQualityAttribution(model, directions=4).attribute(images)
+        >>> of_the_norm = PixelQualityAttribution(model, target_scalar=EmbeddingNorm(model))
     """
 
     @log_usage()  # type: ignore[untyped-decorator]
@@ -137,7 +145,7 @@ class PixelQualityAttribution(QualityGradient):
             - **attributions**: S(I) of Eq. 4, the shape and dtype of ``inputs``, signed (but
               with ``directions``), in units of quality per unit of pixel value; a tuple if
               ``inputs`` was one.
-            - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1].
+            - **quality** (*Tensor*): Q (B,), before scaling, in (0, 1]; or the score's value.
             - **standard_error** (*Tensor*): (B,), Q's sampling error, in units of Q.
 
         Raises:

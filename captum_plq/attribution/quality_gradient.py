@@ -16,15 +16,21 @@ from captum_plq.errors import UninformativeWarning, places
 from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
 from captum_plq.functional.directions import root_mean_square, sign_directions
 from captum_plq.network.borrowed import borrowed
+from captum_plq.network.forward_function import as_module
 from captum_plq.network.state import check_images, outside_inference
 from captum_plq.quality.model import QualityModel
+from captum_plq.quality.scores.base import QualityScore
+from captum_plq.quality.serfiq import SERFIQ, Assessment
 
 __all__ = ["Inputs", "QualityCall", "QualityGradient", "TargetScalar", "extra_arguments"]
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
 TargetScalar = Literal["node", "serfiq"]
-"""What the gradient is taken of: the quality node M_Q, or the SER-FIQ score itself."""
+"""What the gradient is taken of: the quality node M_Q, or the SER-FIQ score itself.
+
+In the place of these words, methods take another score, an object.
+"""
 
 
 class QualityGradient(GradientAttribution):  # type: ignore[misc]
@@ -32,20 +38,26 @@ class QualityGradient(GradientAttribution):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: nn.Module | Callable[..., object],
+        model: nn.Module | QualityScore | Callable[..., object],
         *,
         weights: NodeWeights = "l1",
-        target_scalar: TargetScalar = "node",
+        target_scalar: TargetScalar | QualityScore = "node",
         scaling: QualityScaling | None = None,
         normalize: bool | None = None,
         directions: int | None = None,
     ) -> None:
-        require_choice("target_scalar", target_scalar, TargetScalar)
+        if isinstance(target_scalar, QualityScore):
+            model = _score_of(model, target_scalar)
+            if isinstance(target_scalar, SERFIQ):
+                target_scalar = "serfiq"
+        else:
+            require_choice("target_scalar", target_scalar, TargetScalar)
+            _refuse_serfiq_of(model, target_scalar)
         _check_directions(directions, target_scalar)
         self.quality_model = QualityModel(
             model, weights=weights, scaling=scaling, normalize=normalize
         )
-        self.target_scalar: TargetScalar = target_scalar
+        self.target_scalar: TargetScalar | QualityScore = target_scalar
         self.directions = directions
         GradientAttribution.__init__(self, self.quality_model)
 
@@ -99,12 +111,21 @@ class QualityCall:
             target or directions select. The node's scale is left out, and multiplied into the
             gradient afterwards: the same number, without underflow in half precision.
         """
-        score = self._method.target_scalar == "serfiq"
-        assessed = self.model.serfiq.assess(
-            *outside_inference(given), differentiable=score, standard_error=self._standard_error
-        )
+        given, target = outside_inference(given), self._method.target_scalar
+        if target == "node":
+            assessed = self.model.assess(*given, standard_error=self._standard_error)
+        elif target == "serfiq":
+            assessed = self.model.serfiq.assess(
+                *given, differentiable=True, standard_error=self._standard_error
+            )
+        else:
+            assert self.model.score is not None
+            if self._standard_error:
+                raise ValueError("Only SER-FIQ is sampled: other scores have no standard error.")
+            quality = self.model.score(*given)
+            assessed = Assessment(quality, quality, None)
         self._told = assessed.quality.detach(), assessed.standard_error
-        if score:
+        if target != "node":
             return scale_quality(assessed.quality, self.model.scaling)
         embedding, direction, self._scale = self.model.node_on(assessed)
         if self.model.weights == "l2":
@@ -172,7 +193,33 @@ def extra_arguments(additional_forward_args: object) -> tuple[object, ...]:
     return () if additional_forward_args is None else (additional_forward_args,)
 
 
-def _check_directions(directions: object, target_scalar: TargetScalar) -> None:
+def _score_of(model: object, score: QualityScore) -> Any:
+    """Return the score, if it is of this model and has gradients."""
+    name = type(score).__name__
+    own = model.model if isinstance(model, QualityScore) else as_module(model)
+    if own is not score.model:
+        raise ValueError(
+            f"target_scalar is a {name} of another network than the model: make it of the same."
+        )
+    if not score.differentiable:
+        raise ValueError(
+            f"{name} has no gradient with respect to the images. Pass it for the model, so that "
+            "it takes the place of Q in the quality node: PixelQualityAttribution(score)."
+        )
+    return score
+
+
+def _refuse_serfiq_of(model: object, target_scalar: TargetScalar) -> None:
+    """Raise where SER-FIQ would be differentiated in place of the score that was given."""
+    other = isinstance(model, QualityScore) and not isinstance(model, SERFIQ)
+    if target_scalar == "serfiq" and other:
+        raise ValueError(
+            f"The model is a {type(model).__name__}, but target_scalar='serfiq' is the gradient of "
+            "SER-FIQ: pass the score itself, target_scalar=score."
+        )
+
+
+def _check_directions(directions: object, target_scalar: object) -> None:
     if directions is None:
         return
     if isinstance(directions, bool) or not isinstance(directions, int):

@@ -149,6 +149,7 @@ def calibrate(
 def _unscaled(model: nn.Module | PixelQualityAttribution) -> PixelQualityAttribution:
     """The attribution without Eq. 2, whose α and r are yet to be found."""
     if isinstance(model, PixelQualityAttribution):
+        MethodSettings.of(model)  # refuses other scores
         node = model.quality_model
         return PixelQualityAttribution(
             node.serfiq,

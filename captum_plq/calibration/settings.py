@@ -12,6 +12,7 @@ from captum_plq._base.fields import require_field_types
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar
 from captum_plq.functional import NodeWeights, PairAverage
 from captum_plq.models import FaceModel
+from captum_plq.quality.scores.base import QualityScore
 
 __all__ = ["MethodSettings", "network_digest", "network_name"]
 
@@ -57,13 +58,24 @@ class MethodSettings:
 
     @classmethod
     def of(cls, method: PixelQualityAttribution) -> MethodSettings:
-        """Return those of an attribution method."""
+        """Return those of an attribution method.
+
+        Raises:
+            ValueError: if its quality is not SER-FIQ's.
+        """
         node, serfiq = method.quality_model, method.quality_model.serfiq
+        target = method.target_scalar
+        if node.score is not None or isinstance(target, QualityScore):
+            raise ValueError(
+                f"A calibration holds the settings of SER-FIQ, but the quality is that of a "
+                f"{type(node.score).__name__}. Its α, r and γ can be chosen by hand, see "
+                "scaling_factor and gamma_for_median."
+            )
         return cls(
             passes=serfiq.masks.passes,
             dropout=serfiq.masks.dropout,
             weights=node.weights,
-            target_scalar=method.target_scalar,
+            target_scalar=target,
             average=serfiq.average,
             normalize=serfiq.normalize,
             normalize_embedding=node.normalize,

@@ -19,6 +19,7 @@ from captum_plq.functional import (
     unit_length,
 )
 from captum_plq.network.state import check_images
+from captum_plq.quality.scores.base import QualityScore
 from captum_plq.quality.serfiq import SERFIQ, Assessment
 
 __all__ = ["QualityModel", "QualityNode"]
@@ -52,9 +53,11 @@ class QualityModel(nn.Module):
 
     Args:
 
-        model (nn.Module, SERFIQ or Callable): Embedding network, a function around one (see
-            :func:`~captum_plq.network.forward_function.as_module`), or a :class:`SERFIQ` with
-            other than the paper's parameters.
+        model (nn.Module, QualityScore or Callable): Embedding network, a function around one (see
+            :func:`~captum_plq.network.forward_function.as_module`), a :class:`SERFIQ` with
+            other than the paper's parameters, or another score of
+            :mod:`captum_plq.quality.scores`, which then takes the place of Q; it need not be
+            differentiable. Where it can be 0 or less, it needs ``scaling``.
         weights (str): ``"l1"`` (the paper's, the default), ``"sum"`` (released code),
             ``"signed"`` or ``"l2"``.
         scaling (QualityScaling, optional): α and r of Eq. 2. ``None``: Q̂ = Q.
@@ -81,7 +84,7 @@ class QualityModel(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module | Callable[..., object],
+        model: nn.Module | QualityScore | Callable[..., object],
         *,
         weights: NodeWeights = "l1",
         scaling: QualityScaling | None = None,
@@ -89,6 +92,10 @@ class QualityModel(nn.Module):
     ) -> None:
         super().__init__()
         require_choice("weights", weights, NodeWeights)
+        self.score: QualityScore | None = None
+        if isinstance(model, QualityScore) and not isinstance(model, SERFIQ):
+            self.score = model
+            model = SERFIQ(model.model, output=getattr(model, "output", None))
         self.serfiq = model if isinstance(model, SERFIQ) else SERFIQ(model)
         self.weights: NodeWeights = weights
         self.scaling = scaling
@@ -116,7 +123,7 @@ class QualityModel(nn.Module):
         """
         inputs = (images, *additional_inputs)
         if node is None:
-            own = self.node_on(self.serfiq.assess(*inputs))
+            own = self.node_on(self.assess(*inputs))
             return own.scale * _dot(own.direction, own.embedding)
         check_images(inputs[:1])
         embedding = self._embedding(self.serfiq.tap.embed(self.serfiq.model, inputs))
@@ -140,8 +147,37 @@ class QualityModel(nn.Module):
         Returns:
             *Tensor*: (B, d), detached.
         """
-        own = self.node_on(self.serfiq.assess(*inputs))
+        own = self.node_on(self.assess(*inputs))
         return own.scale.unsqueeze(1) * own.direction.flatten(1)
+
+    def assess(self, *inputs: object, standard_error: bool = False) -> Assessment:
+        """Return what the node is made of: the clean embedding and the quality.
+
+        Args:
+
+            inputs: What the model takes, the images first, (B, ...).
+            standard_error (bool): Estimate the quality's sampling error as well.
+
+        Returns:
+            *Assessment*: of SER-FIQ, from one forward; of another score with its value, from a
+            forward more than that takes.
+
+        Raises:
+            ValueError: as the score; if it is 0 or less without ``scaling``; if a standard error is
+                asked of a score that is not sampled.
+        """
+        if self.score is None:
+            return self.serfiq.assess(*inputs, standard_error=standard_error)
+        if standard_error:
+            raise ValueError("Only SER-FIQ is sampled: other scores have no standard error.")
+        with torch.no_grad():
+            quality = self.score(*inputs)
+        if self.scaling is None and not bool((quality > 0).all()):
+            raise ValueError(
+                f"{type(self.score).__name__} gives {float(quality.min()):.3g}, but the size of "
+                "the quality node must be positive: pass scaling=QualityScaling(alpha, r)."
+            )
+        return Assessment(self.serfiq.tap.embed(self.serfiq.model, inputs), quality, None)
 
     def node_on(self, assessed: Assessment) -> QualityNode:
         """Put the quality node of each image on the network's embedding of it.

@@ -50,6 +50,9 @@ class SpatialSERFIQ(nn.Module):
         >>> quality = SpatialSERFIQ(model)(images)
     """
 
+    differentiable: bool = False
+    needs: str = "a last spatial map, and what is affine, or nearly, behind it"
+
     def __init__(
         self,
         model: nn.Module | Callable[..., object],

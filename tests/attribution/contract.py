@@ -18,7 +18,9 @@ from captum.attr import Attribution, GradientAttribution, NoiseTunnel, Saliency
 from torch import nn
 
 from captum_plq import SERFIQ, LayerPixelQuality, LocalQuality, PixelQualityAttribution
+from captum_plq.attribution import LocalScore
 from captum_plq.quality import QualityModel
+from captum_plq.quality.scores.embedding_norm import EmbeddingNorm
 from tests.conftest import assert_untouched, in_mixed_state, living_tensors, snapshot
 from tests.support.architectures import BatchNormTail, build, faces
 
@@ -49,6 +51,15 @@ def of_a_layer(model):
     return LayerPixelQuality(model, next(m for m in model.modules() if isinstance(m, kinds)))
 
 
+def of_the_norm(model):
+    net = model.model if isinstance(model, SERFIQ) else model
+    return PixelQualityAttribution(net, target_scalar=EmbeddingNorm(net))
+
+
+def local_norm(model):
+    return LocalScore(EmbeddingNorm(model.model if isinstance(model, SERFIQ) else model))
+
+
 METHODS = {
     "pixel": Method(PixelQualityAttribution),
     "score": Method(partial(PixelQualityAttribution, target_scalar="serfiq"), by_feature=False),
@@ -57,6 +68,7 @@ METHODS = {
     ),
     "layer": Method(of_a_layer, of_pixels=False),
     "local": Method(partial(LocalQuality, reference=3.0), by_feature=False, backwards=0, sums=True),
+    "local norm": Method(local_norm, by_feature=False, backwards=0, sums=True),
     "Saliency": Method(saliency, ours=False),
 }
 

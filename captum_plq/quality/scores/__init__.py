@@ -21,6 +21,7 @@ SCORES = {
     "serfiq": "serfiq:sampling",
     "serfiq-balanced": "serfiq:balanced",
     "serfiq-closed-form": "serfiq:closed_form",
+    "serfiq-spatial": "serfiq:spatial",
     "embedding-norm": "embedding_norm:EmbeddingNorm",
     "grafiqs-style": "grafiqs:GraFIQsStyle",
     "prefiqs-style": "prefiqs:PreFIQsStyle",

@@ -8,8 +8,9 @@ from torch import nn
 
 from captum_plq.network.output import OutputSelector
 from captum_plq.quality.serfiq import SERFIQ
+from captum_plq.quality.spatial import SpatialSERFIQ
 
-__all__ = ["balanced", "closed_form", "sampling"]
+__all__ = ["balanced", "closed_form", "sampling", "spatial"]
 
 Model = nn.Module | Callable[..., object]
 
@@ -27,3 +28,8 @@ def balanced(model: Model, *, output: OutputSelector = None) -> SERFIQ:
 def closed_form(model: Model, *, output: OutputSelector = None) -> SERFIQ:
     """Return SER-FIQ without sampling, where the network allows that."""
     return SERFIQ(model, estimator="closed-form", output=output)
+
+
+def spatial(model: Model, *, output: OutputSelector = None) -> SpatialSERFIQ:
+    """Return SER-FIQ with dropout on the last spatial map, which local quality takes apart."""
+    return SpatialSERFIQ(model, output=output)

@@ -123,9 +123,10 @@ def prepare_chunk(entries: list[Entry], how: Preparation) -> Chunk:
     chips: list[NDArray[np.uint8]] = []
     seconds = {"read": 0.0, "decode": 0.0, "align": 0.0}
     for entry in entries:
-        found = _prepare(entry, how, seconds)
-        for row, chip in found:
-            if chip is not None:
+        for row, chip in _prepare(entry, how, seconds):
+            if chip is not None and (chip == chip[0, 0]).all():
+                row |= _why("uninformative", "shows one colour only, so there is no face to judge.")
+            elif chip is not None:
                 places.append(len(rows))
                 chips.append(chip)
             rows.append(row)
@@ -180,9 +181,12 @@ def _prepare(
 
 
 def _failure(entry: Entry, reason: str, detail: str, known: dict[str, Any]) -> dict[str, Any]:
+    return {"index": entry.index, "path": entry.path, **known, **_why(reason, detail)}
+
+
+def _why(reason: str, detail: str) -> dict[str, Any]:
     detail = detail.encode("utf-8", "backslashreplace").decode("utf-8")
-    told = {"status": REASONS[reason], "reason": reason, "detail": detail}
-    return {"index": entry.index, "path": entry.path, **known, **told}
+    return {"status": REASONS[reason], "reason": reason, "detail": detail}
 
 
 def _faces(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_plq.network.borrowed import borrowed, hookable
 from captum_plq.network.output import (
+    Execution,
     OutputSelector,
     embed,
     executions_of,
@@ -35,6 +37,8 @@ __all__ = [
 
 Forward = Callable[[nn.Module, Sequence[object]], Tensor]
 """Runs a copy of a network on its arguments, and returns the embeddings (B, ...) of the images."""
+_MOST_OTHER_TOKENS = 8
+"""Class and register tokens, in front of those of the places."""
 
 
 class SpatialTailError(ValueError):
@@ -78,37 +82,44 @@ def find_spatial_map(
 
     Returns:
         *tuple[Place, Place or None]*: the last tensor (B, C, H, W) of more than one place, or
-        (B, N, C) of a square number of tokens, that the embedding depends on; and the first
-        output behind it that has the embedding's direction. ``None``: no module gives one.
+        (B, N, C) of a square number of tokens, behind up to 8 others, that the embedding depends
+        on; and the first output behind it that has the embedding's direction. ``None``: no module
+        gives one.
 
     Raises:
-        SpatialTailError: if there is no such map.
+        SpatialTailError: if there is no such map, or other tokens than its own reach the embedding.
     """
-    network = borrowed(model)
+    network = borrowed(model, frozen=True)
     leaves = [(name, module) for name, module in leaf_modules(network) if name]
     with torch.enable_grad():
         executions, e = executions_of(network, leaves, differentiable_copies(inputs), output)
     seen: list[tuple[Place, Tensor]] = []
     last: set[int] = set()  # of which the channels are the last dimension
     for one in executions:
-        if isinstance(one.layer, (nn.LayerNorm, nn.Linear)):
+        if _gives_channels_last(one):
             last.add(id(one.output))
         for x, of_input in ((one.input, True), (one.output, False)):
             seen.append((Place(one.name, of_input, id(x) in last), x))
     seen = [(place, x) for place, x in seen if x.requires_grad]
     slopes = torch.autograd.grad(e.sum(), [x for _, x in seen], allow_unused=True)
+    tokens = {x.shape[1:] for _, x in seen if x.ndim == 3}
+    runs = Counter(one.name for one in executions)
     spatial = [
         index
         for index, ((place, x), slope) in enumerate(zip(seen, slopes, strict=True))
-        if slope is not None and _is_spatial(x, place)
+        if slope is not None and len(x) == len(e) and _is_spatial(x, place, tokens)
     ]
+    spatial = [i for i in spatial if runs[seen[i][0].module] == 1] or spatial
     if not spatial:
         raise SpatialTailError(
             "No module of this network gives or takes a spatial map, (B, C, H, W) or a square of "
             "tokens (B, N, C), that the embedding depends on, so there are no places to divide its "
             "quality over."
         )
-    direction, features = F.normalize(e.detach().flatten(1).float()), seen[spatial[-1]][0]
+    features, slope = seen[spatial[-1]][0], slopes[spatial[-1]]
+    assert slope is not None
+    _refuse_other_tokens(features, slope)
+    direction = F.normalize(e.detach().flatten(1).float())
     for place, x in seen[spatial[-1] + 1 :]:
         flat = x.detach().flatten(1).float()
         if place.of_input or flat.shape != direction.shape:
@@ -180,10 +191,13 @@ def cut_at(
 
 
 def as_map(x: Tensor, place: Place) -> Tensor:
-    """Return a map (B, C, H, W), of one with the channels last or of tokens (B, N, C) by rows."""
+    """Return a map (B, C, H, W), of one with the channels last or of tokens (B, N, C) by rows.
+
+    The first tokens that are more than a square are left out.
+    """
     if x.ndim == 3:
         side = math.isqrt(x.shape[1])
-        return x.transpose(1, 2).reshape(len(x), -1, side, side)
+        return x[:, -side * side :].transpose(1, 2).reshape(len(x), -1, side, side)
     return x.permute(0, 3, 1, 2) if place.channels_last else x
 
 
@@ -192,7 +206,41 @@ def tolerance(x: Tensor) -> float:
     return 3e-2 if x.dtype.itemsize < 4 else 1e-3
 
 
-def _is_spatial(x: Tensor, place: Place) -> bool:
+def _gives_channels_last(one: Execution) -> bool:
+    """Tell whether a module acts on the last dimension; timm's LayerNorm2d acts on the first."""
+    if isinstance(one.layer, nn.Linear):
+        return True
+    if not isinstance(one.layer, nn.LayerNorm):
+        return False
+    channels = one.layer.normalized_shape[-1]
+    return one.output.shape[-1] == channels and (
+        type(one.layer) is nn.LayerNorm or one.output.shape[1] != channels
+    )
+
+
+def _is_spatial(x: Tensor, place: Place, tokens: set[torch.Size]) -> bool:
+    """Tell whether it is a map, and not queries or keys, (B, heads, N, C / heads)."""
     if x.ndim == 3:
-        return x.shape[1] > 1 and math.isqrt(x.shape[1]) ** 2 == x.shape[1]
-    return x.ndim == 4 and as_map(x, place).shape[2:].numel() > 1
+        side = math.isqrt(x.shape[1])
+        return side > 1 and x.shape[1] - side * side <= _MOST_OTHER_TOKENS
+    if x.ndim != 4 or torch.Size([x.shape[2], x.shape[1] * x.shape[3]]) in tokens:
+        return False
+    return as_map(x, place).shape[2:].numel() > 1
+
+
+def _refuse_other_tokens(place: Place, slopes: Tensor) -> None:
+    """Raise if the embedding depends on a token without a place."""
+    if slopes.ndim != 3:
+        return
+    others = slopes.shape[1] - math.isqrt(slopes.shape[1]) ** 2
+    if others == 0 or not bool(slopes[:, :others].any()):
+        return
+    way = "and on those of the image's places"
+    if not bool(slopes[:, others:].any()):
+        way = "and on none of the image's places, which it met in the attention before"
+    raise SpatialTailError(
+        f"The embedding depends on a token of no place, such as a class token, at "
+        f"{place.module!r}, {way}, so its quality cannot be divided over places. Take a network "
+        "that pools or flattens the tokens of the places (in timm, global_pool='avg'), or "
+        "PixelQualityAttribution."
+    )

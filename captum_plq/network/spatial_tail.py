@@ -95,7 +95,8 @@ class SpatialTail:
     """Finds a network's last spatial map, and runs the network cut at it.
 
     The last spatial map is the last tensor (B, C, H, W) of more than one place, or (B, N, C) of a
-    square number of tokens, that the embedding depends on. Where what follows it is affine
+    square number of tokens, that the embedding depends on; class and register tokens in front of
+    these are left out if nothing of them reaches the embedding. Where what follows it is affine
     (flattening, pooling, linear layers, BatchNorm), J and b are measured once. Each call tells
     whether they still hold: the slopes along a fixed direction have to be the same for all images
     and at all times, and the squared length of the embedding is the sum of all places and e·b.
@@ -155,15 +156,15 @@ class SpatialTail:
         with torch.inference_mode(False), eager():
             given = [x.detach() if isinstance(x, Tensor) else x for x in outside_inference(inputs)]
             answer = self._known(model, given, forward)
-            if answer is not None:
-                return answer
-            with unnoticed(given):
-                tail = self._tail = _explore(model, given, self.output, dropout)
-            answer = self._known(model, given, forward)
+            for affine in (True, False):
+                if answer is None:
+                    with unnoticed(given):
+                        tail = self._tail = _explore(model, given, self.output, dropout, affine)
+                    answer = self._known(model, given, forward)
         if answer is None:
             raise SpatialTailError(
-                f"What follows {tail.features.module!r} is not the same affine map for all "
-                "images, so their quality cannot be divided over its places."
+                f"What follows {tail.features.module!r} is another map each time it runs, so there "
+                "is no quality to be divided over places."
             )
         return answer
 
@@ -240,7 +241,11 @@ def _estimated_norms(embedding: Tensor, map_: Tensor) -> Tensor:
 
 
 def _explore(
-    model: nn.Module, inputs: Sequence[object], output: OutputSelector, dropout: float
+    model: nn.Module,
+    inputs: Sequence[object],
+    output: OutputSelector,
+    dropout: float,
+    may_be_affine: bool,
 ) -> _Affine | _Linearised:
     inputs = first_images(inputs, 2)
     tail = _Tail(structure_of(model), *find_spatial_map(model, inputs, output))
@@ -266,7 +271,8 @@ def _explore(
     bias = run(torch.zeros_like(other))[1]
     half = run(map_.detach() / 2)[1]
     bends = [ahead - (2 * end - e), half - (e + bias) / 2]
-    if not all(bool(bend.detach().abs().max() <= scale) for bend in bends):
+    affine = all(bool(bend.detach().abs().max() <= scale) for bend in bends)
+    if not affine or not may_be_affine:
         return _linearised(tail, model, map_, e, run, dropout)
     squared = torch.zeros_like(at_least_float32(map_[0].detach()))
     for row in torch.eye(e.shape[1]).to(e):

@@ -1,6 +1,7 @@
 """The last spatial map and the affine map behind it, against Jacobians of heads written out."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.autograd.functional import jacobian
@@ -11,7 +12,7 @@ from captum_plq.network.spatial_map import SpatialTailError
 from captum_plq.network.spatial_tail import SpatialTail
 from captum_plq.quality.spatial import SpatialSERFIQ
 from tests.conftest import assert_untouched, in_mixed_state, snapshot
-from tests.support.architectures import AdaFace, IResNet, build, faces, trunk
+from tests.support.architectures import SIZE, AdaFace, IResNet, build, faces, trunk
 
 
 class Pooled(nn.Module):
@@ -173,6 +174,75 @@ def test_a_normalised_tail_is_linearised_and_says_how_far_it_is_off():
     torch.testing.assert_close(quality_from_snr(signal_to_noise(shares)), found)
 
 
+def vit(**options) -> nn.Module:
+    options = {"num_classes": 16, "depth": 2, "img_size": SIZE, "patch_size": 8, **options}
+    return build(lambda: timm.create_model("vit_tiny_patch16_224", **options))
+
+
+@pytest.mark.parametrize(
+    "tokens", [{"class_token": True}, {"class_token": False}, {"reg_tokens": 4}]
+)
+def test_a_vit_that_pools_the_tokens_of_places(tokens):
+    net, x = vit(global_pool="avg", **tokens), faces(3)
+    tail = SpatialTail()
+    run = tail.run(net, [x], dropout=0.05)
+    patches = net.forward_features(x)[:, -16:].detach()
+    torch.testing.assert_close(run.features.flatten(2).transpose(1, 2), patches)
+    shares = SpatialSERFIQ(net, dropout=0.05).shares(x)
+    whole = shares.evidence.sum((1, 2)) + shares.offset
+    torch.testing.assert_close(whole, net(x).square().sum(1).detach())
+    assert 0 < tail.gap <= 0.25
+
+
+def test_a_vit_that_pools_by_attention():
+    net = vit(global_pool="map", class_token=False)
+    spatial = SpatialSERFIQ(net, dropout=0.05)
+    assert spatial.shares(faces(2)).noise.shape == (2, 4, 4)
+    assert spatial.tail.layer_name == "attn_pool.kv"
+
+
+class ChannelNorm(nn.LayerNorm):
+    """timm's LayerNorm2d: over the channels of (B, C, H, W)."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class NormBehindPool(Pooled):
+    def __init__(self) -> None:
+        super().__init__(nn.Sequential(ChannelNorm(24), nn.Flatten(), nn.Linear(24, 16)))
+
+    def after(self, a):
+        return self.head(a.mean((2, 3), keepdim=True))
+
+
+def test_the_channels_of_a_pooled_map_are_no_places():
+    net = build(NormBehindPool)
+    spatial = SpatialSERFIQ(net, dropout=0.1)
+    assert spatial.shares(faces(2)).noise.shape == (2, 4, 4)
+    assert spatial.tail.gap > 0
+
+
+class Bright(Pooled):
+    """Affine, but for images brighter than any that were there at first."""
+
+    def after(self, a):
+        pooled = a.mean((2, 3))
+        return self.head(pooled + (pooled.abs() - self.limit).relu())
+
+
+def test_a_tail_that_is_affine_for_the_first_images_only_is_linearised():
+    net, x = build(Bright), faces(2)
+    net.limit = 3 * net.trunk(x).mean((2, 3)).abs().max().item()
+    bright = 1000 * x
+    spatial, alone = SpatialSERFIQ(net, dropout=0.01), SpatialSERFIQ(net, dropout=0.01)
+    spatial(x)
+    assert spatial.tail.gap == 0
+    found = spatial(torch.cat([x, bright]))
+    assert spatial.tail.gap > 0
+    torch.testing.assert_close(found[2:], alone(bright), rtol=0, atol=0.02)
+
+
 class Bypass(Pooled):
     def forward(self, x):
         return self.after(self.trunk(x)) + x.mean((2, 3)).repeat(1, 8)[:, :16]
@@ -204,6 +274,8 @@ class Placeless(nn.Module):
         (Bent, "off by"),
         (Twice, "runs 2 times"),
         (Placeless, "no places"),
+        (vit, "class token.*none of the image's places.*global_pool='avg'"),
+        (lambda: vit(global_pool="max", class_token=False), "off by"),
     ],
 )
 def test_networks_whose_quality_has_no_places_are_refused(make, words):

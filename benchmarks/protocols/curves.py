@@ -23,6 +23,7 @@ from benchmarks.harness.pages import by_method, comparisons
 from benchmarks.harness.protocol import Headline, Record
 from benchmarks.harness.statistics import grouped, rounded
 from benchmarks.harness.study import MapStudy, Row, Study, StudyContext, estimate_of, rows_of
+from benchmarks.protocols.parts.rings import within_rings
 from captum_plq import metrics
 
 IMPUTERS = ("black", "mean", "blur", "road")
@@ -70,7 +71,9 @@ class Curves(MapStudy):
     """Perturbation curves on Q.
 
     Pixels go in the order of a map, and Q is measured on what is left. Means over faces; in
-    brackets 95 % bootstrap intervals over faces.
+    brackets 95 % bootstrap intervals over faces. On clean faces this asks which pixels are
+    *important*; which are *defects* is asked by random masks and inpainting, and one map may not
+    win both.
 
     Inserting the best pixels first is removing the worst first, backwards, so `morf` is also the
     deletion area and `lerf` the insertion area. Neither says anything alone: both depend on what
@@ -79,7 +82,11 @@ class Curves(MapStudy):
 
     Columns:
 
-        srg: area of lerf − area of morf: 0 for chance, under any imputation
+        srg: area of lerf − area of morf: 0 for chance, under any imputation; what knows only where
+            faces are, a Gaussian in the centre, has much of it
+        srg_rings: the same, pixels ordered by their rank among those at the same distance from the
+            centre, so that the same share of each ring goes in each step: what the map knows
+            beyond that distance, of which the Gaussian has 0
         morf: mean Q while the best pixels go first (deletion), low for a faithful map
         lerf: mean Q while the worst pixels go first (insertion), high for a faithful map
 
@@ -91,14 +98,19 @@ class Curves(MapStudy):
 
     name: ClassVar[str] = "curves"
     quick = MapStudy.quick | {"imputers": "mean,road", "steps": "5"}
-    forms: ClassVar[dict[str, str]] = {"srg": "+.4f", "morf": ".4f", "lerf": ".4f"}
+    forms: ClassVar[dict[str, str]] = {
+        "srg": "+.4f", "srg_rings": "+.4f", "morf": ".4f", "lerf": ".4f"
+    }  # fmt: skip
     conditions: ClassVar[tuple[str, ...]] = ("imputer",)
-    compared: ClassVar[tuple[str, ...]] = ("srg",)
+    compared: ClassVar[tuple[str, ...]] = ("srg", "srg_rings")
     difference: ClassVar[str] = "+.4f"
     headlines: ClassVar[tuple[Headline, ...]] = (
         Headline("SRG, mean", "area between removing worst first and best first; 0 is chance",
                  estimate_of("srg", "imputer=mean"), "+.3f"),
-        Headline("SRG, ROAD", "the same with ROAD's imputation",
+        Headline("SRG in rings, mean", "the same within rings of equal distance from the centre, "
+                 "where knowing this distance is worth 0",
+                 estimate_of("srg_rings", "imputer=mean"), "+.3f"),
+        Headline("SRG, ROAD", "SRG with ROAD's imputation",
                  estimate_of("srg", "imputer=road"), "+.3f"),
     )  # fmt: skip
 
@@ -112,10 +124,14 @@ class Curves(MapStudy):
         for method, maps in context.maps(images).items():
             quality = context.network_for(method).quality
             curve = partial(metrics.perturbation_curve, quality, images)
+            rings = within_rings(maps)
             for imputer in self.imputers:
                 both = both_orders(curve, maps, imputer, **given)
                 lerf, morf = metrics.area_under_curve(both).double().T
-                numbers = {"srg": lerf - morf, "morf": morf, "lerf": lerf}
+                ringed = both_orders(curve, rings, imputer, **given)
+                worst, best = metrics.area_under_curve(ringed).double().T
+                numbers = {"srg": lerf - morf, "srg_rings": worst - best}
+                numbers |= {"morf": morf, "lerf": lerf}
                 numbers["curves"] = rounded(both.values.flip(1).tolist())
                 rows += rows_of(names, numbers, method=method, imputer=imputer)
         return rows
@@ -132,7 +148,7 @@ class Curves(MapStudy):
     def tables(cls, record: Record) -> list[str]:
         """Return one table of all imputers."""
         shown = [
-            replace(x, head=f"{x.metric}, {imputer}", bounds=x.metric == "srg")
+            replace(x, head=f"{x.metric}, {imputer}", bounds=x.metric in cls.compared)
             for imputer in record["settings"]["imputers"]
             for x in cls.shown(f"imputer={imputer}")
         ]

@@ -24,11 +24,12 @@ from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.protocols.parts.discard_areas import FLOOR, LIMITS, discarded
 from benchmarks.subjects.faces import as_chip, as_image, unit_embeddings
 from benchmarks.subjects.pairs import Pair, paired_faces, read_pairs
-from captum_plq import SERFIQ
+from captum_plq import SERFIQ, SpatialSERFIQ
 from captum_plq.calibration.settings import network_digest
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.metrics import threshold_at_fmr
 from captum_plq.models import load_model
+from captum_plq.network.spatial_map import SpatialTailError
 
 _AT_MOST = 4000
 """Images whose pairs the threshold comes from."""
@@ -48,6 +49,8 @@ class EDC(Protocol):
 
         serfiq: SER-FIQ, sampled (the paper's)
         serfiq-closed-form: SER-FIQ without sampling
+        local: what local quality adds up to, SER-FIQ's to leading order, dropout being on the last
+            spatial map
         embedding-norm: length of the embedding
         sharpness: variance of the image's Laplacian; asks no network
         random: a random number for each image: chance
@@ -96,6 +99,7 @@ class EDC(Protocol):
                        seed=self.seed, estimator=estimator)
                 for estimator in ("sampling", "closed-form")
             )  # fmt: skip
+            spatial, failed = SpatialSERFIQ.of(sampled), dict[str, str]()
             tell = partial(self.progress, model)
             read = paired_faces(self.images, mated, network.spec, self.batch, left_out, tell)
             for some, images in read:
@@ -105,9 +109,13 @@ class EDC(Protocol):
                     (clean, images, ""), (degraded, torch.stack(worse), " degraded")
                 ):  # fmt: skip
                     own = [f"{name}{kind}" for name in some]
-                    for key, x in self._assessed(sampled, closed, own, shown.to(device)).items():
+                    shown = shown.to(device)
+                    for key, x in self._assessed(sampled, closed, own, shown).items():
                         found[key].append(x.double().cpu())
-        failed = {}
+                    try:
+                        found["local"].append(spatial(shown).double().cpu())
+                    except SpatialTailError as error:
+                        failed["local"] = str(error)
         if closed.fallback_reason is not None:
             failed["serfiq-closed-form"] = closed.fallback_reason
         sides = [{key: torch.cat(own) for key, own in found.items() if key not in failed}

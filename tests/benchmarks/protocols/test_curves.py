@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from benchmarks.protocols.curves import IMPUTERS, Curves, imputer_of
+from benchmarks.protocols.parts.rings import within_rings
+from captum_plq import metrics
+from captum_plq.metrics import spearman
 from tests.support.face_network import planted_context
 
 
@@ -20,6 +23,7 @@ def test_a_hand_computed_example():
     assert row["morf"] == pytest.approx((12.5 + 15 + 7.5 + 2.5) / 4)
     assert row["lerf"] == pytest.approx((12.5 + 22.5 + 17.5 + 10) / 4)
     assert row["srg"] == pytest.approx(row["lerf"] - row["morf"])
+    assert row["srg_rings"] == pytest.approx(row["srg"]), "four pixels at one distance"
 
 
 def test_a_map_on_random_weights_is_measured_on_these():
@@ -31,6 +35,21 @@ def test_a_map_on_random_weights_is_measured_on_these():
     protocol, image = Curves(model=("m",), steps=2), torch.full((1, 3, 4, 4), 100.0)
     rows = protocol.rows(trained, image, ["one"])
     assert [row["curves"][0][0] for row in rows] == [100, 100, 10, 10]
+
+
+def test_in_rings_the_distance_from_the_centre_plays_no_part():
+    centre = metrics.centre_gaussian(112, 112, 28.0)[None]
+    side = torch.linspace(0, 1, 112).expand(1, 112, 112)
+    ranks = within_rings(torch.cat([centre, side, side + 5 * centre]))
+    rows = torch.arange(112.0) - 55.5
+    rings = (torch.hypot(rows[:, None], rows) // 2).long().flatten()
+    for own in ranks.flatten(1):
+        for ring in rings.unique():
+            assert own[rings == ring].mean() == pytest.approx(0.5)
+    assert spearman(ranks[:1], centre).abs() < 0.05
+    assert spearman(ranks[1:2], side) > 0.9
+    assert spearman(ranks[2:], ranks[1:2]) > 0.95
+    assert (within_rings(torch.ones(1, 8, 8)) == 0.5).all()
 
 
 @pytest.mark.parametrize("name", IMPUTERS)

@@ -9,6 +9,8 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.protocols.edc import EDC, sharpness
 from benchmarks.protocols.parts.discard_areas import FLOOR, discarded
+from captum_plq import SpatialSERFIQ
+from captum_plq.network.spatial_map import SpatialTailError
 from tests.support.face_network import NETWORK, write_pairs
 
 
@@ -103,6 +105,7 @@ def test_the_command(tmp_path):
     assert main([*command, "--fmr", "0.0001"]) == 2
 
 
+@pytest.mark.filterwarnings("ignore:No closed form")
 def test_a_network_without_a_closed_form_has_the_other_qualities(tmp_path):
     (tmp_path / "net.py").write_text(NETWORK.replace("8)\n", "8), nn.PReLU()\n"))
     faces, pairs = write_pairs(tmp_path, 3, 112)
@@ -110,4 +113,18 @@ def test_a_network_without_a_closed_form_has_the_other_qualities(tmp_path):
     ((_, record),) = protocol.measure(str(tmp_path / "net.py"))
     assert "PReLU" in record["failed"]["serfiq-closed-form"]
     assert "serfiq-closed-form" not in record["sets"]["as they are"]["curves"]
+    assert "local" in record["sets"]["as they are"]["curves"]
     assert "- `serfiq-closed-form` failed here" in EDC.page([record])
+
+
+def test_a_network_without_a_spatial_tail_has_the_other_qualities(tmp_path, monkeypatch):
+    def refused(self, *inputs):
+        raise SpatialTailError("no spatial map")
+
+    monkeypatch.setattr(SpatialSERFIQ, "forward", refused)
+    (tmp_path / "net.py").write_text(NETWORK)
+    faces, pairs = write_pairs(tmp_path, 3, 112)
+    protocol = EDC(model=(), images=faces, pairs=pairs, passes=10, fmr=0.5)
+    ((_, record),) = protocol.measure(str(tmp_path / "net.py"))
+    assert record["failed"] == {"local": "no spatial map"}
+    assert "local" not in record["sets"]["as they are"]["curves"]

@@ -158,6 +158,8 @@ def schema_of(
         **scorer.identity(),
         "reference_quality": scorer.reference_quality,
         "without_local": scorer.without_local,
+        "alignment": scorer.spec.alignment,
+        "input_size": list(scorer.spec.input_size),
         "source": source or {},
         "batch_size": settings.batch_size,
         "device": scorer.device_name(),

@@ -11,14 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from captum_plq.functional.local import enlarge
 from captum_plq.visualization.panels import View, draw
 
-__all__ = ["LOCAL_COLOURS", "QUALITY_LIMIT", "ZSCORE_LIMIT", "local_views", "plot_local_quality",
-           "quality_in_words"]  # fmt: skip
+__all__ = [
+    "LOCAL_COLOURS",
+    "QUALITY_LIMIT",
+    "ZSCORE_LIMIT",
+    "local_picture",
+    "local_views",
+    "plot_local_quality",
+    "quality_in_words",
+]
 
 LOCAL_COLOURS = "PuOr"
 """The colour map of local quality, in all figures."""
@@ -111,6 +119,32 @@ def local_views(
         name = f"how unusual for a high-quality face here, at {grid}"
         views.append(View(name, label, maps, LOCAL_COLOURS, (-limit, limit), ticks, True))
     return views
+
+
+def local_picture(local_map: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a map in the colours of :func:`plot_local_quality`, as pixels.
+
+    Args:
+
+        local_map (array): (h, w), at places, in units of Q.
+        size (tuple[int, int]): Height and width of the picture, in pixels.
+
+    Returns:
+        *ndarray*: (*size, 3), uint8, RGB.
+
+    Raises:
+        ValueError: if the map is not of such a shape, not finite, or larger than the picture.
+
+    Examples::
+
+        >>> local_picture(np.zeros((7, 7)), (112, 112))[0, 0]  # nothing lost or gained
+        array([246, 246, 246], dtype=uint8)
+    """
+    view = local_views([np.zeros((*size, 3))], [local_map])[0]
+    low, high = view.limits
+    level = ((view.maps[0] - low) / (high - low)).clip(0, 1)
+    pixels: NDArray[np.uint8] = colormaps[view.colours](level, bytes=True)[..., :3]
+    return pixels
 
 
 def quality_in_words(quality: float, reference_quality: float) -> str:

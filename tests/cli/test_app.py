@@ -30,11 +30,11 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_help_shows_options_defaults_and_examples(run, capsys):
-    for command in ("explain", "score", "calibrate", "suitability", "demo", "models"):
+    for command in ("explain", "score", "inspect", "calibrate", "suitability", "demo", "models"):
         assert run(command, "--help") == 0
         printed = capsys.readouterr().out
         assert f"  captum-plq {command}" in printed
-        assert command == "models" or "[default: 100]" in printed
+        assert command in ("inspect", "models") or "[default: 100]" in printed
     assert run("--version") == 0
     assert capsys.readouterr().out == f"captum-plq {__version__}\n"
 
@@ -43,7 +43,7 @@ def test_help_shows_options_defaults_and_examples(run, capsys):
     ("arguments", "message"),
     [
         ([], "Which command?"),
-        (["explode"], "explain, score, calibrate, suitability, demo, models"),
+        (["explode"], "explain, score, inspect, calibrate, suitability, demo, models"),
         (["explan", "x.jpg"], 'Did you mean "explain"?'),
         (["explain"], "IMAGE requires an argument"),
         (["explain", "x.jpg"], "--output requires an argument"),

@@ -13,6 +13,7 @@ from torch import nn
 
 from captum_plq import SERFIQ, PixelQualityAttribution, QualityModel, faces, metrics, models
 from captum_plq.calibration import shipped_calibration
+from captum_plq.explanation import Explainer
 from captum_plq.faces import sample_face
 from captum_plq.functional import merge_channels, quality_map
 from captum_plq.models.architectures.inception_resnet import FACENET
@@ -120,6 +121,9 @@ SPECIAL = {
         "best": detected,
         "crop": lambda my: sample_face().chip,
     },
+    "faces.cut_off": {"image": lambda my: portrait(), "best": detected},
+    "visualization.overview": {"image": lambda my: portrait()},
+    "explanation.extremes": {"explanation": lambda my: Explainer(my["model"])(photos(1))},
     "faces.crops": {"paths": lambda my: [Path("photo.jpg")]},
     "faces.disturb.occlude": {"face": detected},
     "faces.inpaint": {"patch": lambda my: np.pad(np.ones((12, 12), bool), 50)},
@@ -199,6 +203,18 @@ def write_own_network(path):
     torch.save(own_network().state_dict(), path.with_name("my_network.pt"))
 
 
+def write_scored(path):
+    """The result of a run over two crops."""
+    from captum_plq.gallery import ScoreSettings, score_gallery
+
+    Image = pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
+    crops = path.with_name("crops")
+    crops.mkdir()
+    for i, chip in enumerate(photos(2)):
+        Image.fromarray(chip).save(crops / f"{i}.png")
+    score_gallery(crops, path, ScoreSettings(aligned=True, estimator="closed-form", workers=0))
+
+
 def write_onnx(path):
     from tests.support.onnx_graphs import exported
 
@@ -237,6 +253,7 @@ FILES = {
     "portrait.jpg": write_photo,
     "photo.jpg": write_photo,
     "photos.txt": write_list,
+    "scored": write_scored,
     "lfw": write_people,
     "mine.npz": lambda path: shipped_calibration("mobilefacenet-dropout").save(path),
     "my_network.py": write_own_network,

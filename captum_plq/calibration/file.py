@@ -23,6 +23,7 @@ from captum_plq._base.whole_file import whole_file
 from captum_plq.attribution import PixelQualityAttribution
 from captum_plq.calibration.archive import LARGEST_HEADER, LARGEST_MAP, read_archive
 from captum_plq.calibration.local import require_local_reference
+from captum_plq.calibration.regions import RegionLosses, require_region_losses
 from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.local import LocalReference
@@ -37,6 +38,7 @@ _VERSION = 2
 _BEFORE_LOCAL = 1
 _OLD = "The calibration file was written before there was a local reference: calibrate again."
 _SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
+_OWN_FORM = ("reference", "local", "region_losses")
 _LARGEST_LOG = 1000.0
 """No number of 64 bits has a logarithm as large."""
 
@@ -81,6 +83,8 @@ class Calibration:
             :class:`~captum_plq.LocalQuality`. ``None``: not measured, or not to be had.
         local_layer (str, optional): Name of the module that gives, or takes, that map.
         without_local (str): Why there is no ``local``.
+        region_losses (RegionLosses, optional): What high-quality faces lose in each region of the
+            face, against ``local``. ``None``: not measured.
 
     Raises:
         ValueError: for values of other types, or that no measurement gives.
@@ -110,6 +114,7 @@ class Calibration:
     local: LocalReference | None = field(default=None, repr=False)
     local_layer: str | None = None
     without_local: str = ""
+    region_losses: RegionLosses | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_field_types(self)
@@ -133,6 +138,9 @@ class Calibration:
         if self.local is not None:
             require_local_reference(self.local)
             _require(self.local_layer is not None, "a local reference of no layer")
+        if self.region_losses is not None:
+            _require(self.local is not None, "losses of regions without a local reference")
+            require_region_losses(self.region_losses)
 
     def header(self) -> dict[str, Any]:
         """Return everything but the arrays, ready for JSON."""
@@ -147,6 +155,8 @@ class Calibration:
             header["smoothed"] = self.reference.blur_size
         if self.local is not None:
             header["snr"] = self.local.snr
+        if self.region_losses is not None:
+            header["region_losses"] = self.region_losses.in_file()
         return header
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -260,7 +270,7 @@ def _require(condition: bool, otherwise: str) -> None:
 
 def _fields() -> list[str]:
     """Those in the header under their own names."""
-    return [f.name for f in fields(Calibration) if f.name not in ("reference", "local")]
+    return [f.name for f in fields(Calibration) if f.name not in _OWN_FORM]
 
 
 def _header(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -293,6 +303,9 @@ def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Cali
         center, spread = (_floats(arrays, name) for name in ("local_center", "local_spread"))
         smoothed = _floats(arrays, "local_smoothed") if "local_smoothed" in arrays else None
         local = LocalReference(header["snr"], center, spread, smoothed)
+    losses = header.get("region_losses")  # files of before have none
+    if losses is not None:
+        values["region_losses"] = RegionLosses.from_file(losses)
     return Calibration(reference=reference, local=local, **values)
 
 

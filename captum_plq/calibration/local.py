@@ -9,8 +9,15 @@ from torch import Tensor
 
 from captum_plq._base.fields import require_field_types
 from captum_plq.calibration.archive import LARGEST_GRID
-from captum_plq.functional.local import LocalReference, PlaceShares, local_reference
-from captum_plq.quality import SERFIQ, SpatialSERFIQ
+from captum_plq.calibration.regions import RegionLosses
+from captum_plq.functional.local import (
+    LocalReference,
+    PlaceShares,
+    local_quality,
+    local_reference,
+)
+from captum_plq.models import ModelSpec
+from captum_plq.quality import SERFIQ, SpatialSERFIQ, lost_by_region
 
 __all__ = ["LocalMeasurement", "require_local_reference"]
 
@@ -67,13 +74,35 @@ class LocalMeasurement:
         if self.missing:
             return None
         try:
-            known = [one for one in shares if one is not None]
-            found = local_reference(PlaceShares(*map(torch.cat, zip(*known, strict=True))))
+            found = local_reference(_together(shares))
             require_local_reference(found)
         except (ValueError, RuntimeError) as error:
             self.missing = str(error)
             return None
         return found
+
+    @staticmethod
+    def losses(
+        shares: Sequence[PlaceShares | None], reference: LocalReference, spec: ModelSpec
+    ) -> RegionLosses:
+        """Return what high-quality faces lose in each region, from :meth:`shares`.
+
+        Args:
+
+            shares (sequence of PlaceShares): One per face.
+            reference (LocalReference): Of them.
+            spec (ModelSpec): Tells where the regions lie.
+
+        Returns:
+            *RegionLosses*: of these faces.
+        """
+        maps, _ = local_quality(_together(shares), reference.snr)
+        return RegionLosses.of(lost_by_region(maps, spec.alignment, spec.input_size).numpy())
+
+
+def _together(shares: Sequence[PlaceShares | None]) -> PlaceShares:
+    known = [one for one in shares if one is not None]
+    return PlaceShares(*map(torch.cat, zip(*known, strict=True)))
 
 
 def require_local_reference(reference: LocalReference) -> None:

@@ -12,6 +12,8 @@ r"""Calibrates a network: α, r, γ and reference statistics of high-quality fac
   over the places of the mean over the high-quality faces.
 - The local reference is ρ₀ and, place by place of the last spatial map, the median and spread of
   the contributions to the quality over the same faces; see :mod:`captum_plq.functional.local`.
+- Of a :class:`~captum_plq.models.FaceModel`, whose spec tells where the parts of the face lie, the
+  quantiles of what these faces lose in each region are kept too.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from captum_plq.calibration.settings import MethodSettings, network_digest, netw
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
 from captum_plq.functional.local import PlaceShares
 from captum_plq.functional.relative import gradient_reference
+from captum_plq.models import FaceModel
 from captum_plq.network.state import check_images
 
 __all__ = ["calibrate"]
@@ -112,7 +115,9 @@ def calibrate(
     logs = torch.stack([face.log_merged for face in good])
     reference = gradient_reference(logs, pool_size, blur_size)
     plain = reference if blur_size == 1 else gradient_reference(logs, pool_size)
-    local = places.reference([face.shares for face in good])
+    shares = [face.shares for face in good]
+    local = places.reference(shares)
+    spec = network.spec if isinstance(network, FaceModel) else None
     q_good = torch.tensor([face.quality for face in good], dtype=torch.float64)
     factors = scaling_factor(q_good, scaling, method.target_scalar).log()
     centre, border = _regions(plain.mean)
@@ -143,6 +148,7 @@ def calibrate(
         local=local,
         local_layer=None if local is None else places.layer,
         without_local=places.missing,
+        region_losses=None if local is None or spec is None else places.losses(shares, local, spec),
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from captum_plq.calibration import Calibration, MethodSettings
+from captum_plq.calibration.regions import RegionLosses
+from captum_plq.faces import REGIONS
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
@@ -31,7 +33,7 @@ _SHAPES = (
 _SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
 _OPTIONAL = {
     *_SHARES, "network_digest", "directions", "pool", "pooled_spread", "smoothed", "local_layer",
-    "snr",
+    "snr", "region_losses",
 }  # fmt: skip
 
 
@@ -49,6 +51,8 @@ class CalibrationFiles(FileTarget):
         told = {"versions": {"torch": "2.6", "dlib": None}, "networks": ("net",), "note": "α"}
         told |= {"local": LocalReference(4.5, mean[:7, :7], mean[:7, :7].exp())}
         told |= {"local_layer": "trunk"}
+        lost = np.linspace(-0.1, 0.1, 90).reshape(10, 9)
+        told |= {"region_losses": RegionLosses.of(lost)}
         with_maps = Calibration(*common, reference, *measured, **told)
         path, self.files, self.whole = folder / "whole.npz", {}, with_maps.header()
         for calibration in (with_maps, Calibration(*common)):
@@ -115,6 +119,10 @@ class CalibrationFiles(FileTarget):
                 and c.local_layer is not None
             ):
                 raise Finding("a senseless local reference")
+        if c.region_losses is not None:
+            scores = c.region_losses.unusual(np.ones((1, len(REGIONS))))
+            if c.local is None or not np.isfinite(scores).all():
+                raise Finding("senseless losses of regions")
         again = path.with_name("again.npz")
         calibration.save(again)
         if Calibration.load(again).header() != header:

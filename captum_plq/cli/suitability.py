@@ -26,6 +26,13 @@ def suitability(
     *,
     faces: Annotated[Whole, Parameter(help="How many to take, of different people first.")] = 200,
     aligned: Aligned = False,
+    local: Annotated[
+        bool,
+        Parameter(
+            help="Judge the quality that local maps add up to: dropout on the last spatial map.",
+            show_default=False,
+        ),
+    ] = False,
     seed: Annotated[Whole, Parameter(help="Of the draw, of masks, noise and resampling.")] = 0,
     network: Network = Network(),
     output: Annotated[
@@ -40,6 +47,7 @@ def suitability(
     from captum_plq._base.versions import package_versions
     from captum_plq._base.whole_file import require_writable, write_json
     from captum_plq.faces import draw_images, read_crops
+    from captum_plq.quality.spatial import SpatialSERFIQ
     from captum_plq.suitability import assess_suitability
 
     model = network.load().to(usable_device(network.device))
@@ -60,7 +68,7 @@ def suitability(
         count = f"{len(found)} usable face" + ("" if len(found) == 1 else "s")
         tell(f"{directory} has {count}; {faces} were asked for (--faces)", error=True)
     result = assess_suitability(
-        model,
+        SpatialSERFIQ(model) if local else model,
         np.stack([chip for _, chip in found]),
         passes=network.passes,
         seed=seed,

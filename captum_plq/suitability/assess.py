@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from captum_plq.functional import quality_with_standard_error
 from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.embedding_layer import OutputSelector, chosen_layer
 from captum_plq.network.tap import EmbeddingTap
+from captum_plq.quality.spatial import SpatialSERFIQ
 from captum_plq.suitability.result import Reading, Suitability, Trial, verdict_on
 from captum_plq.suitability.separation import auroc, auroc_gain, separation
-from captum_plq.suitability.sites import find_dropout_sites
+from captum_plq.suitability.sites import DropoutSite, find_dropout_sites
 
 __all__ = ["assess_suitability"]
 
@@ -26,7 +28,7 @@ _LEAST_IMAGES = 20
 
 
 def assess_suitability(
-    model: nn.Module,
+    model: nn.Module | SpatialSERFIQ,
     images: NDArray[np.uint8],
     *,
     passes: int = 100,
@@ -56,12 +58,16 @@ def assess_suitability(
         >>> suitability = assess_suitability(load_model("dlib"), chips)
         >>> suitability.verdict  # of 200 faces of LFW: 'weakly informative'
         >>> print(suitability)
+        >>> assess_suitability(SpatialSERFIQ(model), chips).usual.site.kind
+        'last spatial map'
 
     Args:
 
-        model (nn.Module): Takes (B, 3, H, W), floating point, RGB, 0–255, such as a
-            :class:`~captum_plq.models.FaceModel`; float32 or float64, on any device. It is
-            left as it was.
+        model (nn.Module or SpatialSERFIQ): Takes (B, 3, H, W), floating point, RGB, 0–255, such as
+            a :class:`~captum_plq.models.FaceModel`; float32 or float64, on any device. It is
+            left as it was. A :class:`~captum_plq.SpatialSERFIQ`, whose Q
+            :class:`~captum_plq.LocalQuality` divides over places, is judged at its own place and
+            p alone: its Q ranks images the same at every p, and takes no passes.
         images (ndarray): (n, H, W, 3), uint8, RGB, n ≥ 20: faces aligned as the network
             expects, of ordinary quality, best of n people, or else sorted so that no person
             is in both halves. 200 give intervals of about ±0.04.
@@ -91,16 +97,27 @@ def assess_suitability(
     """
     _check(images, degradations, batch_size)
     parameter = next(model.parameters(), torch.empty(0))
+    if isinstance(model, SpatialSERFIQ) and (embedding_layer, output) != (None, None):
+        raise ValueError("A SpatialSERFIQ has a place and an output of its own: give neither.")
     if parameter.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"The model must be float32 or float64, but is {parameter.dtype}.")
 
     def batch_of(chips: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(chips).permute(0, 3, 1, 2).to(parameter)
 
-    layer = chosen_layer(model, embedding_layer)
-    sites = find_dropout_sites(model, batch_of(images[:2]), layer, output)
-    rates = sorted({_USUAL_DROPOUT, *dropouts})
-    taps = [(EmbeddingTap(x.layer, output), _MasksOfRates(passes, rates, seed)) for x in sites]
+    settings: list[tuple[DropoutSite, float]]
+    if isinstance(model, SpatialSERFIQ):
+        passes, usual = 0, 0
+        settings = [(_site_of(model, batch_of(images[:2])), model.dropout)]
+        score = partial(_spatial_qualities, model)
+    else:
+        layer = chosen_layer(model, embedding_layer)
+        sites = find_dropout_sites(model, batch_of(images[:2]), layer, output)
+        rates = sorted({_USUAL_DROPOUT, *dropouts})
+        usual = rates.index(_USUAL_DROPOUT)  # at the first site
+        settings = [(site, rate) for site in sites for rate in rates]
+        taps = [(EmbeddingTap(x.layer, output), _MasksOfRates(passes, rates, seed)) for x in sites]
+        score = partial(_qualities, model, taps)
     found: list[Tensor] = []
     for first in range(0, len(images), batch_size):
         chips = images[first : first + batch_size]
@@ -108,15 +125,13 @@ def assess_suitability(
         degraded = [
             np.stack([apply(chip, i) for i, chip in numbered]) for apply in degradations.values()
         ]
-        batch = batch_of(np.concatenate([chips, *degraded]))
-        scores = torch.stack([_qualities(model, tap, masks, batch) for tap, masks in taps])
-        found.append(scores.flatten(0, 1).unflatten(-1, (1 + len(degraded), len(chips))))
+        scores = score(batch_of(np.concatenate([chips, *degraded])))
+        found.append(scores.unflatten(-1, (1 + len(degraded), len(chips))))
         if progress is not None:
             progress(f"{first + len(chips)} of {len(images)} images")
     half = len(images) // 2
     # (settings, Q and its error, clean and degradations, images)
     choosing, judging = torch.cat(found, dim=-1).tensor_split([half], dim=-1)
-    settings = [(site, rate) for site in sites for rate in rates]
     trials = [
         Trial(*setting, sum(auroc(clean, worse) for worse in degraded) / len(degraded))
         for setting, (clean, *degraded) in zip(settings, choosing[:, 0], strict=True)
@@ -138,7 +153,6 @@ def assess_suitability(
             verdict=verdict_on(list(each.values())),
         )
 
-    usual = rates.index(_USUAL_DROPOUT)  # at the first site
     best = max(range(len(trials)), key=lambda i: trials[i].auroc)
     if auroc_gain(choosing[best, 0], choosing[usual, 0], **bootstrap).low <= 0:
         best = usual
@@ -188,12 +202,28 @@ def _check(
         raise ValueError(f"batch_size must be at least 1, but got {batch_size}.")
 
 
-def _qualities(model: nn.Module, tap: EmbeddingTap, masks: _MasksOfRates, batch: Tensor) -> Tensor:
-    """Q and its standard error at every rate, (rates, 2, B), on the CPU.
+def _qualities(
+    model: nn.Module, taps: Sequence[tuple[EmbeddingTap, _MasksOfRates]], batch: Tensor
+) -> Tensor:
+    """Q and its standard error at every site and rate, (sites · rates, 2, B), on the CPU.
 
     The same as ``SERFIQ(model, dropout=p).assess(batch, standard_error=True)`` for each rate p.
     """
+    found: list[Tensor] = []
     with torch.no_grad():
-        _, embeddings = tap.run(model, (batch,), masks)
-        by_rate = embeddings.flatten(2).unflatten(1, (len(masks.of_rates), -1))
-        return torch.stack(quality_with_standard_error(by_rate)).permute(2, 0, 1).cpu()
+        for tap, masks in taps:
+            _, embeddings = tap.run(model, (batch,), masks)
+            by_rate = embeddings.flatten(2).unflatten(1, (len(masks.of_rates), -1))
+            found.append(torch.stack(quality_with_standard_error(by_rate)).permute(2, 0, 1).cpu())
+    return torch.cat(found)
+
+
+def _site_of(spatial: SpatialSERFIQ, batch: Tensor) -> DropoutSite:
+    features = spatial.tail.run(spatial.model, (batch,), spatial.dropout).features
+    return DropoutSite(str(spatial.tail.layer_name), "last spatial map", tuple(features.shape[1:]))
+
+
+def _spatial_qualities(spatial: SpatialSERFIQ, batch: Tensor) -> Tensor:
+    """Q, and that it has no sampling error, (1, 2, B), on the CPU."""
+    quality = spatial(batch).cpu()
+    return torch.stack([quality, torch.zeros_like(quality)])[None]

@@ -75,12 +75,13 @@ class Suitability:
     Args:
 
         usual (Reading): The default of :class:`~captum_plq.SERFIQ`: before the last
-            linear map, p = 0.5.
+            linear map, p = 0.5. Of a :class:`~captum_plq.SpatialSERFIQ`, its own.
         best (Reading): The setting with the highest mean AUROC on the first half of the images,
             evaluated on the second; ``usual`` itself if no other was significantly better.
         trials (list[Trial]): All settings, on the first half.
         images_choosing (int), images_judging (int): Sizes of the two halves.
-        passes (int), seed (int): m, and the seed of masks, degradations and resampling.
+        passes (int), seed (int): m, 0 where none are needed, and the seed of masks, degradations
+            and resampling.
         confidence (float): Of the intervals.
         resamples (int): Of the bootstrap.
         rule (str): How verdicts are reached.
@@ -116,35 +117,45 @@ class Suitability:
         readings = {"usual": self.usual}
         if self.best != self.usual:
             readings["best"] = self.best
+        spatial = self.usual.site.is_spatial
         settings, rows = [], defaultdict[str, list[str]](list)
         for name, x in readings.items():
-            settings.append(f"{name:5}  p = {x.dropout:g} before {x.site}: {x.verdict}")
+            where = "at" if x.site.is_spatial else "before"
+            settings.append(f"{name:5}  p = {x.dropout:g} {where} {x.site}: {x.verdict}")
             rows[""] += [f"{name}: Q falls", "AUROC"]
             for degradation, found in x.degradations.items():
                 rows[degradation] += [str(found.share), str(found.auroc)]
             rows["Q, clean images"] += [f"mean {x.quality:.4f}", f"spread {x.spread:.4f}"]
             noise = f"{x.standard_error / x.spread:.0%} of spread" if x.spread > 0 else "no spread"
-            rows["sampling error of Q"] += [f"{x.standard_error:.4f}", noise]
-        if len(readings) == 1:
+            if not spatial:
+                rows["sampling error of Q"] += [f"{x.standard_error:.4f}", noise]
+        if len(readings) == 1 and not spatial:
             settings.append("best   the usual setting: no other is significantly better")
         trials = defaultdict[str, list[Trial]](list)
         for trial in self.trials:
             trials[str(trial.site)].append(trial)
         width = max(map(len, trials)) + 2
         rates = [f"p = {trial.dropout:g}" for trial in trials[str(self.trials[0].site)]]
-        lines = [
-            f"SER-FIQ with its usual setting: {self.verdict}",
-            f"best setting selected on {self.images_choosing} images, evaluation on "
-            f"{self.images_judging} others; m = {self.passes}, seed {self.seed}; "
-            f"[{self.confidence:.0%} intervals]",
-            "",
-            *settings,
-            "",
-            *(_row(name, cells, 22, 19) for name, cells in rows.items()),
+        title = "SER-FIQ with its usual setting"
+        chosen = f"best setting selected on {self.images_choosing} images, evaluation on "
+        chosen += f"{self.images_judging} others; m = {self.passes}"
+        if spatial:
+            title = "SER-FIQ with dropout on the last spatial map, as local quality has it"
+            chosen = f"evaluation on {self.images_judging} images; no passes"
+        tried = [
             "",
             "Mean AUROC of all settings, on the images used for selection",
             _row("before", rates, width, 10),
             *(_row(x, [f"{t.auroc:.3f}" for t in of], width, 10) for x, of in trials.items()),
+        ]
+        lines = [
+            f"{title}: {self.verdict}",
+            f"{chosen}, seed {self.seed}; [{self.confidence:.0%} intervals]",
+            "",
+            *settings,
+            "",
+            *(_row(name, cells, 22, 19) for name, cells in rows.items()),
+            *([] if spatial else tried),
             "",
             *textwrap.wrap(f"Rule: {self.rule}.", 100),
         ]

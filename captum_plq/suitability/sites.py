@@ -24,7 +24,9 @@ from captum_plq.network.tap import EmbeddingTap
 
 __all__ = ["DropoutSite", "SiteKind", "find_dropout_sites"]
 
-SiteKind = Literal["last linear map", "as named", "global convolution", "global pooling"]
+SiteKind = Literal[
+    "last linear map", "as named", "global convolution", "global pooling", "last spatial map"
+]
 """What follows the dropped features."""
 
 _SCALES_THROUGH = (nn.ReLU, nn.PReLU, nn.LeakyReLU, nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -37,11 +39,13 @@ class DropoutSite:
 
     Args:
 
-        layer (str): Its qualified name, for ``SERFIQ(model, embedding_layer=...)``.
+        layer (str): Its qualified name, for ``SERFIQ(model, embedding_layer=...)``; or that of the
+            module that takes or gives the last spatial map.
         kind (str): What follows the dropped features: ``"last linear map"``, SER-FIQ's own
             place; ``"as named"``, another place that was named instead; ``"global
             convolution"``, one that turns the map into a single pixel (in
-            MobileFaceNets depthwise); or ``"global pooling"``.
+            MobileFaceNets depthwise); or ``"global pooling"``. ``"last spatial map"``: the map
+            itself is dropped out, see :class:`~captum_plq.SpatialSERFIQ`.
         features (tuple[int, ...]): Shape of one image's features there.
     """
 
@@ -51,6 +55,11 @@ class DropoutSite:
 
     def __str__(self) -> str:
         return f"{self.layer or 'the model itself'} ({self.kind})"
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it is the map that :class:`~captum_plq.LocalQuality` divides quality over."""
+        return self.kind == "last spatial map"
 
 
 def find_dropout_sites(

@@ -78,6 +78,15 @@ def test_suitability_prints_and_writes_what_the_api_gives(run, folder, network, 
     assert {k: record[k] for k in expected.to_json()} == json.loads(json.dumps(expected.to_json()))
 
 
+def test_suitability_of_the_quality_that_local_maps_add_up_to(run, folder, small, capsys):
+    out = folder.parent / "out" / "mine.json"
+    assert run("suitability", folder, *small, "--faces", 22, "--local", "-o", out) == 0
+    assert "dropout on the last spatial map" in capsys.readouterr().out.splitlines()[0]
+    record = json.loads(out.read_text("utf-8"))
+    assert record["usual"]["site"]["kind"] == "last spatial map"
+    assert record["passes"] == 0
+
+
 def test_bad_images_do_not_cost_the_others(run, folder, options, tmp_path, capsys):
     """Neither one that is no image, nor one that the network refuses, in a batch with others."""
     file, record = tmp_path / "mine.npz", tmp_path / "mine.json"

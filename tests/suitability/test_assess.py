@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_plq import SERFIQ
+from captum_plq import SERFIQ, SpatialSERFIQ
 from captum_plq.models import FaceModel, ModelSpec
 from captum_plq.suitability import assess_suitability, verdict_on
 from captum_plq.suitability.separation import Estimate, Separation, auroc, auroc_gain, separation
@@ -223,6 +223,36 @@ def test_table_and_json_say_the_same(two_sites):
         (line,) = (x for x in text.splitlines() if x.startswith(f"{trial['site']['layer']} ("))
         assert f"{trial['auroc']:.3f}" in line
     assert f"Rule: {record['rule']}." in " ".join(text.splitlines())
+
+
+def test_the_place_of_local_quality_is_judged_by_its_own_score(two_sites):
+    chips, degradations = smooth_chips(23), {**NOISE, **BLUR}
+    spatial = SpatialSERFIQ(two_sites, dropout=0.3)
+    arguments = {"degradations": degradations, "seed": 3, **FAST}
+    result = assess_suitability(spatial, chips, **arguments)
+    site = result.usual.site
+    assert (site.layer, site.kind, site.features) == ("pool", "last spatial map", (8, 9, 9))
+    assert (result.usual.dropout, result.passes, result.best) == (0.3, 0, result.usual)
+    shown = {"clean": chips} | {
+        name: np.stack([apply(chip, 3 + i) for i, chip in enumerate(chips)])
+        for name, apply in degradations.items()
+    }
+    found = {
+        name: spatial(torch.from_numpy(x).permute(0, 3, 1, 2).double()) for name, x in shown.items()
+    }
+    assert result.usual.quality == pytest.approx(float(found["clean"][11:].mean()))
+    for name in degradations:
+        expected = separation(found["clean"][11:], found[name][11:], resamples=300, seed=3)
+        assert result.usual.degradations[name] == expected
+    other = assess_suitability(SpatialSERFIQ(two_sites, dropout=0.6), chips, **arguments)
+    assert other.usual.degradations == result.usual.degradations
+    assert other.usual.quality < result.usual.quality
+    text = result.table()
+    assert "p = 0.3 at pool (last spatial map)" in text
+    assert "sampling" not in text
+    assert "before" not in text
+    with pytest.raises(ValueError, match="give neither"):
+        assess_suitability(spatial, chips, embedding_layer="fc", **FAST)
 
 
 @pytest.mark.parametrize(

@@ -142,24 +142,26 @@ class _Run:
                 self.fail(path, error)
                 continue
             for face in found:
-                for warning in face.warnings:
+                for warning in face.face.warnings():
                     tell(f"{path}: {warning}", error=True)
             yield from found
 
     def _faces_of(self, path: Path, name: str, aligned: bool) -> Iterator[PhotoFace]:
-        from captum_plq.explanation.batches import PhotoFace, aligned_faces
-        from captum_plq.faces import detect_faces, load_image, resize_aligned
+        from captum_plq.explanation.batches import PhotoFace
+        from captum_plq.faces import aligned_faces, load_image
 
         image = load_image(path)
-        if aligned:
-            yield PhotoFace(path, name, resize_aligned(image, self.spec.input_size))
-            return
-        faces = detect_faces(image)
-        if len(faces) > 1:
-            self._tell_of_several(path, faces)
+        template, size = self.spec.alignment, self.spec.input_size
+        found = aligned_faces(
+            image, template=template, size=size, aligned=aligned, all_faces=self.all_faces
+        )
+        if len(found[0].detected) > 1:
+            self._tell_of_several(path, found[0].detected)
             if self.all_faces and "figure" in self.write:
-                self._save_overview(image, faces, f"{name}-faces.png")
-        yield from aligned_faces(image, path, name, faces, self.spec, all_faces=self.all_faces)
+                self._save_overview(image, found[0].detected, f"{name}-faces.png")
+        for face in found:
+            stem = f"{name}-face{face.number}" if len(found) > 1 else name
+            yield PhotoFace(path, stem, face, len(found))
 
     def _tell_of_several(self, path: Path, faces: Sequence[Face]) -> None:
         which = "all were taken" if self.all_faces else "the first was taken; --all-faces"
@@ -178,7 +180,6 @@ class _Run:
 
     def keep(self, face: PhotoFace, found: Explanation) -> None:
         """Write the results of a face and tell them."""
-        detection = {"detection": face.detection} if face.detection else {}
         row: dict[str, Any] = {
             "image": str(face.path),
             "quality": found.quality[0],
@@ -187,20 +188,20 @@ class _Run:
         }
         if found.local is not None:
             row["largest_loss"] = found.local.worst_regions()[0]
-        if face.warnings:
-            row["warnings"] = face.warnings
+        if warnings := face.face.warnings():
+            row["warnings"] = warnings
         with held():
             written = found.save(
                 self.options.output,
                 face.stem,
-                extra={**self.options.extra(face.path), **detection},
+                extra={**self.options.extra(face.path), **face.detection()},
                 write=self.write,
             )
             self.record.explained({**row, "record": written[-1].name}, last=face.last)
         self.progress.done += face.last
         self.extremes.add(face.stem, found)
         quality = ", ".join(found.titles()[0].splitlines())
-        which = f"face {face.number}: " if face.count > 1 else ""
+        which = f"face {face.face.number}: " if face.count > 1 else ""
         tell(f"{self.progress.prefix()}{face.path}: {which}{quality}")
         if len(self.paths) == 1:
             for file in written:
@@ -212,7 +213,7 @@ class _Run:
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         reason = reason.removeprefix(f"{path} ")
         if face is not None and face.count > 1:
-            reason = f"face {face.number}: {reason}"
+            reason = f"face {face.face.number}: {reason}"
         last = face is None or face.last
         self.record.failed(str(path), reason, last=last)
         self.progress.done += last

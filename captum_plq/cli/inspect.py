@@ -111,7 +111,7 @@ def _in_words(found: Inspection) -> list[str]:
 
     lines = [
         f"{found.rows:,} rows of {found.images:,} images; {found.faces:,} faces with a quality, "
-        f"{found.weak:,} of them weak detections"
+        f"{found.weak:,} of them weak detections, {found.cut_off:,} cut off by the photo's edge"
     ]
     if found.quantiles:
         names = {0.0: "lowest", 0.5: "median", 1.0: "highest"}

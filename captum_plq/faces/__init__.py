@@ -12,6 +12,7 @@ from captum_plq.faces.align import (
     resize_aligned,
     template_landmarks,
 )
+from captum_plq.faces.aligned import AlignedFace, aligned_faces
 from captum_plq.faces.crops import draw_images, list_images, read_crop, read_crops
 from captum_plq.faces.cut_off import cut_off_share
 from captum_plq.faces.decode import decode_image, load_image
@@ -42,6 +43,7 @@ __all__ = [
     "REGIONS",
     "REGION_WORDS",
     "STANDARD_DEGRADATIONS",
+    "AlignedFace",
     "Disturbed",
     "Face",
     "ImageError",
@@ -50,6 +52,7 @@ __all__ = [
     "SampleFace",
     "add_noise",
     "align_face",
+    "aligned_faces",
     "blur",
     "cover_eye",
     "cover_lower_part",

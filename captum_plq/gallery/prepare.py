@@ -20,10 +20,8 @@ from torch import Tensor
 from captum_plq.faces import (
     ImageError,
     NoFaceError,
-    align_face,
+    aligned_faces,
     decode_image,
-    detect_faces,
-    resize_aligned,
 )
 from captum_plq.faces.align import Template
 from captum_plq.gallery.schema import REASONS
@@ -199,26 +197,25 @@ def _faces(
         image = decode_image(data, entry.file if entry.offset < 0 else entry.path)
     row = {"index": entry.index, "path": entry.path, "status": "ok", **known}
     with _clock(seconds, "align"):
-        if how.aligned:
-            yield {**row, "face": 1}, resize_aligned(image, how.size)
-            return
-        found = detect_faces(image)
-        for number, face in enumerate(found if how.all_faces else found[:1], start=1):
-            told = {
-                "face": number,
-                "faces": len(found),
-                "box": list(face.box),
-                "landmarks": face.landmarks.flatten().tolist(),
-                "detector_score": face.score,
-            }
-            try:
-                chip = align_face(image, face, template=how.template, size=how.size)
-            except ValueError as error:  # one face does not cost the others
-                if not how.all_faces:
-                    raise
-                yield _failure(entry, "no_face", str(error), {**known, **told}), None
-                continue
-            yield {**row, **told}, chip
+        for found in aligned_faces(
+            image,
+            template=how.template,
+            size=how.size,
+            aligned=how.aligned,
+            all_faces=how.all_faces,
+        ):
+            told: dict[str, Any] = {"face": found.number}
+            if found.face is not None:
+                told |= {
+                    "faces": len(found.detected),
+                    "box": list(found.face.box),
+                    "landmarks": found.face.landmarks.flatten().tolist(),
+                    "detector_score": found.face.score,
+                    "cut_off": found.cut_off,
+                }
+            if found.chip is None:
+                told = _failure(entry, "no_face", found.problem, {**known, **told})
+            yield {**row, **told}, found.chip
 
 
 @contextmanager

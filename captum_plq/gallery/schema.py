@@ -87,7 +87,8 @@ def result_schema(
       ``lost_REGION`` for each region of the face (float32): what is lost there against
       high-quality faces. Their sum is Q₀ - ``local_quality``. Null where there is no local quality.
     - ``box`` (4 × int32): left, top, right, bottom; ``landmarks`` (10 × float32): x and y of five
-      points; ``detector_score`` (float32). In pixels of the image. Null for aligned images.
+      points, both in pixels of the image; ``detector_score`` (float32); ``cut_off`` (float32):
+      which share of the face lies beyond the edge of the image. Null for aligned images.
     - ``embedding`` (float32), if asked for: as the network gives it, not normalised.
 
     Args:
@@ -125,6 +126,7 @@ def result_schema(
         pa.field("box", pa.list_(pa.int32())),
         pa.field("landmarks", pa.list_(pa.float32())),
         pa.field("detector_score", pa.float32()),
+        pa.field("cut_off", pa.float32()),
     ]
     if embeddings:
         fields.append(pa.field("embedding", pa.list_(pa.float32())))

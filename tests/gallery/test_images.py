@@ -82,6 +82,7 @@ def test_faces_are_found_and_all_of_them_on_request(settings, tmp_path):
     assert table["face"].to_pylist() == [None, *range(1, two["faces"] + 1)]
     scores = table["detector_score"].to_pylist()[1:]
     assert scores == sorted(scores, reverse=True)
+    assert table["cut_off"].to_pylist()[:2] == [None, 0.0]
     assert table["quality"][1].as_py() == pytest.approx(two["quality"], abs=1e-5)
 
 

@@ -121,6 +121,7 @@ SPECIAL = {
         "best": detected,
         "crop": lambda my: sample_face().chip,
     },
+    "faces.aligned": {"image": lambda my: portrait()},
     "faces.cut_off": {"image": lambda my: portrait(), "best": detected},
     "visualization.overview": {"image": lambda my: portrait()},
     "explanation.extremes": {"explanation": lambda my: Explainer(my["model"])(photos(1))},

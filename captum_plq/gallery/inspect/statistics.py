@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_plq.faces.aligned import CUT_OFF
 from captum_plq.faces.detect import WEAK_SCORE
 from captum_plq.gallery.result import GalleryResult
 from captum_plq.gallery.schema import lost_column
@@ -73,6 +74,7 @@ class Inspection:
         images (int): Of the source, as far as they are done.
         faces (int): With a quality.
         weak (int): Of these, weak detections, see :attr:`~captum_plq.faces.Face.weak`.
+        cut_off (int): Of these, cut off by the edge of their image.
         quantiles (dict[float, float]): Level → Q; empty without faces.
         histogram (tuple[ndarray, ndarray]): Faces (30,), and the edges of Q (31,).
         refusals (list[Refusals]): By reason, the most frequent first.
@@ -86,6 +88,7 @@ class Inspection:
     images: int
     faces: int
     weak: int
+    cut_off: int
     quantiles: dict[float, float]
     histogram: tuple[NDArray[np.int64], NDArray[np.float64]]
     refusals: list[Refusals]
@@ -123,7 +126,9 @@ def inspect_result(result: GalleryResult, *, each: int = 24) -> Inspection:
     if each < 0:
         raise ValueError(f"each must not be negative, but is {each}.")
     quality = result.table(["quality"])["quality"].drop_null().to_numpy()
-    weak = pc.field("quality").is_valid() & (pc.field("detector_score") <= WEAK_SCORE)
+    scored = pc.field("quality").is_valid()
+    weak = scored & (pc.field("detector_score") <= WEAK_SCORE)
+    cut_off = scored & (pc.field("cut_off") >= CUT_OFF)
     low, high = _shares(len(quality), each)
     levels = np.quantile(quality, _LEVELS).tolist() if len(quality) else []
     return Inspection(
@@ -131,6 +136,7 @@ def inspect_result(result: GalleryResult, *, each: int = 24) -> Inspection:
         images=pc.count_distinct(result.table(["index"])["index"]).as_py(),
         faces=len(quality),
         weak=result.dataset.count_rows(filter=weak),
+        cut_off=result.dataset.count_rows(filter=cut_off),
         quantiles=dict(zip(_LEVELS, levels, strict=False)),
         histogram=_histogram(quality),
         refusals=_refusals(result),

@@ -42,6 +42,7 @@ def ok_row(i, folder):
         "local_quality": QUALITY[i],
         "lost_offset": 0.0,
         "detector_score": 0.1 if i == 5 else None,
+        "cut_off": {2: 0.3, 3: 0.001}.get(i),
         **lost_of(i),
     }
 

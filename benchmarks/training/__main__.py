@@ -34,6 +34,7 @@ def _train(
     teacher: str = "mobilefacenet-foamliu",
     teacher_checkpoint: Path | None = None,
     start: Path | None = None,
+    name: str = "mobilefacenet-dropout",
     config: Path = DEFAULT_CONFIG,
     epochs: PositiveInt | None = None,
     faces: PositiveInt | None = None,
@@ -52,6 +53,7 @@ def _train(
         teacher_checkpoint (Path, optional): Weights of a named teacher.
         start (Path, optional): Weights of the student to start from; without it, those nearest to
             the teacher.
+        name (str): What the files are called: mobilefacenet-dropout or mobilefacenet-places.
         config (Path): Configuration.
         epochs (int, optional): In place of the configuration's.
         faces (int, optional): Train on this many images only, to try it out.
@@ -92,7 +94,7 @@ def _train(
         "seconds": round(sum(epoch["seconds"] for epoch in history)),
         "epochs": len(history),
     }
-    release(student, split, images, pairs, output, device=place, record=record)
+    release(student, split, images, pairs, output, name, device=place, record=record)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ _GREYSCALE = RandomGrayscale(0.05)
 
 
 def augment(
-    chip: Pixels, other: Pixels, generator: Draw, degraded_share: float
+    chip: Pixels, other: Pixels, generator: Draw, degraded_share: float, patched_share: float = 0.0
 ) -> tuple[Pixels, Pixels]:
     """Return one aligned face as the network may see it in training, undegraded and degraded.
 
@@ -38,6 +38,7 @@ def augment(
         generator (Generator): All that is drawn is drawn from it; the global random state of
             torch is put back.
         degraded_share (float): Probability of a degradation; half of that, of a second one.
+        patched_share (float): Probability that a small part is covered, or blurred, after that.
 
     Returns:
         *tuple[ndarray, ndarray]*: (H, W, 3), uint8, RGB; moved and coloured alike, pixel for pixel.
@@ -55,6 +56,8 @@ def augment(
             break
         degrade = _DEGRADATIONS[int(generator.integers(len(_DEGRADATIONS)))]
         image = degrade(image, other, generator)
+    if patched_share > 0 and generator.random() < patched_share:
+        image = _patched(image, other, generator)
     return undegraded, image
 
 
@@ -113,6 +116,25 @@ def _covered(image: Pixels, other: Pixels, generator: Draw) -> Pixels:
     if kind == 3 and generator.random() < 0.5:
         inside = (y - 0.5) ** 2 + (x - 0.5) ** 2 < 0.25
     return np.where(inside[:, :, None], _filling(image, other, generator), image)
+
+
+def _patched(image: Pixels, other: Pixels, generator: Draw) -> Pixels:
+    """A rectangle or an ellipse of 12 to 40 % of the image's sides is covered or blurred."""
+    height, width = image.shape[:2]
+    rows, columns = (_log_uniform(generator, 0.12, 0.4) * side for side in (height, width))
+    if generator.random() < 0.5:
+        columns = rows
+    top, left = generator.uniform(0, height - rows), generator.uniform(0, width - columns)
+    y, x = np.mgrid[:height, :width] + 0.5
+    y, x = (y - top) / rows, (x - left) / columns
+    inside = (y > 0) & (y < 1) & (x > 0) & (x < 1)
+    if generator.random() < 0.3:
+        inside = (y - 0.5) ** 2 + (x - 0.5) ** 2 < 0.25
+    if generator.random() < 0.25:
+        filling = blur(image, generator.uniform(2.0, 8.0))
+    else:
+        filling = _filling(image, other, generator)
+    return np.where(inside[:, :, None], filling, image)
 
 
 def _filling(image: Pixels, other: Pixels, generator: Draw) -> Pixels:

@@ -119,12 +119,20 @@ class AugmentedFaces(Dataset[tuple[Tensor, Tensor, Tensor]]):
         chips (ndarray): (n, H, W, 3), uint8.
         targets (Tensor): (n, d).
         seed (int): Together with ``epoch`` and the index, it fixes what becomes of an image.
-        degraded_share (float): see :func:`~benchmarks.training.augment.augment`.
+        degraded_share, patched_share (float): see
+            :func:`~benchmarks.training.augment.augment`.
     """
 
-    def __init__(self, chips: _Chips, targets: Tensor, seed: int, degraded_share: float) -> None:
+    def __init__(
+        self,
+        chips: _Chips,
+        targets: Tensor,
+        seed: int,
+        degraded_share: float,
+        patched_share: float = 0.0,
+    ) -> None:
         self.chips, self.targets = chips, targets
-        self.seed, self.degraded_share = seed, degraded_share
+        self.seed, self.shares = seed, (degraded_share, patched_share)
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -135,6 +143,6 @@ class AugmentedFaces(Dataset[tuple[Tensor, Tensor, Tensor]]):
         """An image (3, H, W), float32, 0–255, the same undegraded, and its target (d,)."""
         generator = np.random.default_rng((self.seed, self.epoch, index))
         other = self.chips[int(generator.integers(len(self.chips)))]
-        undegraded, chip = augment(self.chips[index], other, generator, self.degraded_share)
+        undegraded, chip = augment(self.chips[index], other, generator, *self.shares)
         image, clean = as_batch([chip, undegraded])
         return image, clean, self.targets[index]

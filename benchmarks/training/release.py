@@ -37,6 +37,7 @@ def release(
     images: Path,
     pairs_file: Path,
     directory: Path,
+    name: str,
     *,
     device: torch.device,
     record: dict[str, Any],
@@ -54,17 +55,17 @@ def release(
         images (Path): Folder of the images.
         pairs_file (Path): The list of pairs.
         directory (Path): Where the files go.
+        name (str): Of the network.
         device (torch.device): Where it computes.
         record (dict): What else ``metrics.json`` is to hold.
 
     Returns:
         *dict*: what ``metrics.json`` holds.
     """
-    name = trained.spec.name
     file = directory / f"{name}.safetensors"
     state = trained.backbone.state_dict()
     save_file({key: _half(value) for key, value in state.items()}, file)
-    model = dropout_mobilefacenet(file).to(device)
+    model = dropout_mobilefacenet(file, name).to(device)
     size = model.spec.input_size
 
     clean = read_chips(images, first_of_each(split.validation), size)

@@ -50,6 +50,7 @@ class TrainingConfig:
         place_weight (float): Of the third. 0: there is none.
         degraded_share (float): Probability that an image is degraded once; half as likely as
             that, twice.
+        patched_share (float): Probability that, after that, a small part is covered.
     """
 
     train_folds: list[str]
@@ -65,6 +66,7 @@ class TrainingConfig:
     spread_weight: float
     place_weight: float
     degraded_share: float
+    patched_share: float
 
 
 def read_config(path: Path = DEFAULT_CONFIG) -> TrainingConfig:
@@ -134,7 +136,13 @@ def train(
     children = dict(network.named_children())
     trunk = [children.pop(name) for name in TRUNK]
     student.to(device).to(memory_format=torch.channels_last)
-    faces = AugmentedFaces(training.chips, training.targets, config.seed, config.degraded_share)
+    faces = AugmentedFaces(
+        training.chips,
+        training.targets,
+        config.seed,
+        config.degraded_share,
+        config.patched_share,
+    )
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for module in part for p in module.parameters()]}

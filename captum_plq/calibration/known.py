@@ -7,8 +7,11 @@ from os import PathLike, fspath
 from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.settings import MethodSettings
 from captum_plq.functional import QualityScaling
-from captum_plq.models import DEFAULT_MODEL, INCEPTION_RESNET_V1_SPEC
-from captum_plq.models.architectures.dropout_mobilefacenet import find_shipped_weights
+from captum_plq.models import INCEPTION_RESNET_V1_SPEC
+from captum_plq.models.architectures.dropout_mobilefacenet import (
+    DROPOUT_MOBILEFACENETS,
+    find_shipped_weights,
+)
 
 __all__ = ["PRESETS", "load_calibration", "shipped_calibration"]
 
@@ -69,7 +72,8 @@ def load_calibration(name_or_file: str | PathLike[str]) -> Calibration:
     try:
         return Calibration.load(name_or_file)
     except FileNotFoundError as error:
-        known = ", ".join(map(repr, (*PRESETS, DEFAULT_MODEL)))
+        shipped = (architecture.spec.name for architecture in DROPOUT_MOBILEFACENETS)
+        known = ", ".join(map(repr, (*PRESETS, *shipped)))
         raise FileNotFoundError(
             f"There is no calibration file {fspath(name_or_file)}, and the presets are {known}."
         ) from error
@@ -85,8 +89,6 @@ def shipped_calibration(network: str) -> Calibration | None:
     Returns:
         *Calibration or None*: ``None`` for any other network.
     """
-    if network != DEFAULT_MODEL:
-        return None
-    weights = find_shipped_weights()
+    weights = find_shipped_weights(network)
     path = None if weights is None else weights.with_suffix(".npz")
     return Calibration.load(path) if path is not None and path.is_file() else None

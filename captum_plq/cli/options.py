@@ -32,7 +32,7 @@ class Network:
 
     model: Annotated[
         str, Parameter(help="Network by its name or file, see 'captum-plq models'.")
-    ] = "mobilefacenet-dropout"
+    ] = "mobilefacenet-places"
     checkpoint: Annotated[
         Path | None,
         Parameter(help="Weight file of a named network."),

@@ -6,6 +6,7 @@ from captum_plq.models.architectures.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
 from captum_plq.models.architectures.dlib_resnet import DLIB_SPEC, DlibResNet, dlib_resnet
 from captum_plq.models.architectures.dropout_mobilefacenet import (
     DROPOUT_MOBILEFACENET_SPEC,
+    PLACES_MOBILEFACENET_SPEC,
     DropoutMobileFaceNet,
     dropout_mobilefacenet,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "MAGFACE_SPEC",
     "MOBILEFACENET_SPECS",
     "ONNX_SPEC",
+    "PLACES_MOBILEFACENET_SPEC",
     "AdaFaceIR",
     "Architecture",
     "CRFIQAIResNet",

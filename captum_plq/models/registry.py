@@ -13,7 +13,7 @@ from captum_plq.models.architecture import Architecture, known_fits
 from captum_plq.models.architectures.adaface import ADAFACES
 from captum_plq.models.architectures.crfiqa import CRFIQAS
 from captum_plq.models.architectures.dlib_resnet import DLIB
-from captum_plq.models.architectures.dropout_mobilefacenet import DROPOUT_MOBILEFACENET
+from captum_plq.models.architectures.dropout_mobilefacenet import DROPOUT_MOBILEFACENETS
 from captum_plq.models.architectures.edgeface import EDGEFACES
 from captum_plq.models.architectures.inception_resnet import FACENET
 from captum_plq.models.architectures.iresnet import IRESNETS
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 ARCHITECTURES: tuple[Architecture, ...] = (
-    DROPOUT_MOBILEFACENET,
+    *DROPOUT_MOBILEFACENETS,
     DLIB,
     *IRESNETS,
     FACENET,
@@ -47,8 +47,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 )
 """The networks that are known by name; one more is one more entry here."""
 
-DEFAULT_MODEL = DROPOUT_MOBILEFACENET.spec.name
-"""The network that this package ships, trained with dropout."""
+DEFAULT_MODEL = DROPOUT_MOBILEFACENETS[0].spec.name
+"""A network that this package ships, trained with dropout."""
 
 _LOADERS: dict[str, Callable[[Path], FaceModel]] = {
     ".dat": DLIB.load,

@@ -155,7 +155,7 @@ def test_a_named_network_and_a_checkpoint(run, photo, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--dropout", "1"], "strictly between 0 and 1"),
-        (["--model", "no-such-network"], "Known: 'mobilefacenet-dropout', 'dlib'"),
+        (["--model", "no-such-network"], "Known: 'mobilefacenet-places'"),
         (["--model", "iresnet5O"], "Did you mean 'iresnet50'? Known"),
         (["--model", "iresnet50"], "backbone.pth of r50"),
         (["--model", "mine.py", "--checkpoint", "w.pth"], "goes with the name of a network"),

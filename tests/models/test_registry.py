@@ -12,6 +12,7 @@ from captum_plq.models import (
     DEFAULT_MODEL,
     DLIB_SPEC,
     DROPOUT_MOBILEFACENET_SPEC,
+    PLACES_MOBILEFACENET_SPEC,
     ModelSpec,
     available_models,
     load_model,
@@ -25,10 +26,11 @@ from tests.support.checkpoints import pixels, random_checkpoint
 def test_available_models_lists_what_is_there_without_importing_or_loading_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "face_recognition_models", raising=False)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("weights were read"))
-    shipped, info, *others = available_models()
-    assert (shipped.spec, info.spec) == (DROPOUT_MOBILEFACENET_SPEC, DLIB_SPEC)
-    assert shipped.spec.name == DEFAULT_MODEL
-    for installed in (shipped, info):
+    places, shipped, info, *others = available_models()
+    specs = (PLACES_MOBILEFACENET_SPEC, DROPOUT_MOBILEFACENET_SPEC, DLIB_SPEC)
+    assert (places.spec, shipped.spec, info.spec) == specs
+    assert places.spec.name == DEFAULT_MODEL
+    for installed in (places, shipped, info):
         assert installed.weights_present
         assert not installed.needs_file
     assert all(other.needs_file for other in others)
@@ -50,7 +52,7 @@ def test_dlib_by_name_by_dat_file_and_with_its_file_as_weights(monkeypatch):
     with pytest.raises(ValueError, match="is not dlib's"):
         load_model("dlib", weights=Path(__file__))
     monkeypatch.setitem(sys.modules, "face_recognition_models", None)
-    assert available_models()[1].weights is None
+    assert available_models()[2].weights is None
     with pytest.raises(ImportError, match="pip install"):
         load_model("dlib")
 
@@ -103,7 +105,11 @@ NO_HOOKS = r"(?s)hooks that find the embedding do not run.*def load_model\(\):"
 @pytest.mark.parametrize(
     ("name", "error", "problem"),
     [
-        ("arcface", ValueError, r"no network 'arcface'\. Known: 'mobilefacenet-dropout', 'dlib'"),
+        (
+            "arcface",
+            ValueError,
+            r"no network 'arcface'\. Known: 'mobilefacenet-places'",
+        ),
         ("nowhere.py", FileNotFoundError, r"no file .*nowhere\.py"),
         ("nowhere.txt", FileNotFoundError, r"no file .*nowhere\.txt"),
         (".", FileNotFoundError, "no file"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -15,10 +17,11 @@ from captum_plq.models.architectures.mobilefacenet_layouts import foamliu
 from captum_plq.models.spec import FaceModel, ModelSpec
 
 __all__ = [
-    "DROPOUT_MOBILEFACENET",
+    "DROPOUT_MOBILEFACENETS",
     "DROPOUT_MOBILEFACENET_SPEC",
     "DROPOUT_RATE",
     "NECK_CHANNELS",
+    "PLACES_MOBILEFACENET_SPEC",
     "TRUNK",
     "DropoutMobileFaceNet",
     "dropout_mobilefacenet",
@@ -26,10 +29,8 @@ __all__ = [
     "new_dropout_mobilefacenet",
 ]
 
-_NAME = "mobilefacenet-dropout"
-
 DROPOUT_MOBILEFACENET_SPEC = ModelSpec(
-    name=_NAME,
+    name="mobilefacenet-dropout",
     input_size=(112, 112),
     mean=(123.675, 116.28, 103.53),
     std=(58.395, 57.12, 57.375),
@@ -43,6 +44,14 @@ DROPOUT_MOBILEFACENET_SPEC = ModelSpec(
     licence_weights="Apache-2.0 (distilled from foamliu/MobileFaceNet, Apache-2.0)",
     source="this package, benchmarks/training",
 )
+
+PLACES_MOBILEFACENET_SPEC = replace(
+    DROPOUT_MOBILEFACENET_SPEC,
+    name="mobilefacenet-places",
+    scaling=QualityScaling(20.99, 0.6445),
+    gamma=10.684,
+)
+"""Trained further, so that the noise under dropout lies where the embedding errs."""
 
 DROPOUT_RATE = 0.5
 """Of the features in training, the same as SER-FIQ's."""
@@ -97,23 +106,36 @@ def new_dropout_mobilefacenet(neck: int = NECK_CHANNELS) -> DropoutMobileFaceNet
     return DropoutMobileFaceNet(OrderedDict(children))
 
 
-def find_shipped_weights() -> Path | None:
-    """Return the weights that came with this package; ``None`` if it was unpacked without them."""
+def find_shipped_weights(name: str) -> Path | None:
+    """Return the weights that came with this package.
+
+    Args:
+
+        name (str): Of the network.
+
+    Returns:
+        *Path or None*: ``None`` if there are none of that name, or they were left out.
+    """
+    if name not in (DROPOUT_MOBILEFACENET_SPEC.name, PLACES_MOBILEFACENET_SPEC.name):
+        return None
     folder = files("captum_plq.models")
-    path = Path(str(folder.joinpath("weights").joinpath(f"{_NAME}.safetensors")))
+    path = Path(str(folder.joinpath("weights").joinpath(f"{name}.safetensors")))
     return path if path.is_file() else None
 
 
-def dropout_mobilefacenet(weights: str | PathLike[str] | None = None) -> FaceModel:
-    """Load the face network that this package ships.
+def dropout_mobilefacenet(
+    weights: str | PathLike[str] | None = None, name: str = "mobilefacenet-dropout"
+) -> FaceModel:
+    """Load a face network that this package ships.
 
-    What it was trained on, what it is for and what not: ``weights/mobilefacenet-dropout.md``
+    What it was trained on, what it is for and what not: the model card, ``weights/NAME.md``
     beside the weights.
 
     Args:
 
         weights (str or PathLike, optional): Other weights of this architecture, as
             ``python -m benchmarks.training`` writes them. ``None``: those in the package.
+        name (str): ``"mobilefacenet-dropout"`` or ``"mobilefacenet-places"``.
 
     Returns:
         *FaceModel*: in eval mode, float32, on the CPU. It takes (B, 3, 112, 112), RGB, 0–255, and
@@ -122,27 +144,44 @@ def dropout_mobilefacenet(weights: str | PathLike[str] | None = None) -> FaceMod
     Raises:
         ImportError: if the package was installed without the weights.
         FileNotFoundError: if there is no file ``weights``.
-        ValueError: if it holds something else; if those in the package are not the ones that
-            it came with.
+        ValueError: if there is no such name; if the file holds something else; if the one in the
+            package was changed.
 
     Examples::
 
         >>> model = dropout_mobilefacenet()
         >>> embedding = model(chips)  # chips: (B, 3, 112, 112), RGB, 0–255
     """
-    return DROPOUT_MOBILEFACENET.load(weights)
+    for architecture in DROPOUT_MOBILEFACENETS:
+        if architecture.spec.name == name:
+            return architecture.load(weights)
+    known = " and ".join(repr(architecture.spec.name) for architecture in DROPOUT_MOBILEFACENETS)
+    raise ValueError(f"There is no network {name!r} of this kind; there are {known}.")
 
 
-DROPOUT_MOBILEFACENET = Architecture(
-    spec=DROPOUT_MOBILEFACENET_SPEC,
-    build=new_dropout_mobilefacenet,
-    weights=f"{_NAME}.safetensors",
-    installed=InstalledWeights(
-        find=find_shipped_weights,
-        # Of the file in weights/: who makes it anew writes the new one here.
-        sha256="929013d45f2317afb8f29a08a704f61b672db82310534f000d33c5edef223cd9",
-        command="pip install --force-reinstall captum-plq",
-        package="captum-plq",
+def _shipped(spec: ModelSpec, sha256: str) -> Architecture:
+    return Architecture(
+        spec=spec,
+        build=new_dropout_mobilefacenet,
+        weights=f"{spec.name}.safetensors",
+        installed=InstalledWeights(
+            find=partial(find_shipped_weights, spec.name),
+            sha256=sha256,
+            command="pip install --force-reinstall captum-plq",
+            package="captum-plq",
+        ),
+    )
+
+
+# Hashes of the files in weights/: who makes one anew writes its own here.
+DROPOUT_MOBILEFACENETS = (
+    _shipped(
+        PLACES_MOBILEFACENET_SPEC,
+        "SHA_PLACES",
+    ),
+    _shipped(
+        DROPOUT_MOBILEFACENET_SPEC,
+        "929013d45f2317afb8f29a08a704f61b672db82310534f000d33c5edef223cd9",
     ),
 )
-"""What :func:`~captum_plq.models.load_model` loads as ``mobilefacenet-dropout``."""
+"""What :func:`~captum_plq.models.load_model` loads by these names; the first is the default."""

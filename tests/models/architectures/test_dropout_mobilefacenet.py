@@ -1,4 +1,4 @@
-"""The network that is shipped: its head against an oracle, its weights, and what they can do."""
+"""The networks that are shipped: their head against an oracle, weights, and what they can do."""
 
 from dataclasses import replace
 
@@ -11,13 +11,12 @@ from captum_plq import SERFIQ, PixelQualityAttribution
 from captum_plq.calibration import load_calibration, shipped_calibration
 from captum_plq.faces import STANDARD_DEGRADATIONS, cover_eye, sample_face, surgical_mask
 from captum_plq.models import (
-    DEFAULT_MODEL,
     DROPOUT_MOBILEFACENET_SPEC,
     dropout_mobilefacenet,
     load_model,
 )
 from captum_plq.models.architectures.dropout_mobilefacenet import (
-    DROPOUT_MOBILEFACENET,
+    DROPOUT_MOBILEFACENETS,
     TRUNK,
     find_shipped_weights,
     new_dropout_mobilefacenet,
@@ -30,9 +29,12 @@ def as_images(*chips):
     return torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return load_model(DEFAULT_MODEL)
+NAMES = [architecture.spec.name for architecture in DROPOUT_MOBILEFACENETS]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def shipped(request):
+    return load_model(request.param)
 
 
 def test_trunk_is_mobilefacenet_and_head_is_arcface():
@@ -61,12 +63,12 @@ def test_trunk_is_mobilefacenet_and_head_is_arcface():
 
 
 def test_weights_are_small_in_half_precision_and_loaded_in_float32(shipped):
-    path = find_shipped_weights()
+    path = find_shipped_weights(shipped.spec.name)
     assert path.stat().st_size < 5e6
     assert {x.dtype for x in load_file(path).values()} == {torch.float16, torch.int64}
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    model = dropout_mobilefacenet()
+    model = dropout_mobilefacenet(name=shipped.spec.name)
     assert torch.equal(torch.get_rng_state(), before)
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -74,28 +76,36 @@ def test_weights_are_small_in_half_precision_and_loaded_in_float32(shipped):
     assert torch.equal(model(images), shipped(images))
 
 
+def test_names_that_are_not_shipped_are_refused():
+    with pytest.raises(ValueError, match="'mobilefacenet-places' and 'mobilefacenet-dropout'"):
+        dropout_mobilefacenet(name="mobilefacenet")
+    assert find_shipped_weights("../weights/mobilefacenet-dropout") is None
+
+
 def test_shipped_weights_that_are_absent_or_were_changed(tmp_path):
     def load_with(find):
-        installed = replace(DROPOUT_MOBILEFACENET.installed, find=find)
-        return replace(DROPOUT_MOBILEFACENET, installed=installed).load()
+        architecture = DROPOUT_MOBILEFACENETS[1]
+        installed = replace(architecture.installed, find=find)
+        return replace(architecture, installed=installed).load()
 
     with pytest.raises(ImportError, match="not installed; run: pip install --force"):
         load_with(lambda: None)
-    data = bytearray(find_shipped_weights().read_bytes())
+    data = bytearray(find_shipped_weights("mobilefacenet-dropout").read_bytes())
     data[-1] ^= 1
     changed = tmp_path / "mobilefacenet-dropout.safetensors"
     changed.write_bytes(data)
     with pytest.raises(ValueError, match=r"safetensors is damaged or was changed: its sha256"):
         load_with(lambda: changed)
-    assert load_model(DEFAULT_MODEL, weights=changed)  # by its path, it is one's own
+    assert load_model("mobilefacenet-dropout", weights=changed)  # by its path, it is one's own
 
 
 def test_the_calibration_is_of_these_weights_and_the_spec_says_the_same(shipped):
-    calibration = load_calibration(DEFAULT_MODEL)
+    calibration = load_calibration(shipped.spec.name)
     calibration.check(PixelQualityAttribution(shipped))
     assert calibration.reference is not None
+    assert calibration.local.smoothed is not None
     assert shipped_calibration("dlib") is None
-    spec = DROPOUT_MOBILEFACENET_SPEC
+    spec = shipped.spec
     assert spec.scaling.alpha == pytest.approx(calibration.scaling.alpha, abs=0.05)
     assert spec.scaling.r == pytest.approx(calibration.scaling.r, abs=5e-4)
     assert spec.gamma == pytest.approx(calibration.gamma, abs=5e-3)

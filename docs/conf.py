@@ -50,7 +50,10 @@ napoleon_use_rtype = False
 COPIED = {
     "benchmarks/README.md": "benchmarks/index.md",
     "benchmarks/training/README.md": "benchmarks/training/index.md",
-    "captum_plq/models/weights/mobilefacenet-dropout.md": "models/mobilefacenet-dropout.md",
+    **{
+        f"captum_plq/models/weights/{name}.md": f"models/{name}.md"
+        for name in ("mobilefacenet-places", "mobilefacenet-dropout")
+    },
     **{
         f"benchmarks/results/{path.name}": f"benchmarks/results/{path.name}"
         for pattern in ("*.md", "*.png", "training-*.json")

@@ -101,6 +101,17 @@ def test_augmentation_is_drawn_from_its_generator_alone(chips):
     assert not torch.equal(faces[3][0], image)
 
 
+def test_patches_cover_a_small_part_and_leave_the_rest_alone(chips):
+    for seed in range(30):
+        clean, patched = augment(chips[0], chips[1], np.random.default_rng(seed), 0.0, 1.0)
+        rows, columns = np.nonzero((clean != patched).any(2))
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert max(height, width) <= 0.4 * 112 + 1
+        assert len(rows) > 0.5 * height * width
+    without = augment(chips[0], chips[1], np.random.default_rng(0), 0.0)
+    np.testing.assert_array_equal(*without)
+
+
 def test_the_target_is_the_mean_of_both_mirror_images_at_length_root_d(teacher, chips):
     image = as_batch(chips[:2])
     with torch.no_grad():

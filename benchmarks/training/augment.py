@@ -130,15 +130,22 @@ def _patched(image: Pixels, other: Pixels, generator: Draw) -> Pixels:
     inside = (y > 0) & (y < 1) & (x > 0) & (x < 1)
     if generator.random() < 0.3:
         inside = (y - 0.5) ** 2 + (x - 0.5) ** 2 < 0.25
-    if generator.random() < 0.25:
+    kind = generator.random()
+    if kind < 0.25:
         filling = blur(image, generator.uniform(2.0, 8.0))
+    elif kind < 0.5:  # the hardest to find
+        filling = _filling(image, other, generator, kind=_OTHER_IMAGE)
     else:
         filling = _filling(image, other, generator)
     return np.where(inside[:, :, None], filling, image)
 
 
-def _filling(image: Pixels, other: Pixels, generator: Draw) -> Pixels:
-    kind = generator.integers(5)
+_OTHER_IMAGE = 4
+"""Of the kinds of filling."""
+
+
+def _filling(image: Pixels, other: Pixels, generator: Draw, kind: int | None = None) -> Pixels:
+    kind = int(generator.integers(5)) if kind is None else kind
     if kind == 0:
         return np.zeros_like(image)
     if kind == 1:

@@ -66,7 +66,7 @@ def test_a_face_alone_has_the_same_map_as_among_others(model, chips, calibration
 
 
 def test_where_it_cannot_be_had_the_rest_is_and_the_reason_is_told(model, chips, calibration):
-    none = replace(calibration, local=None, local_layer=None)
+    none = replace(calibration, local=None, local_layer=None, region_losses=None)
     larger = LocalReference(calibration.local.snr, torch.zeros(3, 3), torch.ones(3, 3))
     for changed, reason in (
         (None, "It needs a calibration"),

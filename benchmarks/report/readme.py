@@ -42,12 +42,17 @@ _TIMED = {
 _SHORT = ("IResNet-18", "IResNet-100", "ViT-S")
 _SHORT_METHODS = ("PLQ, sampling (paper)", "PLQ, closed form", "IntegratedGradients, 50 steps")
 _SQUARES = {
+    "local quality": "local",
+    "local quality, standardised": "local-z",
     "PLQ, paper's map": "plq",
     "PLQ, relative": "plq-relative",
     "PLQ, relative, smoothed": "plq-relative-smooth",
     "PLQ, 4 directions, relative": "plq-directions-4-relative",
     "PLQ, 4 directions, relative, smoothed": "plq-directions-4-relative-smooth",
     "gradient without quality, relative": "saliency-sum-relative",
+    "distance from eigenfaces, no network": "eigenface",
+    "random weights: local quality": "local (random weights)",
+    "random weights: local quality, standardised": "local-z (random weights)",
     "random weights: paper's map": "plq (random weights)",
     "random weights: relative": "plq-relative (random weights)",
     "random weights: relative, smoothed": "plq-relative-smooth (random weights)",

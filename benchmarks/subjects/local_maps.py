@@ -72,8 +72,11 @@ def _shares(network: ExplainedNetwork) -> Callable[[Tensor], PlaceShares]:
 def _reference(
     network: ExplainedNetwork, shares: Callable[[Tensor], PlaceShares]
 ) -> LocalReference:
-    parts = [shares(part) for part in network.reference_batches()]
-    better = network.better_reference
-    return local_reference(
-        PlaceShares(*(torch.cat(own)[better] for own in zip(*parts, strict=True)))
-    )
+    def of_reference() -> LocalReference:
+        parts = [shares(part) for part in network.reference_batches()]
+        better = network.better_reference
+        return local_reference(
+            PlaceShares(*(torch.cat(own)[better] for own in zip(*parts, strict=True)))
+        )
+
+    return network.kept("local reference", of_reference)

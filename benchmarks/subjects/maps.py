@@ -49,7 +49,11 @@ def relative(base: Build, pool: int = POOL, smoothed: int = 1) -> Build:
 
     def build(network: ExplainedNetwork) -> Attribute:
         explain = base(network)
-        merged = torch.cat([_checked(explain, part) for part in network.reference_batches()])
+
+        def of_reference() -> Tensor:
+            return torch.cat([_checked(explain, part) for part in network.reference_batches()])
+
+        merged = network.kept(("maps of the reference", base), of_reference)
         logs = merged[network.better_reference.to(merged.device)].log()
         reference = gradient_reference(logs, pool, smoothed)
         return lambda images: relative_pixel_quality(_checked(explain, images), reference)

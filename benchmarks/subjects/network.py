@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -64,6 +64,7 @@ class ExplainedNetwork:
     reference: Tensor | None = None
     batch: int = 16
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _untrained: dict[int, ExplainedNetwork] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -108,6 +109,18 @@ class ExplainedNetwork:
         if key not in self._shared:
             self._shared[key] = compute()
         return cast("_T", self._shared[key])
+
+    def kept(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+        """Return ``compute()``, called only once for the same key: what the reference faces show.
+
+        Args:
+
+            key (hashable): Names what is computed, for all who ask.
+            compute (Callable): Computes it from this network and its reference.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return cast("_T", self._kept[key])
 
     def at_once(self, images: Tensor) -> int:
         """Return how many altered copies of a whole batch fit into ``rows``, at least one."""

@@ -59,6 +59,15 @@ def test_what_is_computed_once_is_computed_anew_for_other_images(subject, images
     assert computed == ["new", "new", "written to", "other"]
 
 
+def test_what_the_reference_shows_is_computed_once(subject):
+    computed = []
+    for _ in range(2):
+        subject.kept("key", lambda: computed.append("new"))
+    subject.kept("other", lambda: computed.append("other"))
+    dataclasses.replace(subject, seed=1).kept("key", lambda: computed.append("other network"))
+    assert computed == ["new", "other", "other network"]
+
+
 def test_selection_keeps_the_order_and_adds_both_saliencies():
     names = [m.name for m in attributions.select_methods(["occlusion", "plq"])]
     assert names == ["plq", REFERENCE, REPEATED, "occlusion"]

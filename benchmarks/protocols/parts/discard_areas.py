@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.harness.statistics import holm, rounded
-from captum_plq.metrics import error_versus_discard, partial_area
+from captum_plq.metrics import error_versus_discard
 from captum_plq.metrics.recognition import DiscardCurve
 
 FLOOR = "comparison score"
@@ -77,9 +78,10 @@ def _areas(
     """Relative areas with bootstrap intervals over people, and paired differences."""
     if not bool((scores < threshold).any()):
         return None
-    samples = [np.arange(len(scores)), *_resamples(scores, people, threshold, seed)]
+    times = _times_drawn(scores, people, threshold, seed)
+    wrong = scores.numpy() < threshold
     values = {
-        name: np.array([_relative_areas(scores, both, rows, threshold) for rows in samples])
+        name: _relative_areas(torch.minimum(*both).numpy(), wrong, times)
         for name, both in qualities.items()
     }
     found: dict[str, dict[str, Any]] = {name: {} for name in values}
@@ -95,27 +97,50 @@ def _areas(
     return found
 
 
-def _resamples(
+def _times_drawn(
     scores: Tensor, people: NDArray[np.str_], threshold: float, seed: int
-) -> list[NDArray[np.int64]]:
-    """Rows of people drawn with replacement; samples without any error are drawn again."""
+) -> NDArray[np.float64]:
+    """How often each pair is in the sample itself, once, and in its resamples, (1 + r, n).
+
+    People are drawn with replacement; resamples without any error are drawn again.
+    """
     rows_of = [np.flatnonzero(people == person) for person in dict.fromkeys(people.tolist())]
     generator = np.random.default_rng(seed)
-    found: list[NDArray[np.int64]] = []
-    while len(found) < _RESAMPLES:
+    found = [np.ones(len(scores))]
+    while len(found) < 1 + _RESAMPLES:
         drawn = generator.integers(len(rows_of), size=len(rows_of))
         rows = np.concatenate([rows_of[i] for i in drawn])
         if bool((scores[rows] < threshold).any()):
-            found.append(rows)
-    return found
+            found.append(np.bincount(rows, minlength=len(scores)).astype(float))
+    return np.stack(found)
 
 
 def _relative_areas(
-    scores: Tensor, both: tuple[Tensor, Tensor], rows: NDArray[np.int64], threshold: float
-) -> list[float]:
-    first, second = both
-    curve = error_versus_discard(scores[rows], first[rows], second[rows], threshold)
-    return [partial_area(curve, limit) / (limit * curve.starting_error) for limit in LIMITS]
+    quality: NDArray[np.float64], wrong: NDArray[np.bool_], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Areas over those of a quality that knows nothing, of each sample up to each limit.
+
+    As of :func:`~captum_plq.metrics.partial_area` on the pairs of a sample, each as often as it was
+    drawn, but for all samples at once.
+    """
+    order = np.argsort(quality, kind="stable")
+    first = np.flatnonzero(np.diff(quality[order], prepend=-np.inf) > 0)  # of each quality
+
+    def before(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sums of what has a lower quality, for each quality, and of all."""
+        sums = np.cumsum(counts[:, order], 1)
+        return np.pad(sums, ((0, 0), (1, 0)))[:, [*first, len(order)]]
+
+    gone, wrong_gone = before(times), before(times * wrong)
+    all_, wrong_all = gone[:, -1:], wrong_gone[:, -1:]
+    left = np.maximum(all_ - gone[:, :-1], 1)  # where none are left, the step has no width
+    errors = (wrong_all - wrong_gone[:, :-1]) / left
+    starting = (wrong_all / all_)[:, 0]
+    areas = []
+    for limit in LIMITS:
+        widths = np.diff(np.minimum(gone / all_, limit), axis=1)
+        areas.append((widths * errors).sum(1) / (limit * starting))
+    return np.stack(areas, 1)
 
 
 def _p(gaps: NDArray[np.float64]) -> float:

@@ -69,13 +69,8 @@ class GraFIQsStyle(Score):
 
     def score(self, network: nn.Module, inputs: Sequence[object]) -> tuple[Tensor, Tensor]:
         """Return scores (B,) and embeddings, one image after another."""
-        images = inputs[0]
+        images, model = inputs[0], original_of(self.model)
         assert isinstance(images, Tensor)
-        found = [self._of_one(_row(inputs, i)) for i in range(len(images))]
-        return torch.stack([x for x, _ in found]), torch.cat([e for _, e in found])
-
-    def _of_one(self, inputs: Sequence[object]) -> tuple[Tensor, Tensor]:
-        model = original_of(self.model)
         group = model.get_submodule(self.group).parameters()
         leaves = {id(p): p.detach().requires_grad_() for p in group if p.is_floating_point()}
         losses: list[Tensor] = []
@@ -89,26 +84,32 @@ class GraFIQsStyle(Score):
         for module in modules_of(network):
             if isinstance(module, _BatchNorm) and module.running_mean is not None:
                 hookable(module).register_forward_pre_hook(look)
-        with torch.enable_grad():
-            embedding = embed(network, inputs, self.output)
-            if not losses:
-                raise UnsuitableNetworkError(
-                    "GraFIQs needs BatchNorm layers with running statistics on spatial maps, and "
-                    "this network runs none."
-                )
-            loss = torch.stack(losses).sum()
-            slopes = (
-                torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-                if loss.requires_grad
-                else ()
+        scores, embeddings = [], []
+        for i in range(len(images)):
+            losses.clear()
+            with torch.enable_grad():
+                embedding = embed(network, _row(inputs, i), self.output)
+                scores.append(-self._gradients(losses, list(leaves.values())))
+            embeddings.append(embedding.detach())
+        return torch.stack(scores), torch.cat(embeddings)
+
+    def _gradients(self, losses: list[Tensor], weights: list[Tensor]) -> Tensor:
+        """The absolute sum of the gradients of an image's losses."""
+        if not losses:
+            raise UnsuitableNetworkError(
+                "GraFIQs needs BatchNorm layers with running statistics on spatial maps, and "
+                "this network runs none."
             )
+        loss, slopes = torch.stack(losses).sum(), tuple[Tensor | None, ...]()
+        if loss.requires_grad:
+            slopes = torch.autograd.grad(loss, weights, allow_unused=True)
         sums = [at_least_float32(x).abs().sum() for x in slopes if x is not None]
         if not sums:
             raise ValueError(
                 f"No weight of {self.group or 'the model'!r} lies in front of a BatchNorm of the "
                 "network: name another group."
             )
-        return -torch.stack(sums).sum(), embedding.detach()
+        return torch.stack(sums).sum()
 
 
 def _loss(x: Tensor, module: _BatchNorm | nn.Module) -> Tensor:

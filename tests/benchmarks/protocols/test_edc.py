@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.protocols.edc import EDC, sharpness
+from benchmarks.protocols.edc import EDC
+from benchmarks.protocols.parts import discard_areas
 from benchmarks.protocols.parts.discard_areas import FLOOR, discarded
+from benchmarks.protocols.parts.face_scores import FaceScores, sharpness
 from captum_plq import SpatialSERFIQ
+from captum_plq.metrics import error_versus_discard, partial_area
 from captum_plq.network.spatial_map import SpatialTailError
+from captum_plq.quality.scores import SCORES
+from tests.conftest import small_face_net
 from tests.support.face_network import NETWORK, write_pairs
 
 
@@ -31,6 +36,24 @@ def test_areas_of_a_hand_computed_example():
     discard, errors = found["curves"]["q"]
     assert discard[:4] == [0, 0.1, 0.2, 0.3]
     np.testing.assert_allclose(errors[:4], [0.2, 1 / 9, 1 / 8, 0], atol=1e-4)
+
+
+def test_areas_of_resamples_are_those_of_their_pairs():
+    """All at once, against the curve of each resample by itself; qualities with ties."""
+    generator = np.random.default_rng(2)
+    scores = torch.from_numpy(generator.random(40))
+    quality = torch.from_numpy(generator.integers(0, 8, (2, 40)).astype(float))
+    people = np.array([str(i // 2) for i in range(40)])
+    times = discard_areas._times_drawn(scores, people, 0.3, 0)
+    lowest = torch.minimum(*quality).numpy()
+    found = discard_areas._relative_areas(lowest, scores.numpy() < 0.3, times)
+    assert found.shape == (1001, 2)
+    for own, drawn in zip(found[:60], times[:60].astype(int), strict=True):
+        rows = np.repeat(np.arange(40), drawn)
+        assert all(len(set(drawn[people == person])) == 1 for person in people)
+        curve = error_versus_discard(scores[rows], quality[0][rows], quality[1][rows], 0.3)
+        slow = [partial_area(curve, x) / (x * curve.starting_error) for x in (0.2, 0.3)]
+        np.testing.assert_allclose(own, slow, rtol=1e-12)
 
 
 def test_who_knows_the_errors_wins_and_chance_is_chance():
@@ -81,39 +104,55 @@ def test_sharpness_of_a_checkerboard_of_a_ramp_and_of_nothing():
 
 
 def test_the_command(tmp_path):
-    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "net.py").write_text(NETWORK.replace("nn.ReLU()", "nn.BatchNorm2d(4)"))
     faces, pairs = write_pairs(tmp_path, 12, 112)
     (faces / "p11" / "2.png").write_bytes(b"no image")
     command = (
-        f"edc --model {tmp_path / 'net.py'} --images {faces} --pairs {pairs} --passes 10 "
-        f"--fmr 0.5 --threads 1 --batch 5 -o {tmp_path}"
+        f"edc --model {tmp_path / 'net.py'} --images {faces} --pairs {pairs} "
+        f"--fmr 0.5,0.1,0.05 --threads 1 --batch 5 -o {tmp_path}"
     ).split()
     assert main(command) == 0
     record = json.loads((tmp_path / "edc-mine.json").read_text("utf-8"))
     assert list(record["left_out"]) == ["p11/2.png"]
     assert (record["faces"], record["non_mated_pairs"]) == (23, 23 * 22 // 2 - 11)
-    one, other = record["sets"].values()
-    for found in (one, other):
-        assert (found["pairs"], found["people"]) == (22, 11)
-        assert found["starting_error"] > 0  # of noise, on an untrained network
-        assert set(found["areas"]) == set(EDC.words()[2])
-    assert one["areas"] != other["areas"]
+    assert set(record["failed"]) == {"native", "vitnt-style", "attn-fiqa-style"}
+    assert set(record["forwards"]) == set(SCORES) - set(record["failed"])
+    assert all(cost > 0 for cost in record["forwards"].values())
+    assert [at["fmr"] for at in record["at"]] == [0.5, 0.1, 0.05]
+    low, middle, high = record["at"]
+    assert low["threshold"] < middle["threshold"] < high["threshold"]
+    for at in record["at"]:
+        one, other = at["sets"].values()
+        for found in (one, other):
+            assert (found["pairs"], found["people"]) == (22, 11)
+            assert found["starting_error"] > 0  # of noise, on an untrained network
+            assert set(found["areas"]) == set(EDC.words()[2]) - set(record["failed"])
+            assert ("curves" in found) is (at is middle)
+        assert one["areas"] != other["areas"]
+        assert at["against"] == "serfiq-closed-form"
     page = (tmp_path / "edc.md").read_text("utf-8")
-    assert "### One degraded" in page
+    assert "### One degraded, FMR 0.05" in page
     assert "| *random* | " in page
+    assert "- `native` failed here: Nothing says which part" in page
     assert (tmp_path / "edc.png").stat().st_size > 5000
     assert main([*command, "--fmr", "0.0001"]) == 2
 
 
-@pytest.mark.filterwarnings("ignore:No closed form")
+def test_all_scores_are_documented_on_the_page():
+    assert set(SCORES) < set(EDC.words()[2])
+
+
 def test_a_network_without_a_closed_form_has_the_other_qualities(tmp_path):
     (tmp_path / "net.py").write_text(NETWORK.replace("8)\n", "8), nn.PReLU()\n"))
     faces, pairs = write_pairs(tmp_path, 3, 112)
-    protocol = EDC(model=(), images=faces, pairs=pairs, passes=10, fmr=0.5)
+    protocol = EDC(
+        model=(), images=faces, pairs=pairs, fmr=(0.5,), scores=("serfiq", "serfiq-closed-form")
+    )
     ((_, record),) = protocol.measure(str(tmp_path / "net.py"))
     assert "PReLU" in record["failed"]["serfiq-closed-form"]
-    assert "serfiq-closed-form" not in record["sets"]["as they are"]["curves"]
-    assert "local" in record["sets"]["as they are"]["curves"]
+    (at,) = record["at"]
+    assert set(at["sets"]["as they are"]["curves"]) == {"serfiq", "sharpness", "random", FLOOR}
+    assert at["against"] == "random"
     assert "- `serfiq-closed-form` failed here" in EDC.page([record])
 
 
@@ -124,7 +163,20 @@ def test_a_network_without_a_spatial_tail_has_the_other_qualities(tmp_path, monk
     monkeypatch.setattr(SpatialSERFIQ, "forward", refused)
     (tmp_path / "net.py").write_text(NETWORK)
     faces, pairs = write_pairs(tmp_path, 3, 112)
-    protocol = EDC(model=(), images=faces, pairs=pairs, passes=10, fmr=0.5)
+    scores = ("serfiq-closed-form", "serfiq-spatial")
+    protocol = EDC(model=(), images=faces, pairs=pairs, fmr=(0.5,), scores=scores)
     ((_, record),) = protocol.measure(str(tmp_path / "net.py"))
-    assert record["failed"] == {"local": "no spatial map"}
-    assert "local" not in record["sets"]["as they are"]["curves"]
+    assert record["failed"] == {"serfiq-spatial": "no spatial map"}
+    assert "serfiq-spatial" not in record["at"][0]["sets"]["as they are"]["areas"]
+
+
+def test_scores_are_those_of_the_images_whatever_the_batch():
+    net, names = small_face_net(), list("abcdefg")
+    images = 255 * torch.rand(7, 3, 20, 20, generator=torch.Generator().manual_seed(0)).double()
+    scores = ("embedding-norm", "grafiqs-style", "prefiqs-style")
+    together = FaceScores(net, scores, 0).of(names, images)
+    alone = [
+        FaceScores(net, scores, 0).of([n], x[None]) for n, x in zip(names, images, strict=True)
+    ]
+    for key, values in together.items():
+        torch.testing.assert_close(torch.cat([x[key] for x in alone]), values)

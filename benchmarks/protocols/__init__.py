@@ -29,6 +29,7 @@ PROTOCOLS = {
         "out_of_domain:OutOfDomain",
         "do relative maps survive faces that do not fit?",
     ),
+    "feedback": ("feedback:FeedbackCauses", "is the right cause of a low quality named?"),
     "edc": ("edc:EDC", "does recognition err less without low qualities?"),
 }
 """Command → module and class, and the question it answers, in the order of the documents."""

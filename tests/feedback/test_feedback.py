@@ -1,0 +1,95 @@
+"""Verdict and reasons: planted losses, damaged images, and what is not known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from captum_plq.calibration import PRESETS
+from captum_plq.calibration.regions import RegionLosses
+from captum_plq.faces import REGIONS, blur, sample_face, template_landmarks
+from captum_plq.faces.disturb.standards import change_exposure
+from captum_plq.feedback import RULES, give_feedback
+from captum_plq.functional.local import LocalReference
+from captum_plq.models import ModelSpec
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("PIL.Image", reason="needs the extra [faces]")
+
+SPEC = ModelSpec("toy", (112, 112), (127.5,) * 3, (128.0,) * 3)
+LOSSES = RegionLosses.of(np.linspace(-0.004, 0.004, 21)[:, None] * np.ones(9))
+CALIBRATION = dataclasses.replace(
+    PRESETS["arcface"],
+    local=LocalReference(4.5, torch.zeros(7, 7), torch.ones(7, 7)),
+    local_layer="x",
+    region_losses=LOSSES,
+)
+CHIP = sample_face().chip
+
+
+def lost(**values):
+    return [values.get(region, 0.0) for region in REGIONS]
+
+
+def test_a_good_face_has_nothing_to_correct():
+    found = give_feedback(CHIP, SPEC, quality=0.8, lost=lost(), calibration=CALIBRATION)
+    assert (found.verdict, found.reasons) == ("nothing to correct", ())
+    assert found.lines() == ["nothing to correct"]
+
+
+def test_a_mask_is_named_with_its_evidence():
+    values = lost(mouth=0.05, chin=0.03, nose=0.02)
+    found = give_feedback(CHIP, SPEC, quality=0.1, lost=values, calibration=CALIBRATION)
+    reason = found.reasons[0]
+    assert (found.verdict, reason.cause, reason.region) == ("retake", "lower face covered", "mouth")
+    assert (reason.lost, reason.share) == (0.05, pytest.approx(0.5))
+    assert reason.unusual == pytest.approx(LOSSES.unusual([values])[0][REGIONS.index("mouth")])
+    assert not reason.weak
+    assert "mouth: 50% of what is lost, 0.050 of Q" in found.lines()[1]
+    assert reason.evidence["lower face share"] == pytest.approx(0.8)
+    assert json.loads(json.dumps(found.record()))["reasons"][0]["cause"] == "lower face covered"
+
+
+def test_blur_comes_first_and_makes_evidence_of_regions_weak():
+    values = lost(mouth=0.05, chin=0.03, nose=0.02)
+    found = give_feedback(blur(CHIP, 4), SPEC, lost=values, calibration=CALIBRATION)
+    assert [x.cause for x in found.reasons[:2]] == ["blurred", "lower face covered"]
+    assert [x.weak for x in found.reasons[:2]] == [False, True]
+    assert "sharpness 0." in found.lines()[1]
+    assert "weak evidence" in found.lines()[2]
+
+
+def test_at_most_three_reasons():
+    worst = change_exposure(blur(CHIP, 4), -3)
+    points = template_landmarks("arcface", 112) / 10
+    values = lost(mouth=0.05, chin=0.05, forehead=0.05, left_eye=0.05)
+    found = give_feedback(
+        worst, SPEC, landmarks=points, quality=0.01, lost=values, calibration=CALIBRATION
+    )
+    assert [x.cause for x in found.reasons] == ["too dark", "too small", "blurred"]
+
+
+def test_a_low_quality_without_a_cause_is_said_to_be_unclear_and_weak():
+    found = give_feedback(CHIP, SPEC, quality=0.001, lost=lost(), calibration=CALIBRATION)
+    assert [(x.cause, x.weak) for x in found.reasons] == [(RULES[-1].cause, True)]
+    both = give_feedback(blur(CHIP, 4), SPEC, quality=0.001)
+    assert [x.cause for x in both.reasons] == ["blurred"]
+
+
+def test_without_a_map_the_whole_image_is_looked_at_and_it_says_so():
+    found = give_feedback(blur(CHIP, 4), SPEC)
+    assert [x.cause for x in found.reasons] == ["blurred"]
+    assert "no local quality" in found.lines()[-1]
+    old = dataclasses.replace(CALIBRATION, region_losses=None)
+    found = give_feedback(CHIP, SPEC, lost=lost(mouth=1.0), calibration=old)
+    assert (found.verdict, "no losses of regions" in found.without_map) == (
+        "nothing to correct",
+        True,
+    )
+
+
+@pytest.mark.parametrize("values", [[0.0] * 8, [float("nan")] * 9])
+def test_refuses_losses_that_are_none(values):
+    with pytest.raises(ValueError, match="9 finite numbers"):
+        give_feedback(CHIP, SPEC, lost=values, calibration=CALIBRATION)

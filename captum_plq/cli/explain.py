@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from captum_plq.explanation.extremes import Scored
     from captum_plq.explanation.run_record import RunRecord
     from captum_plq.faces import Face
+    from captum_plq.feedback import Feedback
 
 __all__ = ["command", "load_explainer"]
 
@@ -33,6 +34,7 @@ command = App(
   captum-plq explain photos/ -o results
   captum-plq explain group.jpg --all-faces -o results
   captum-plq explain photos/*.jpg --write none -o results
+  captum-plq explain me.jpg --feedback -o results
   captum-plq explain crops/ --aligned --model iresnet50 --checkpoint r50.pth -o out
   captum-plq explain a.jpg --model mine.py --calibration mine.npz -o out""",
 )
@@ -76,6 +78,12 @@ def explain(
             help="What is written beside each face's record: figure, arrays, both or none.",
         ),
     ] = ("figure", "arrays"),
+    feedback: Annotated[
+        bool,
+        Parameter(
+            help="Say whether to take a photo again, why, and what to do.", show_default=False
+        ),
+    ] = False,
     batch_size: Annotated[Whole, Parameter(help="Faces computed at once.")] = 16,
 ) -> int:
     """Explain photos: write a figure, arrays and a record of each.
@@ -94,7 +102,8 @@ def explain(
         if record.left_by_another is not None:
             tell(f"An earlier run here was cut off; its rows are in {record.left_by_another}")
         progress = Progress(len(paths), settled=batch_size)
-        run = _Run(options, record, explainer, paths, progress, write=write, all_faces=all_faces)
+        choices = {"all_faces": all_faces, "feedback": feedback}
+        run = _Run(options, record, explainer, paths, progress, write=write, **choices)
         for face, found in explained_in_batches(explainer, run.faces(aligned), batch_size):
             try:
                 if isinstance(found, Exception):
@@ -122,6 +131,7 @@ class _Run:
         *,
         write: Sequence[str],
         all_faces: bool,
+        feedback: bool,
     ) -> None:
         from captum_plq.explanation.extremes import Extremes
         from captum_plq.explanation.names import result_names
@@ -132,6 +142,7 @@ class _Run:
         self.names = result_names(paths, options.output, faces=all_faces)
         self.progress = progress
         self.extremes = Extremes(_SHOWN)
+        self.calibration, self.feedback = explainer.calibration, feedback
 
     def faces(self, aligned: bool) -> Iterator[PhotoFace]:
         """Yield the faces of the photos; tell and note what cannot be used."""
@@ -190,11 +201,17 @@ class _Run:
             row["largest_loss"] = found.local.worst_regions()[0]
         if warnings := face.face.warnings():
             row["warnings"] = warnings
+        feedback = self._feedback(face, found) if self.feedback else None
+        told: dict[str, Any] = {}
+        if feedback is not None:
+            told["feedback"] = feedback.record()
+            row["verdict"] = feedback.verdict
+            row["causes"] = [reason.cause for reason in feedback.reasons]
         with held():
             written = found.save(
                 self.options.output,
                 face.stem,
-                extra={**self.options.extra(face.path), **face.detection()},
+                extra={**self.options.extra(face.path), **face.detection(), **told},
                 write=self.write,
             )
             self.record.explained({**row, "record": written[-1].name}, last=face.last)
@@ -203,9 +220,23 @@ class _Run:
         quality = ", ".join(found.titles()[0].splitlines())
         which = f"face {face.face.number}: " if face.count > 1 else ""
         tell(f"{self.progress.prefix()}{face.path}: {which}{quality}")
+        for line in [] if feedback is None else feedback.lines():
+            tell(f"  {line}")
         if len(self.paths) == 1:
             for file in written:
                 tell(f"  {file}")
+
+    def _feedback(self, face: PhotoFace, found: Explanation) -> Feedback:
+        from captum_plq.feedback import give_feedback
+
+        return give_feedback(
+            found.images[0],
+            self.spec,
+            landmarks=None if face.face.face is None else face.face.face.landmarks,
+            quality=None if found.scaled_quality is None else found.scaled_quality[0],
+            lost=None if found.local is None else found.local.lost[0],
+            calibration=self.calibration,
+        )
 
     def fail(self, path: Path, error: Exception, face: PhotoFace | None = None) -> None:
         """Note and tell why an image, or a face of it, could not be explained."""

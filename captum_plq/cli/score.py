@@ -58,6 +58,10 @@ class Scoring(Network):
         Literal["none", "png", "npz"], Parameter(help="Keep maps of local quality, and how.")
     ] = "none"
     embeddings: Annotated[bool, Parameter(help="Keep embeddings.", show_default=False)] = False
+    feedback: Annotated[
+        bool,
+        Parameter(help="Say of each face whether to take it again, and why.", show_default=False),
+    ] = False
     batch_size: Annotated[Whole, Parameter(help="Images given to the network at once.")] = 32
     workers: Annotated[
         int | None,

@@ -292,7 +292,10 @@ def _close(a: Tensor, b: Tensor) -> bool:
 def _identity_of(calibration: Calibration) -> dict[str, Any]:
     """What a calibration decides: its numbers that reach the rows."""
     local = calibration.local
-    numbers = hashlib.sha256(repr((calibration.scaling, local and local.snr)).encode())
+    deciding: tuple[Any, ...] = (calibration.scaling, local and local.snr)
+    if calibration.region_losses is not None:
+        deciding += (calibration.region_losses.in_file(),)
+    numbers = hashlib.sha256(repr(deciding).encode())
     return {
         "network": calibration.network,
         "date": calibration.date,

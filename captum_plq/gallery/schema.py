@@ -69,6 +69,7 @@ def result_schema(
     metadata: Mapping[str, Any] | None = None,
     *,
     embeddings: bool = False,
+    feedback: bool = False,
 ) -> pa.Schema:
     """Return the schema of a result.
 
@@ -89,6 +90,8 @@ def result_schema(
     - ``box`` (4 × int32): left, top, right, bottom; ``landmarks`` (10 × float32): x and y of five
       points, both in pixels of the image; ``detector_score`` (float32); ``cut_off`` (float32):
       which share of the face lies beyond the edge of the image. Null for aligned images.
+    - ``verdict`` (string), ``causes`` (strings) and ``weak`` (bools, one for each cause), if asked
+      for: of :func:`~captum_plq.feedback.give_feedback`.
     - ``embedding`` (float32), if asked for: as the network gives it, not normalised.
 
     Args:
@@ -96,6 +99,7 @@ def result_schema(
         regions (sequence of str): Names of the face's regions.
         metadata (Mapping, optional): What JSON can hold; see :func:`metadata_of`.
         embeddings (bool): With a column for embeddings.
+        feedback (bool): With columns for verdict and causes.
 
     Returns:
         *pyarrow.Schema*: with ``metadata`` under :data:`METADATA_KEY`.
@@ -128,6 +132,10 @@ def result_schema(
         pa.field("detector_score", pa.float32()),
         pa.field("cut_off", pa.float32()),
     ]
+    if feedback:
+        fields.append(pa.field("verdict", pa.string()))
+        fields.append(pa.field("causes", pa.list_(pa.string())))
+        fields.append(pa.field("weak", pa.list_(pa.bool_())))
     if embeddings:
         fields.append(pa.field("embedding", pa.list_(pa.float32())))
     text = json_bytes(dict(metadata or {}))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_plq._base.versions import package_versions
 from captum_plq.gallery.compute import FaceScorer, Measured
+from captum_plq.gallery.feedback import add_feedback
 from captum_plq.gallery.prepare import Chunk, Preparation, prepare_chunk, source_state
 from captum_plq.gallery.schema import REASONS, result_schema, table_of
 from captum_plq.gallery.settings import ScoreSettings
@@ -102,8 +103,10 @@ def score_chunks(
     rows: list[dict[str, Any]] = []
     parts: list[tuple[list[int], Measured]] = []
     seconds = dict.fromkeys(("read", "decode", "align", "network"), 0.0)
+    if settings.feedback:
+        seconds["feedback"] = 0.0
     for chunk, images in _on_device(chunks, scorer.device):
-        start = time.perf_counter()
+        start, done = time.perf_counter(), 0
         for batch, places in zip(
             images.split(settings.batch_size), _split(chunk.places, settings), strict=False
         ):
@@ -114,6 +117,13 @@ def score_chunks(
                 told = {"status": REASONS[reason], "reason": reason, "detail": detail}
                 chunk.rows[places[place]].update(told)
             parts.append(([len(rows) + place for place in places], measured))
+            if settings.feedback:
+                began, chips = time.perf_counter(), chunk.chips[done : done + len(places)]
+                add_feedback([chunk.rows[place] for place in places], chips, measured, scorer)
+                spent = time.perf_counter() - began
+                seconds["feedback"] += spent
+                start += spent
+            done += len(places)
         rows += chunk.rows
         seconds["network"] += time.perf_counter() - start
         for stage, spent in chunk.seconds.items():
@@ -165,7 +175,9 @@ def schema_of(
         "device": scorer.device_name(),
         "versions": package_versions(),
     }
-    return result_schema(scorer.regions, metadata, embeddings=settings.embeddings)
+    return result_schema(
+        scorer.regions, metadata, embeddings=settings.embeddings, feedback=settings.feedback
+    )
 
 
 @lru_cache(maxsize=1)

@@ -38,6 +38,7 @@ class ScoreSettings:
         all_faces (bool): A row for every face found, not for the surest alone.
         maps (str): ``"none"``, ``"png"`` or ``"npz"``.
         embeddings (bool): Keep the embeddings too.
+        feedback (bool): Say of each face whether it should be taken again, and why.
         shard_size (int): Images of the source per file of the result.
         batch_size (int): Images that the network is given at once, at most.
         workers (int, optional): Processes that decode and align; 0: none but this one. ``None``:
@@ -64,6 +65,7 @@ class ScoreSettings:
     all_faces: bool = False
     maps: Maps = "none"
     embeddings: bool = False
+    feedback: bool = False
     shard_size: int = 1024
     batch_size: int = 32
     workers: int | None = None

@@ -59,6 +59,7 @@ def test_every_rule_speaks_of_known_numbers_and_tells_what_to_do():
     for rule in RULES:
         assert all(one.quantity in known and one.limit > 0 for one in rule.when), rule.cause
         wrong, _, action = rule.sentence.partition(": ")
-        assert wrong and action.endswith("."), rule.cause
+        assert wrong, rule.cause
+        assert action.endswith("."), rule.cause
         assert rule.group in ("", *GROUPS)
     assert {region for group in GROUPS.values() for region in group} <= set(REGIONS)

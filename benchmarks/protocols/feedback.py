@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from benchmarks.protocols.parts.region_evidence import (
 from benchmarks.protocols.parts.rule_scores import NOTHING, fitted, named_causes, scores
 from benchmarks.subjects.faces import as_images, spec_landmarks, usable_chips
 from benchmarks.subjects.pairs import read_pairs
+from captum_plq._base.whole_file import whole_file
+from captum_plq.calibration.settings import network_digest
 from captum_plq.explanation import Explainer, matching_calibration
 from captum_plq.faces import align_face, detect_faces
 from captum_plq.feedback import RULES, Rule, give_feedback, measure_image, quantities
@@ -99,7 +102,10 @@ class FeedbackCauses(Protocol):
                       for name in own]  # fmt: skip
             reference = self._tensor(self._chips(network, others, self.reference), device)
             evidence, calibrated = self._evidence(network, reference)
-            parts = [_Part.of(network, chips, evidence, self, device) for chips in seen]
+            set_on, report_on = (
+                self._part(fold, network, chips, evidence, device)
+                for fold, chips in zip(self._folds(), seen, strict=True)
+            )
             record = {
                 "model": network.spec.name,
                 "source": network.spec.source,
@@ -107,11 +113,30 @@ class FeedbackCauses(Protocol):
                 "people": {fold: len(own) for fold, own in zip(self._folds(), seen, strict=True)},
                 "reference": len(reference),
                 "calibrated": calibrated,
-                **_results(*parts, seed=self.seed),
+                **_results(set_on, report_on, self.seed),
                 "seconds": rounded(self._seconds(network)),
                 "conditions": environment,
             }
         yield f"feedback-{network.spec.name}", record
+
+    def _part(
+        self,
+        fold: str,
+        network: FaceModel,
+        chips: dict[str, NDArray[np.uint8]],
+        evidence: dict[str, RegionEvidence],
+        device: torch.device,
+    ) -> _Part:
+        """Measure the people of a fold, or read what an earlier run with these options measured."""
+        told = (network_digest(network), sorted(chips), list(evidence), self.reference, self.seed)
+        known = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        path = self.output / "raw" / f"feedback-{network.spec.name}-{fold}-{known}.npz"
+        if path.is_file():
+            self.progress(network.spec.name, f"fold {fold}: read from {path}")
+            return _Part.load(path)
+        part = _Part.of(network, chips, evidence, self, device)
+        part.save(path)
+        return part
 
     def _folds(self) -> tuple[str, str]:
         return self.set_on, self.report_on
@@ -249,6 +274,24 @@ class _Part:
         }
         drawn, people = np.repeat(list(CAUSES), len(chips)), np.tile(list(chips), len(CAUSES))
         return cls(drawn, people, columns)
+
+    def save(self, path: Path) -> None:
+        """Write it to a file."""
+        columns = {f"{e}/{q}": x for e, own in self.columns.items() for q, x in own.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            np.savez_compressed(file, drawn=self.drawn, people=self.people, **columns)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> _Part:
+        """Read what :meth:`save` wrote."""
+        columns: dict[str, Columns] = {}
+        with np.load(path, allow_pickle=False) as found:
+            for name in found.files:
+                evidence, _, quantity = name.partition("/")
+                if quantity:
+                    columns.setdefault(evidence, {})[quantity] = found[name]
+            return cls(found["drawn"], found["people"], columns)
 
 
 def _results(set_on: _Part, report_on: _Part, seed: int) -> Record:

@@ -83,7 +83,7 @@ class Feedback:
 
     def lines(self) -> list[str]:
         """Return verdict and reasons as lines of text."""
-        found = [self.verdict]
+        found: list[str] = [self.verdict]
         found += [f"{x.sentence} ({x.evidence_in_words()})" for x in self.reasons]
         if self.without_map:
             found.append(f"Parts of the face were not looked at: {self.without_map}")
@@ -155,7 +155,7 @@ def give_feedback(
         seen = [rule for rule in seen if rule is not RULES[-1]]
     scores = np.full(len(REGIONS), math.nan)
     if known is not None and losses is not None:
-        scores = losses.unusual([known])[0]
+        scores = losses.unusual(np.asarray(known)[None])[0]
     reasons = tuple(_reason(rule, numbers, known, scores, seen) for rule in seen[:_MOST])
     return Feedback("retake" if reasons else "nothing to correct", reasons, measures, without)
 

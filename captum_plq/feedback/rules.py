@@ -201,7 +201,7 @@ def quantities(
     if lost is not None:
         share = shares(lost)
         if losses is not None:
-            unusual = losses.unusual([lost])[0]
+            unusual = losses.unusual(np.asarray(lost)[None])[0]
     for group, regions in GROUPS.items():
         where = [REGIONS.index(region) for region in regions]
         found[f"{group} share"] = float(share[where].sum())

@@ -96,7 +96,8 @@ class Rule:
 
     def holds(self, values: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
         """Return where it holds, of :func:`quantities`, or of columns of them."""
-        return np.all([one.holds(values[one.quantity]) for one in self.when], axis=0)
+        each = [one.holds(values[one.quantity]) for one in self.when]
+        return np.asarray(np.all(each, axis=0))
 
     def is_clear(self, values: Mapping[str, float]) -> bool:
         """Return whether each limit is passed by a fifth of it."""

@@ -24,8 +24,9 @@ from captum_plq.visualization import quality_in_words
 
 __all__ = ["LocalExplainer", "LocalMaps"]
 
-_SMALLEST = 0.005
-"""Losses below this, in units of Q, round to nothing and are not told in words."""
+_SMALLEST = 0.01
+"""Losses below this, in units of Q, are not told in words: 95 % of high-quality faces lose less in
+each region, on the networks of this package."""
 
 
 class LocalMaps(NamedTuple):

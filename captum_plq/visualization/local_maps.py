@@ -172,7 +172,7 @@ def quality_in_words(quality: float, reference_quality: float) -> str:
             f"Qualities lie between 0 and 1, but got {quality} and {reference_quality}."
         )
     gained = quality - reference_quality
-    if abs(gained) < 0.005:
+    if abs(gained) < 0.01:
         return f"Q = {_short(quality)}, as of a high-quality face"
     side = "above" if gained > 0 else "below"
     return f"Q = {_short(quality)}, {_short(abs(gained))} {side} a high-quality face"

@@ -143,18 +143,21 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
 
 
 def _lines() -> Callable[[Progress], None]:
-    began = last = time.monotonic()
+    last = 0.0
+    began: tuple[float, int] | None = None
 
     def write(progress: Progress) -> None:
-        nonlocal last
+        nonlocal began, last
         now = time.monotonic()
         if progress.note:
             tell(progress.note, error=True)
+        if began is None:
+            began, last = (now, progress.done), now
         if now - last < _EVERY:
             return
         last = now
-        rate = max(progress.done - progress.before, 0) / (now - began)
-        left = f", {_duration((progress.total - progress.done) / rate)} left" if rate else ""
+        rate = (progress.done - began[1]) / max(now - began[0], 1e-9)
+        left = f", {_duration((progress.total - progress.done) / rate)} left" if rate > 0 else ""
         done = f"{progress.done:,} of {progress.total:,} images"
         tell(f"{done}, {rate:.1f} a second{left}", error=True)
 

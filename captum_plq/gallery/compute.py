@@ -186,8 +186,11 @@ class FaceScorer:
                 torch.nonzero(assessed.quality >= 1).flatten().tolist(),
                 ("uninformative", "Dropout does not move the embedding at all; is it blank?"),
             )
+            numbers = torch.stack([values.detach().float() for values in columns.values()])
+            found = numbers.cpu().numpy()  # one copy from the device for all columns
+            found[:, list(refused)] = np.nan
             return Measured(
-                {name: _array(values, refused) for name, values in columns.items()},
+                dict(zip(columns, found, strict=True)),
                 maps.float().cpu().numpy(),
                 embedding.cpu().numpy(),
                 refused,
@@ -276,13 +279,6 @@ class FaceScorer:
                 embeddings[index] = part.embeddings
             refused |= {where[place]: why for place, why in part.refused.items()}
         return Measured(columns, maps, embeddings, refused)
-
-
-def _array(values: Tensor, refused: dict[int, tuple[str, str]]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = values.detach().float().cpu().numpy()
-    if refused:
-        found[list(refused)] = np.nan
-    return found
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

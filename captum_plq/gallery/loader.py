@@ -22,6 +22,7 @@ from captum_plq.gallery.source import Entries, SourceGoneError
 __all__ = ["chunks_of", "chunks_one_by_one", "is_lost_worker"]
 
 _GRACE = 30.0
+_PATIENCE = 5.0
 _TRIES = 2
 _AHEAD = 4
 _LOST = ("DataLoader worker", "DataLoader timed out", "Pin memory thread")
@@ -149,18 +150,27 @@ def _load(
         worker_init_fn=partial(_begin, lock=lock),
         **more,
     )
-    for found in loader:
-        if isinstance(found, Exception):
-            raise found
-        yield found
+    others = set(multiprocessing.active_children())
+    iterator = iter(loader)
+    ours = set(multiprocessing.active_children()) - others
+    try:
+        for found in iterator:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    except RuntimeError as error:
+        for worker in ours:  # one may hang where no other signal reaches it
+            with suppress(RuntimeError):  # of the loader's handler: it is killed, indeed
+                worker.kill()
+                worker.join(_PATIENCE)
+        raise error
 
 
 def _begin(_: int, lock: int | None) -> None:
     """Leave signals and the run's lock to the process that began this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # which a whole group may be sent
         with suppress(AttributeError, ValueError):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if lock is not None and multiprocessing.get_start_method() == "fork":
         with suppress(OSError):
             os.close(lock)

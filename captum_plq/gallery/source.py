@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from captum_plq._base.regular_file import open_checked
 from captum_plq.errors import extra
 from captum_plq.faces import ImageError, read_image_file
-from captum_plq.faces.crops import IMAGE_ENDINGS, list_images
+from captum_plq.faces.crops import IMAGE_ENDINGS, walk_images
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,7 +154,9 @@ def list_entries(source: str | os.PathLike[str], column: str | None = None) -> E
     text = os.fspath(source)
     path, lower = Path(text), text.lower()
     if path.is_dir():
-        names = [os.fsencode(file.relative_to(path)) for file in list_images(path)]
+        begin = len(str(path))
+        relative = (file[begin:].lstrip(os.sep) or os.curdir for file in walk_images(path))
+        names = sorted(map(os.fsencode, relative))
         return Entries(os.path.abspath(path), pa.array(names, pa.large_binary()))
     if not os.path.lexists(path) and glob.has_magic(text):
         found = sorted(file for file in glob.glob(text, recursive=True) if not os.path.isdir(file))

@@ -26,10 +26,9 @@ from benchmarks.protocols.parts.feedback_tables import (
     feedback_tables,
 )
 from benchmarks.protocols.parts.region_evidence import (
+    MapEvidence,
     RegionEvidence,
-    of_calibration,
     of_eigenfaces,
-    of_network,
 )
 from benchmarks.protocols.parts.rule_scores import NOTHING, fitted, named_causes, scores
 from benchmarks.subjects.faces import as_images, spec_landmarks, usable_chips
@@ -42,7 +41,6 @@ from captum_plq.feedback import RULES, Rule, give_feedback, measure_image, quant
 from captum_plq.functional import scale_quality
 from captum_plq.metrics import with_random_weights
 from captum_plq.models import FaceModel, load_model
-from captum_plq.quality import SERFIQ
 
 _BATCH = 32
 _TIMED = 11
@@ -75,7 +73,8 @@ class FeedbackCauses(Protocol):
         pairs (Path): CSV: fold, first, second, mated; tells the people of each fold.
         set_on (str): Fold on whose people limits are set.
         report_on (str): Fold on whose people is reported.
-        faces (int): People of each fold, at most.
+        faces (int): People that is reported on, at most.
+        set_faces (int): People that limits are set on, at most.
         reference (int): People of the other folds that evidence is standardised on, where the
             calibration of the network does not say what good faces lose.
         random_networks (int): How many networks with random weights.
@@ -88,6 +87,7 @@ class FeedbackCauses(Protocol):
     set_on: str = "4"
     report_on: str = "5"
     faces: PositiveInt = 250
+    set_faces: PositiveInt = 120
     reference: PositiveInt = 150
     random_networks: PositiveInt = 2
 
@@ -97,13 +97,15 @@ class FeedbackCauses(Protocol):
         with self.environment(passes=100, dropout=0.5, rows=_BATCH) as (device, environment):
             network = network.to(device)
             folds = self._people()
-            seen = [self._chips(network, folds[fold], self.faces) for fold in self._folds()]
+            counts = zip(self._folds(), (self.set_faces, self.faces), strict=True)
+            seen = [self._chips(network, folds[fold], count) for fold, count in counts]
             others = [name for fold, own in folds.items() if fold not in self._folds()
                       for name in own]  # fmt: skip
             reference = self._tensor(self._chips(network, others, self.reference), device)
-            evidence, calibrated = self._evidence(network, reference)
+            own = MapEvidence(network, reference, matching_calibration(network))
+            controls = self._controls(network, reference)
             set_on, report_on = (
-                self._part(fold, network, chips, evidence, device)
+                self._part(fold, network, chips, own, controls)
                 for fold, chips in zip(self._folds(), seen, strict=True)
             )
             record = {
@@ -112,7 +114,7 @@ class FeedbackCauses(Protocol):
                 "images": self.images.name,
                 "people": {fold: len(own) for fold, own in zip(self._folds(), seen, strict=True)},
                 "reference": len(reference),
-                "calibrated": calibrated,
+                "calibrated": own.calibrated,
                 **_results(set_on, report_on, self.seed),
                 "seconds": rounded(self._seconds(network)),
                 "conditions": environment,
@@ -124,17 +126,17 @@ class FeedbackCauses(Protocol):
         fold: str,
         network: FaceModel,
         chips: dict[str, NDArray[np.uint8]],
-        evidence: dict[str, RegionEvidence],
-        device: torch.device,
+        own: MapEvidence,
+        controls: dict[str, RegionEvidence],
     ) -> _Part:
         """Measure the people of a fold, or read what an earlier run with these options measured."""
-        told = (network_digest(network), sorted(chips), list(evidence), self.reference, self.seed)
+        told = (network_digest(network), sorted(chips), list(controls), self.reference, self.seed)
         known = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
         path = self.output / "raw" / f"feedback-{network.spec.name}-{fold}-{known}.npz"
         if path.is_file():
             self.progress(network.spec.name, f"fold {fold}: read from {path}")
             return _Part.load(path)
-        part = _Part.of(network, chips, evidence, self, device)
+        part = _Part.of(network, chips, own, controls, self)
         part.save(path)
         return part
 
@@ -177,19 +179,14 @@ class FeedbackCauses(Protocol):
     def _tensor(chips: dict[str, NDArray[np.uint8]], device: torch.device) -> Tensor:
         return as_images(chips.values()).float().to(device)
 
-    def _evidence(
-        self, network: FaceModel, reference: Tensor
-    ) -> tuple[dict[str, RegionEvidence], bool]:
-        calibration = matching_calibration(network)
-        own = None if calibration is None else of_calibration(network, calibration)
-        found = {MAP: own or of_network(network, reference)}
+    def _controls(self, network: FaceModel, reference: Tensor) -> dict[str, RegionEvidence]:
+        found: dict[str, RegionEvidence] = {}
         for number in range(self.random_networks):
             self.progress(network.spec.name, f"random weights {number}")
             null = with_random_weights(network, self.seed + number, images=reference)
-            name = f"{RANDOM} {number}"
-            found[name] = of_network(cast("FaceModel", null), reference)
+            found[f"{RANDOM} {number}"] = MapEvidence(cast("FaceModel", null), reference)
         found[EIGENFACES] = of_eigenfaces(reference, network.spec)
-        return found, own is not None
+        return found
 
     def _seconds(self, network: FaceModel) -> Record | None:
         """Time a photo of 512 × 512 pixels, from pixels to reasons, after a first one."""
@@ -244,29 +241,31 @@ class _Part:
         cls,
         network: FaceModel,
         chips: dict[str, NDArray[np.uint8]],
-        evidence: dict[str, RegionEvidence],
+        own: MapEvidence,
+        controls: dict[str, RegionEvidence],
         study: FeedbackCauses,
-        device: torch.device,
     ) -> _Part:
         """Draw all causes on all faces, and measure them."""
-        serfiq, calibration = SERFIQ(network), matching_calibration(network)
-        points, spec = spec_landmarks(network.spec), network.spec
-        rows: dict[str, list[dict[str, float]]] = {name: [] for name in (*evidence, WHOLE)}
+        calibration, spec = matching_calibration(network), network.spec
+        points, device = spec_landmarks(spec), next(network.parameters()).device
+        names = (MAP, *controls, WHOLE)
+        rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for cause in CAUSES:
             study.progress(spec.name, f"{cause}, {len(chips)} faces")
             made = [draw_cause(x, points, cause, name, study.seed) for name, x in chips.items()]
             images = as_images(x.chip for x in made).float().to(device)
-            with torch.no_grad():
-                q = torch.cat([serfiq(part) for part in images.split(_BATCH)]).cpu()
+            lost, q = own.with_quality(images)
             scaled = None if calibration is None else scale_quality(q, calibration.scaling)
             qualities = [None] * len(made) if scaled is None else scaled.tolist()
             measures = [measure_image(x.chip, spec.alignment, x.landmarks) for x in made]
             both = list(zip(measures, qualities, strict=True))
             rows[WHOLE] += [quantities(m, quality) for m, quality in both]
-            for name, own in evidence.items():
+            found = {MAP: (lost, own.losses)}
+            found |= {name: (control(images), control.losses) for name, control in controls.items()}
+            for name, (values, losses) in found.items():
                 rows[name] += [
-                    quantities(m, quality, lost, own.losses)
-                    for (m, quality), lost in zip(both, own(images), strict=True)
+                    quantities(m, quality, each, losses)
+                    for (m, quality), each in zip(both, values, strict=True)
                 ]
         columns = {
             name: {key: np.array([row[key] for row in own]) for key in own[0]}

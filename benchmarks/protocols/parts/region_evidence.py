@@ -14,9 +14,9 @@ from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.regions import RegionLosses
 from captum_plq.functional.local import PlaceShares, local_quality, local_reference
 from captum_plq.models import FaceModel, ModelSpec
-from captum_plq.quality import SpatialSERFIQ, lost_by_region
+from captum_plq.quality import SERFIQ, SpatialSERFIQ, lost_by_region
 
-__all__ = ["RegionEvidence", "of_calibration", "of_eigenfaces", "of_network"]
+__all__ = ["MapEvidence", "RegionEvidence", "of_eigenfaces"]
 
 _BATCH = 32
 
@@ -27,11 +27,12 @@ class RegionEvidence:
     Args:
 
         lost (Callable): Images (n, 3, H, W), 0–255 → (n, 9).
-        losses (RegionLosses): Of good faces.
+        reference (Tensor): (n, 3, H, W): good faces.
     """
 
-    def __init__(self, lost: Callable[[Tensor], Tensor], losses: RegionLosses) -> None:
-        self._lost, self.losses = lost, losses
+    def __init__(self, lost: Callable[[Tensor], Tensor], reference: Tensor) -> None:
+        self._lost = lost
+        self.losses = RegionLosses.of(self(reference))
 
     def __call__(self, images: Tensor) -> NDArray[np.float64]:
         """Return what each region loses: (n, 9)."""
@@ -40,55 +41,61 @@ class RegionEvidence:
         return found
 
 
-def of_network(model: FaceModel, reference: Tensor) -> RegionEvidence:
-    """Return local quality by region, against faces that are all taken to be good.
+class MapEvidence(RegionEvidence):
+    """Local quality by region.
 
     Args:
 
         model (FaceModel): The network.
-        reference (Tensor): (n, 3, H, W), 0–255, of other people, undisturbed.
+        reference (Tensor): (n, 3, H, W), 0–255: faces of other people, undisturbed, that are all
+            taken to be good where there is no ``calibration``.
+        calibration (Calibration, optional): Of the network; used if it says what good faces lose.
     """
-    spatial = SpatialSERFIQ(model)
-    parts = [spatial.shares(part) for part in reference.split(_BATCH)]
-    shares = PlaceShares(*(torch.cat(own) for own in zip(*parts, strict=True)))
-    snr = local_reference(shares).snr
-    lost = _by_region(spatial, model.spec, snr)
-    return _with_losses(lost, reference)
 
+    def __init__(
+        self, model: FaceModel, reference: Tensor, calibration: Calibration | None = None
+    ) -> None:
+        self._serfiq = SERFIQ(model)
+        self._spatial, self._spec = SpatialSERFIQ.of(self._serfiq), model.spec
+        local = None if calibration is None else calibration.local
+        if calibration is None or local is None or calibration.region_losses is None:
+            self.calibrated = False
+            parts = [self._spatial.shares(part) for part in reference.split(_BATCH)]
+            shares = PlaceShares(*(torch.cat(own) for own in zip(*parts, strict=True)))
+            self._snr = local_reference(shares).snr
+            super().__init__(lambda images: self._of(self._spatial.shares(images)), reference)
+        else:
+            self.calibrated = True
+            self._lost = lambda images: self._of(self._spatial.shares(images))
+            self._snr, self.losses = local.snr, calibration.region_losses
 
-def of_calibration(model: FaceModel, calibration: Calibration) -> RegionEvidence | None:
-    """Return local quality by region, as a calibration has it; ``None`` if it has not."""
-    if calibration.local is None or calibration.region_losses is None:
-        return None
-    lost = _by_region(SpatialSERFIQ(model), model.spec, calibration.local.snr)
-    return RegionEvidence(lost, calibration.region_losses)
+    def with_quality(self, images: Tensor) -> tuple[NDArray[np.float64], Tensor]:
+        """Return what each region loses, (n, 9), and Q, (n,), from one forward."""
+        lost, quality = [], []
+        for part in images.split(_BATCH):
+            assessed, shares = self._spatial.assess_with(self._serfiq, part)
+            lost.append(self._of(shares).cpu())
+            quality.append(assessed.quality.detach().cpu())
+        return torch.cat(lost).double().numpy(), torch.cat(quality)
+
+    def _of(self, shares: PlaceShares) -> Tensor:
+        with torch.no_grad():
+            maps, _ = local_quality(shares, self._snr)
+        return lost_by_region(maps, self._spec.alignment, self._spec.input_size)
 
 
 def of_eigenfaces(reference: Tensor, spec: ModelSpec) -> RegionEvidence:
     """Return the distance from a reconstruction by other people's eigenfaces, by region.
 
-    No network is asked. What counts as lost is the distance above its median in the reference.
+    No network is asked. What counts as lost is the distance above its median in that half of the
+    reference which the components do not know.
     """
+    half = len(reference) // 2
+    faces = Eigenfaces.of(reference[:half])
 
     def distance(images: Tensor) -> Tensor:
         rest = (images - faces.reconstructed(images)).abs().mean(1)
         return lost_by_region(-rest / rest[0].numel(), spec.alignment, spec.input_size)
 
-    half = len(reference) // 2  # the other half is of faces that the components do not know
-    faces = Eigenfaces.of(reference[:half])
     usual = distance(reference[half:]).median(0).values
-    return _with_losses(lambda images: distance(images) - usual, reference[half:])
-
-
-def _by_region(spatial: SpatialSERFIQ, spec: ModelSpec, snr: float) -> Callable[[Tensor], Tensor]:
-    def lost(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            maps, _ = local_quality(spatial.shares(images), snr)
-        return lost_by_region(maps, spec.alignment, spec.input_size)
-
-    return lost
-
-
-def _with_losses(lost: Callable[[Tensor], Tensor], reference: Tensor) -> RegionEvidence:
-    found = torch.cat([lost(part).cpu() for part in reference.split(_BATCH)])
-    return RegionEvidence(lost, RegionLosses.of(found.double().numpy()))
+    return RegionEvidence(lambda images: distance(images) - usual, reference[half:])

@@ -86,7 +86,7 @@ class Curves(MapStudy):
             faces are, a Gaussian in the centre, has much of it
         srg_rings: the same, pixels ordered by their rank among those at the same distance from the
             centre, so that the same share of each ring goes in each step: what the map knows
-            beyond that distance, of which the Gaussian has 0
+            beyond that distance; the Gaussian has next to none
         morf: mean Q while the best pixels go first (deletion), low for a faithful map
         lerf: mean Q while the worst pixels go first (insertion), high for a faithful map
 

@@ -21,7 +21,9 @@ from captum_plq.cli.demo import run_demo
 PAGES = ("README.md", "benchmarks/README.md", "docs/how_to/speed.md")
 FIGURES = ("docs/figures/demo.png", "docs/figures/data_flow.png")
 
-_MASKS = ("mobilefacenet_y1", "mobilefacenet_foamliu", "mobilefacenet-dropout")
+_NETWORKS = (
+    "mobilefacenet_y1", "mobilefacenet_foamliu", "mobilefacenet-dropout", "mobilefacenet-places"
+)  # fmt: skip
 _SPEED = {
     "IResNet-18": "iresnet18",
     "IResNet-50": "iresnet50",
@@ -103,6 +105,8 @@ def _levels(model: str, results: Path) -> list[str]:
     degradations, estimates = record["settings"]["degradations"], record["estimates"]
     rows = []
     for words, method in _LEVELS.items():
+        if method not in estimates["auroc"]:
+            continue
         cells = [estimates["auroc"][method][f"condition={name}"] for name in degradations]
         cells.append(estimates["spearman"][method]["all"])
         rows.append([words, *(_share(cell["mean"]) for cell in cells)])
@@ -112,8 +116,8 @@ def _levels(model: str, results: Path) -> list[str]:
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "cost": partial(_cost, _SPEED, (1, 8), tuple(_TIMED)),
     "cost-in-short": partial(_cost, _SHORT, (1,), _SHORT_METHODS),
-    **{f"squares-{model}": partial(_squares, model) for model in _MASKS},
-    "level-mobilefacenet-dropout": partial(_levels, "mobilefacenet-dropout"),
+    **{f"squares-{model}": partial(_squares, model) for model in _NETWORKS},
+    **{f"level-{model}": partial(_levels, model) for model in _NETWORKS},
 }
 """Name of a table → its lines, made from a folder of results."""
 

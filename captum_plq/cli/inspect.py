@@ -127,6 +127,10 @@ def _in_words(found: Inspection) -> list[str]:
         ]  # fmt: skip
         header = ["quality lost", "all faces", "lowest tenth", "takes most in"]
         lines += ["", *table(header, rows, right=[1, 2, 3])]
+    if found.verdicts:
+        told = [[f"{count:,}", word] for word, count in found.verdicts.items()]
+        causes = [[f"{count:,}", f"  {word}"] for word, count in found.causes.items()]
+        lines += ["", *table(["faces", "feedback"], [*told, *causes], right=[0])]
     if found.refusals:
         refused = [[f"{r.rows:,}", r.reason.replace("_", " "), r.path] for r in found.refusals]
         lines += ["", *table(["rows", "reason", "the first of them"], refused, right=[0])]

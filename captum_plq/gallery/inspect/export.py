@@ -22,7 +22,8 @@ _PARTS = {
 def write_csv(result: GalleryResult, path: Path) -> int:
     """Write all rows as CSV, in the order of the source; embeddings are left out.
 
-    Boxes and landmarks, which are lists in the result, become a column for each number.
+    Boxes and landmarks, which are lists in the result, become a column for each number; the causes
+    of a verdict, and whether each is weak, become words with ``;`` between them.
 
     Args:
 
@@ -63,9 +64,11 @@ def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns: dict[str, pa.Array] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         parts = _PARTS.get(name)
-        if parts is None:
+        if parts is not None:
+            filled = column.fill_null([None] * len(parts))
+            columns |= {part: pc.list_element(filled, i) for i, part in enumerate(parts)}
+        elif pa.types.is_list(column.type):
+            columns[name] = pc.binary_join(column.cast(pa.list_(pa.string())), ";")
+        else:
             columns[name] = column
-            continue
-        filled = column.fill_null([None] * len(parts))
-        columns |= {part: pc.list_element(filled, i) for i, part in enumerate(parts)}
     return pa.record_batch(columns)

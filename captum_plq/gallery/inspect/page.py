@@ -115,6 +115,7 @@ def _figure(picture: RowPicture) -> dict[str, Any]:
         "path": f"{row['path']}{face}",
         "words": words + ("" if scaled is None else f", Q̂ {scaled:.2f}"),
         "loss": region,
+        "causes": ", ".join(row.get("causes") or ()),
         "problem": picture.problem,
         "chip": _data_url(picture.chip, "JPEG"),
         "chip_alt": f"Face in {row['path']}{face}: {words}",

@@ -79,6 +79,8 @@ class Inspection:
         histogram (tuple[ndarray, ndarray]): Faces (30,), and the edges of Q (31,).
         refusals (list[Refusals]): By reason, the most frequent first.
         losses (list[RegionLoss]): By region; empty without local quality.
+        verdicts (dict[str, int]): Verdict → faces, if the run was asked for feedback.
+        causes (dict[str, int]): Cause → faces that it was told of, the most frequent first.
         lowest (list[dict]): Rows of lowest quality, the lowest first.
         highest (list[dict]): Rows of highest quality, the highest first; none of ``lowest``.
         metadata (dict): Of the run.
@@ -93,6 +95,8 @@ class Inspection:
     histogram: tuple[NDArray[np.int64], NDArray[np.float64]]
     refusals: list[Refusals]
     losses: list[RegionLoss]
+    verdicts: dict[str, int]
+    causes: dict[str, int]
     lowest: list[dict[str, Any]] = field(repr=False)
     highest: list[dict[str, Any]] = field(repr=False)
     metadata: dict[str, Any] = field(repr=False)
@@ -141,6 +145,8 @@ def inspect_result(result: GalleryResult, *, each: int = 24) -> Inspection:
         histogram=_histogram(quality),
         refusals=_refusals(result),
         losses=_losses(result, quality),
+        verdicts=_value_counts(result, "verdict"),
+        causes=_value_counts(result, "causes"),
         lowest=_extremes(result, quality, low, "ascending"),
         highest=_extremes(result, quality, high, "descending"),
         metadata=result.metadata,
@@ -173,6 +179,21 @@ def _refusals(result: GalleryResult) -> list[Refusals]:
     ordered = found.sort_by([("path_count", "descending"), ("reason", "ascending")])
     names = ("reason", "status_first", "path_count", "path_first", "detail_first")
     return [Refusals(*(row[name] for name in names)) for row in ordered.to_pylist()]
+
+
+def _value_counts(result: GalleryResult, column: str) -> dict[str, int]:
+    """Count the words of a column, of which each row may have several; none if there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column not in result.dataset.schema.names:
+        return {}
+    values = result.table([column])[column]
+    if pa.types.is_list(values.type):
+        values = pc.list_flatten(values)
+    counts = pa.Table.from_struct_array(pc.value_counts(values.drop_null()))
+    ordered = counts.sort_by([("counts", "descending"), ("values", "ascending")])
+    return {row["values"]: row["counts"] for row in ordered.to_pylist()}
 
 
 def _losses(result: GalleryResult, quality: NDArray[np.float32]) -> list[RegionLoss]:
@@ -214,7 +235,8 @@ def _extremes(
         wanted = column <= pa.scalar(np.partition(quality, count - 1)[count - 1])
     else:
         wanted = column >= pa.scalar(np.partition(quality, -count)[-count])
-    columns = [*_COLUMNS, *map(lost_column, result.regions)]
+    told = [name for name in ("causes",) if name in result.dataset.schema.names]
+    columns = [*_COLUMNS, *told, *map(lost_column, result.regions)]
     table: pa.Table = result.table(columns, wanted)
     ordered = table.sort_by([("quality", order), ("index", "ascending"), ("face", "ascending")])
     rows: list[dict[str, Any]] = ordered.slice(0, count).to_pylist()

@@ -43,6 +43,10 @@ def ok_row(i, folder):
         "lost_offset": 0.0,
         "detector_score": 0.1 if i == 5 else None,
         "cut_off": {2: 0.3, 3: 0.001}.get(i),
+        "box": [1, 2, 30, 40] if i == 5 else None,
+        "verdict": "retake" if i < 2 else "nothing to correct",
+        "causes": [["dark"], ["dark", "blurred"]][i] if i < 2 else [],
+        "weak": [[False], [True, False]][i] if i < 2 else [],
         **lost_of(i),
     }
 
@@ -65,7 +69,7 @@ def write_result(folder, rows, **metadata):
     result = folder / "result"
     (result / "shards").mkdir(parents=True)
     (result / "manifest.json").write_text(json.dumps({"format": "captum-plq gallery"}))
-    schema = result_schema(REGIONS, given)
+    schema = result_schema(REGIONS, given, feedback=True)
     for number, start in enumerate(range(0, len(rows), SHARD)):
         table = table_of(rows[start : start + SHARD], schema)
         pq.write_table(table, result / "shards" / f"part-{number:05}.parquet")

@@ -100,7 +100,14 @@ def test_the_page_needs_nothing_and_escapes_names(gallery):
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import", text)
     assert "i" not in dict(page.tags)
     assert all("onerror" not in attributes for _, attributes in page.tags)
-    for shown in (HOSTILE, "is <b>no_face</b> & so on.", "<i>mine", "a < b"):
+    for shown in (
+        "told: dark, blurred",
+        "retake: 2",
+        HOSTILE,
+        "is <b>no_face</b> & so on.",
+        "<i>mine",
+        "a < b",
+    ):
         assert shown in page.text
     assert f"Q {QUALITY.min():.3f} ± 0.002" in page.text
     assert re.search(r"largest loss: (nose|mouth), 0.0", page.text)
@@ -127,4 +134,10 @@ def test_csv_has_every_row_and_a_column_for_each_number(gallery, tmp_path):
         assert (row["quality"] == "") == (quality is None)
         if quality is not None:
             assert float(row["quality"]) == pytest.approx(quality, rel=1e-6)
-    assert {"box_left", "box_bottom", "landmark_1_x", "landmark_5_y"} <= set(rows[0])
+    assert {"landmark_1_x", "landmark_5_y"} <= set(rows[0])
+    (found,) = [row for row in rows if row["box_left"]]
+    box = [found[f"box_{side}"] for side in ("left", "top", "right", "bottom")]
+    assert (found["index"], box) == ("5", ["1", "2", "30", "40"])
+    told = {row["index"]: (row["causes"], row["weak"]) for row in rows}
+    assert told["1"] == ("dark;blurred", "true;false")
+    assert told["2"] == told[str(FACES)] == ("", "")

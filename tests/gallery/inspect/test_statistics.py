@@ -36,6 +36,12 @@ def test_refusals_by_reason_with_the_first_of_each(gallery):
     assert inspect_result(gallery).refusals == [no_face, missing]
 
 
+def test_verdicts_and_causes(gallery):
+    found = inspect_result(gallery)
+    assert found.verdicts == {"nothing to correct": FACES - 2, "retake": 2}
+    assert found.causes == {"dark": 2, "blurred": 1}
+
+
 def test_what_regions_lose(gallery):
     rows = [row for row in gallery.table().to_pylist() if row["status"] == "ok"]
     limit = np.quantile([row["quality"] for row in rows], 0.1)

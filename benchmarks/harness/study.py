@@ -58,6 +58,8 @@ class MapOptions(Protocol):
             fast, none.
         random_networks (int): On how many networks with random weights, of seeds of their own.
         null_faces (int, optional): On how many faces, rounded up to whole batches (default: all).
+        label (str, optional): Added to the network's name in titles and file names, so that results
+            on other faces stand beside those that there are, e.g. ``fold5``.
         batch (int): Faces at a time.
         passes (int): m of SER-FIQ.
         dropout (float): p of SER-FIQ.
@@ -79,6 +81,7 @@ class MapOptions(Protocol):
     random_weights: Names = ("plq", "plq-relative", "saliency-sum", "saliency-sum-relative")
     random_networks: PositiveInt = 1
     null_faces: PositiveInt | None = None
+    label: str | None = None
     batch: PositiveInt = 16
     passes: PositiveInt = 100
     dropout: float = 0.5
@@ -214,7 +217,7 @@ class MapStudy(MapOptions):
     def measure(self, model: str) -> Iterator[tuple[str, Record]]:
         """Yield the summary of a network; an example is drawn beside it."""
         with self.context(model) as context:
-            stem = f"{self.name}-{context.model.spec.name}"
+            stem = f"{self.name}-{context.model.spec.name}" + f"-{self.label}" * bool(self.label)
             path = self.output / "raw" / f"{stem}.jsonl"
             header = self._header(context)
             study = run_rows(self.rows, context, header, path, self.batch, self.null_faces)
@@ -239,7 +242,7 @@ class MapStudy(MapOptions):
         faces, parameter = context.faces, next(context.model.parameters())
         return {
             "protocol": self.name,
-            "model": context.model.spec.name,
+            "model": context.model.spec.name + f", {self.label}" * bool(self.label),
             "source": context.model.spec.source,
             "network": network_digest(context.model),
             "settings": {

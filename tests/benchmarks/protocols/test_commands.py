@@ -99,6 +99,18 @@ def test_command(name, tmp_path, capsys):
     assert json.loads((out / f"{name}-mine.json").read_text("utf-8")) == record
 
 
+def test_results_on_other_faces_stand_beside(tmp_path):
+    (network := tmp_path / "mine.py").write_text(NETWORK)
+    given = f"curves --model {network} --faces 2 --reference 4 --passes 5 --methods random "
+    given += f"--imputers mean --steps 2 -o {tmp_path}"
+    for label in ("", "--label others"):
+        assert main([*given.split(), *label.split()]) == 0
+    page = (tmp_path / "curves.md").read_text("utf-8")
+    assert "## mine\n" in page
+    assert "## mine, others\n" in page
+    assert (tmp_path / "curves-mine-others.json").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -27,7 +27,7 @@ from captum_plq.calibration.settings import network_digest
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.metrics import threshold_at_fmr
 from captum_plq.models import load_model
-from captum_plq.quality.scores import SCORES
+from captum_plq.quality.scores import SCORES, score_doc
 
 _AT_MOST = 4000
 """Images whose pairs the threshold comes from."""
@@ -160,6 +160,12 @@ class EDC(Protocol):
                 del found["curves"]
             sets[name] = found
         return {"fmr": fmr, "threshold": threshold, "against": against, "sets": sets}
+
+    @classmethod
+    def words(cls) -> tuple[str, str, dict[str, str]]:
+        """Return title, introduction and meanings; of scores without one, their docstring's."""
+        title, introduction, meanings = super().words()
+        return title, introduction, {**{n: score_doc(n) for n in SCORES}, **meanings}
 
     @classmethod
     def section(cls, record: Record) -> list[str]:

@@ -33,6 +33,10 @@ def suitability(
             show_default=False,
         ),
     ] = False,
+    all_scores: Annotated[
+        bool,
+        Parameter(help="Judge every quality score, not SER-FIQ's settings.", show_default=False),
+    ] = False,
     seed: Annotated[Whole, Parameter(help="Of the draw, of masks, noise and resampling.")] = 0,
     network: Network = Network(),
     output: Annotated[
@@ -40,7 +44,7 @@ def suitability(
         Parameter(name=("--output", "-o"), help="Where the measurements go, as JSON."),
     ] = None,
 ) -> None:
-    """Measure whether SER-FIQ is informative on a network; subfolders of DIR are people."""
+    """Measure whether a score is informative on a network; subfolders of DIR are people."""
     import numpy as np
 
     from captum_plq._base.device import usable_device
@@ -48,8 +52,10 @@ def suitability(
     from captum_plq._base.whole_file import require_writable, write_json
     from captum_plq.faces import draw_images, read_crops
     from captum_plq.quality.spatial import SpatialSERFIQ
-    from captum_plq.suitability import assess_suitability
+    from captum_plq.suitability import assess_suitability, compare_scores
 
+    if local and all_scores:
+        raise ValueError("--local and --all-scores exclude each other: give one of them.")
     model = network.load().to(usable_device(network.device))
     spec = model.spec
     if output is not None:
@@ -67,12 +73,21 @@ def suitability(
     if len(found) < faces:
         count = f"{len(found)} usable face" + ("" if len(found) == 1 else "s")
         tell(f"{directory} has {count}; {faces} were asked for (--faces)", error=True)
-    result = assess_suitability(
-        SpatialSERFIQ(model) if local else model,
-        np.stack([chip for _, chip in found]),
-        passes=network.passes,
-        seed=seed,
-        progress=lambda text: tell(text, error=True),
+    chips = np.stack([chip for _, chip in found])
+
+    def progress(text: str) -> None:
+        tell(text, error=True)
+
+    result = (
+        compare_scores(model, chips, seed=seed, progress=progress)
+        if all_scores
+        else assess_suitability(
+            SpatialSERFIQ(model) if local else model,
+            chips,
+            passes=network.passes,
+            seed=seed,
+            progress=progress,
+        )
     )
     tell(f"{spec.name}: {result.table()}", lines=True)
     if output is not None:

@@ -21,7 +21,7 @@ from captum_plq.suitability.result import Reading, Suitability, Trial, verdict_o
 from captum_plq.suitability.separation import auroc, auroc_gain, separation
 from captum_plq.suitability.sites import DropoutSite, find_dropout_sites
 
-__all__ = ["assess_suitability"]
+__all__ = ["assess_suitability", "check_images_to_degrade"]
 
 _USUAL_DROPOUT = 0.5
 _LEAST_IMAGES = 20
@@ -95,7 +95,7 @@ def assess_suitability(
             cannot be used with SER-FIQ at all.
         MissingExtraError: if Pillow (extra ``faces``) is not installed.
     """
-    _check(images, degradations, batch_size)
+    check_images_to_degrade(images, degradations, batch_size)
     parameter = next(model.parameters(), torch.empty(0))
     if isinstance(model, SpatialSERFIQ) and (embedding_layer, output) != (None, None):
         raise ValueError("A SpatialSERFIQ has a place and an output of its own: give neither.")
@@ -183,9 +183,10 @@ class _MasksOfRates(DropoutMasks):
         return torch.cat([x.for_features(shape, device) * x.scale for x in self.of_rates])
 
 
-def _check(
+def check_images_to_degrade(
     images: NDArray[np.uint8], degradations: Mapping[str, Degradation], batch_size: int
 ) -> None:
+    """Raise a ``ValueError`` unless these are enough images, and there is a degradation."""
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
         raise ValueError(
             "images must be RGB of shape (n, H, W, 3) and type uint8, but got shape "

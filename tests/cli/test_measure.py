@@ -11,6 +11,7 @@ from PIL import Image
 from captum_plq.calibration import Calibration, calibrate
 from captum_plq.cli.calibrate import describe
 from captum_plq.models import load_model
+from captum_plq.quality.scores import SCORES
 from captum_plq.suitability import assess_suitability
 
 
@@ -85,6 +86,17 @@ def test_suitability_of_the_quality_that_local_maps_add_up_to(run, folder, small
     record = json.loads(out.read_text("utf-8"))
     assert record["usual"]["site"]["kind"] == "last spatial map"
     assert record["passes"] == 0
+
+
+def test_suitability_of_all_scores(run, folder, network, small, capsys):
+    out = folder.parent / "out" / "mine.json"
+    assert run("suitability", folder, *small, "--faces", 20, "--all-scores", "-o", out) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("mine: Scores on 20 images")
+    record = json.loads(out.read_text("utf-8"))
+    assert {*record["readings"], *record["failed"]} == set(SCORES)
+    assert all(name in printed for name in SCORES)
+    assert run("suitability", folder, *small, "--all-scores", "--local") == 2
 
 
 def test_bad_images_do_not_cost_the_others(run, folder, options, tmp_path, capsys):

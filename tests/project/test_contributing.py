@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from captum_plq import SERFIQ
+from captum_plq import SERFIQ, PixelQualityAttribution
+from tests.quality.scores.contract import CHECKS
+from tests.support.architectures import BatchNormTail, build, faces
 from tests.support.checkpoints import shapes_in, under
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +59,7 @@ def run(monkeypatch):
 
 
 def test_all_of_them_are_read():
-    assert len(PARTS) == sum(diff.count("--- ") for diff in DIFFS) == 6
+    assert len(PARTS) == sum(diff.count("--- ") for diff in DIFFS) == 8
 
 
 def test_a_face_network(run, tmp_path):
@@ -73,6 +75,18 @@ def test_a_face_network(run, tmp_path):
     serfiq = SERFIQ(model, passes=4)
     serfiq(images)
     assert serfiq.tap.layer_name == f"backbone.{published.layer}"
+
+
+def test_a_quality_score(run):
+    run("captum_plq/quality/scores/mirror.py")
+    scores = run("captum_plq/quality/scores/__init__.py")
+    for check in CHECKS:
+        check("mirror", lambda net: scores.make_score("mirror", net))
+    net, images = build(BatchNormTail), faces(2)
+    score = scores.make_score("mirror", net)
+    twins = torch.cat([images, images.flip(3)])
+    assert torch.allclose(score(twins[:2]), score(twins[2:]))
+    assert PixelQualityAttribution(net, target_scalar=score).attribute(images).any()
 
 
 def test_a_protocol(run):

@@ -15,7 +15,14 @@ from torch import nn
 from captum_plq.network.output import OutputSelector
 from captum_plq.quality.scores.base import QualityScore, Score, UnsuitableNetworkError
 
-__all__ = ["SCORES", "QualityScore", "Score", "UnsuitableNetworkError", "make_score"]
+__all__ = [
+    "SCORES",
+    "QualityScore",
+    "Score",
+    "UnsuitableNetworkError",
+    "make_score",
+    "score_doc",
+]
 
 SCORES = {
     "serfiq": "serfiq:sampling",
@@ -55,8 +62,25 @@ def make_score(
 
         >>> quality = make_score("embedding-norm", model)(images)
     """
+    return cast(QualityScore, _maker(name)(model, output=output))
+
+
+def score_doc(name: str) -> str:
+    """Return what a score of :data:`SCORES` is, the first line of its docstring.
+
+    Examples::
+
+        >>> score_doc("serfiq")
+        "The paper's SER-FIQ"
+    """
+    line = (_maker(name).__doc__ or "").strip().splitlines()[0].removesuffix(".")
+    words = line.removeprefix("Return ")
+    return words[:1].upper() + words[1:]
+
+
+def _maker(name: str) -> Callable[..., object]:
     if name not in SCORES:
         raise ValueError(f"There is no score {name!r}; there are {', '.join(SCORES)}.")
     module, _, own = SCORES[name].partition(":")
-    make = getattr(importlib.import_module(f"{__name__}.{module}"), own)
-    return cast(QualityScore, make(model, output=output))
+    made: Callable[..., object] = getattr(importlib.import_module(f"{__name__}.{module}"), own)
+    return made

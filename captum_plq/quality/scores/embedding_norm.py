@@ -19,7 +19,7 @@ __all__ = ["EmbeddingNorm"]
 
 
 class EmbeddingNorm(Score):
-    r"""The L2 norm of the embedding before it is normalised, :math:`\lVert e \rVert_2`.
+    r"""The L2 norm of the embedding before it is normalised.
 
     The quality of MagFace (Meng et al., CVPR 2021), whose loss makes the norm grow with it, and a
     common baseline on networks that were trained with other losses, where it need not. One forward.
@@ -27,7 +27,7 @@ class EmbeddingNorm(Score):
     It decomposes exactly. With :math:`N_s`, the share of place s in :math:`\lVert e \rVert^2`, see
     :mod:`captum_plq.functional.local`,
 
-    .. math:: \lVert e \rVert = \sum_s N_s / \lVert e \rVert + e \cdot b / \lVert e \rVert.
+    .. math:: Q = \lVert e \rVert = \sum_s N_s / \lVert e \rVert + e \cdot b / \lVert e \rVert.
 
     Args:
 

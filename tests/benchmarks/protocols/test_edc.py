@@ -138,8 +138,11 @@ def test_the_command(tmp_path):
     assert main([*command, "--fmr", "0.0001"]) == 2
 
 
-def test_all_scores_are_documented_on_the_page():
-    assert set(SCORES) < set(EDC.words()[2])
+def test_all_scores_are_documented_on_the_page(monkeypatch):
+    monkeypatch.setitem(SCORES, "new", "prefiqs:PreFIQsStyle")
+    meanings = EDC.words()[2]
+    assert set(SCORES) < set(meanings)
+    assert meanings["new"].startswith("Minus the distance")
 
 
 def test_a_network_without_a_closed_form_has_the_other_qualities(tmp_path):

@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs-ready
+RAY    := $(VENV)/.ray-ready
 
 .PHONY: demo test test-slow test-captum fuzz lint docs clean
 
@@ -13,7 +14,7 @@ demo: $(READY)
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: $(READY)
+test-slow: $(RAY)
 	$(BIN)/python -m pytest -m slow
 
 # Files and numbers that mean trouble, MINUTES long; SEED decides which.
@@ -40,6 +41,10 @@ $(READY): pyproject.toml
 
 # Quantus asks for the OpenCV with windows, which needs the system's libGL; the headless one, which
 # is there already, has the same module.
+
+$(RAY): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[ray]'
+	touch $@
 
 docs: $(DOCS)
 	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs docs/_build/html

@@ -29,7 +29,8 @@ command = App(
     help_epilogue="""Examples:
   captum-plq score photos/ -o result
   captum-plq score crops.txt --aligned --batch-size 128 --device cuda -o result
-  captum-plq score 'shards/*.tar' --all-faces --maps npz -o result""",
+  captum-plq score 'shards/*.tar' --all-faces --maps npz -o result
+  captum-plq score photos/ --engine ray --address head:6379 --device cuda -o /shared/result""",
 )
 
 
@@ -96,6 +97,17 @@ def score(
         Parameter(name=("--output", "-o"), help="Folder of the result; a run goes on there."),
     ],
     column: Annotated[str | None, Parameter(help="Column of paths, of a table.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        Parameter(help="This machine, or a Ray cluster whose machines share SOURCE and RESULT."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        Parameter(
+            help="HOST:PORT of the Ray cluster, or auto: the one that this machine is in. Default: "
+            "what RAY_ADDRESS says, or else one of this machine alone."
+        ),
+    ] = None,
     options: Scoring = Scoring(),
 ) -> int:
     """Score a whole gallery: write a table of qualities, in Parquet files.
@@ -108,7 +120,14 @@ def score(
     settings = options.scoring()
     with _shown() as show:
         summary = score_gallery(
-            source, output, settings, column=column, progress=show, undisturbed=held
+            source,
+            output,
+            settings,
+            column=column,
+            engine=engine,
+            address=address,
+            progress=show,
+            undisturbed=held,
         )
     _summarise(summary)
     return 0 if summary.counts.get("ok") else 1

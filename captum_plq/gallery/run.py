@@ -1,4 +1,4 @@
-"""A run over a gallery on this machine: it goes on where an earlier one stopped."""
+"""A run over a gallery: it goes on where an earlier one stopped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from captum_plq._base.choices import require_choice
 from captum_plq._base.whole_file import write_json
 from captum_plq.explanation.run_record import folder_lock
 from captum_plq.gallery.compute import FaceScorer
 from captum_plq.gallery.loader import chunks_of, chunks_one_by_one, is_lost_worker
 from captum_plq.gallery.manifest import Manifest, open_manifest
 from captum_plq.gallery.prepare import Chunk, Preparation
+from captum_plq.gallery.ray_engine import work_on_ray
+from captum_plq.gallery.ray_worker import Order
 from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.gallery.shards import (
@@ -32,7 +35,18 @@ from captum_plq.models import FaceModel
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Progress", "RunSummary", "finish_run", "score_gallery", "shards_to_do", "source_of"]
+__all__ = [
+    "Engine",
+    "Progress",
+    "RunSummary",
+    "finish_run",
+    "score_gallery",
+    "shards_to_do",
+    "source_of",
+]
+
+Engine = Literal["local", "ray"]
+"""Who computes: this machine, or a Ray cluster."""
 
 _LOSSES = 2
 """Workers lost on one shard before its images are prepared one by one."""
@@ -88,6 +102,8 @@ def score_gallery(
     *,
     column: str | None = None,
     model: FaceModel | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> RunSummary:
@@ -105,7 +121,12 @@ def score_gallery(
         settings (ScoreSettings, optional): The choices. Default: ``ScoreSettings()``.
         column (str, optional): Of a table, the one of paths.
         model (FaceModel, optional): In place of the one that ``settings`` name.
-        progress (Callable, optional): Told how far the run is, after each batch.
+        engine (str): ``"local"``, or ``"ray"``: the machines of a Ray cluster, on all of which
+            ``source`` and ``result`` must be found under the same name. The rows are the same.
+        address (str, optional): Of the Ray cluster, as for
+            :func:`~captum_plq.gallery.ray_engine.work_on_ray`.
+        progress (Callable, optional): Told how far the run is, after each batch; with Ray, after
+            each shard.
         undisturbed (Callable, optional): Makes a context in which a shard is written and noted,
             such as one that holds signals.
 
@@ -119,7 +140,7 @@ def score_gallery(
             network or another source; if another run writes to it.
         OSError: if a file of the result cannot be written.
         RuntimeError: if the network or its device fails.
-        MissingExtraError: if the extras ``faces`` and ``gallery`` are not installed.
+        MissingExtraError: if the extra ``gallery``, or ``ray``, is not installed.
 
     Examples::
 
@@ -127,6 +148,9 @@ def score_gallery(
         >>> read_result("result").table(["path", "quality"])
     """
     began, settings = time.perf_counter(), settings or ScoreSettings()
+    require_choice("engine", engine, Engine)
+    if address is not None and engine != "ray":
+        raise ValueError("An address is one of a Ray cluster: ask for the engine 'ray' too.")
     entries = list_entries(source, column)
     anchor = entries.anchor()
     if not os.path.exists(anchor):
@@ -134,9 +158,10 @@ def score_gallery(
             f"There is no {anchor}, where all images of {os.fspath(source)} should be (relative "
             f"paths start from {entries.root})."
         )
-    scorer, directory = FaceScorer(settings, model), Path(result)
-    how = preparation_of(scorer, settings, anchor)
-    schema = schema_of(scorer, settings, {"root": entries.root, "images": len(entries)})
+    here = settings if engine == "local" else replace(settings, device="cpu")  # it only leads
+    scorer, directory = FaceScorer(here, model), Path(result)
+    told = {"root": entries.root, "images": len(entries)}
+    schema = schema_of(scorer, settings, told)
     with folder_lock(directory) as lock:
         make_folders(directory, settings.maps)
         identity = {
@@ -147,9 +172,16 @@ def score_gallery(
         with open_manifest(directory, identity) as manifest:
             todo = shards_to_do(manifest, entries, settings, schema)
             before = len(entries) - _images(todo, entries, settings)
-            run = _Run(entries, settings, scorer, how, schema, manifest, lock, undisturbed)
-            run.tell = _Teller(progress, before, len(entries))
-            run.work(todo)
+            tell = _Teller(progress, before, len(entries))
+            if engine == "ray":
+                known = scorer.identity()
+                order = Order(entries, anchor, settings, known, schema, told, model)
+                work_on_ray(order, todo, manifest, tell, undisturbed, address)
+            else:
+                how = preparation_of(scorer, settings, anchor)
+                run = _Run(entries, settings, scorer, how, schema, manifest, lock, undisturbed)
+                run.tell = tell
+                run.work(todo)
             return finish_run(manifest, entries, before, began, scorer.notes)
 
 

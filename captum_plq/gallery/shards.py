@@ -23,7 +23,14 @@ from captum_plq.gallery.settings import Maps
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["adopted_record", "make_folders", "shard_is_sound", "shard_path", "write_shard"]
+__all__ = [
+    "Record",
+    "adopted_record",
+    "make_folders",
+    "shard_is_sound",
+    "shard_path",
+    "write_shard",
+]
 
 Record = dict[str, Any]
 """What the manifest keeps of a finished shard."""

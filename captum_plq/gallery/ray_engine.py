@@ -200,7 +200,8 @@ class _Crew:
             cpus, gpus = self._share.cpus, self._share.gpus
             asked = f"{cpus} processors{' and a GPU' if gpus else ''}"
             raise ValueError(f"No machine of the Ray cluster has {asked}, as a worker needs.")
-        settings = replace(order.settings, workers=self._share.workers)
+        device = "cuda" if self._share.gpus else order.settings.device  # a worker sees one only
+        settings = replace(order.settings, workers=self._share.workers, device=device)
         self._sent = ray.put(replace(order, settings=settings))
 
     def work(self, todo: Sequence[int]) -> None:

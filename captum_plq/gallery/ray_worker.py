@@ -64,12 +64,6 @@ class ShardWorker:
     Args:
 
         order (Order): The run.
-
-    Examples::
-
-        >>> worker = ShardWorker(order)
-        >>> worker.begin()
-        >>> record = worker.score(12)
     """
 
     def __init__(self, order: Order) -> None:

@@ -123,8 +123,8 @@ def score_gallery(
         model (FaceModel, optional): In place of the one that ``settings`` name.
         engine (str): ``"local"``, or ``"ray"``: the machines of a Ray cluster, on all of which
             ``source`` and ``result`` must be found under the same name. The rows are the same.
-        address (str, optional): Of the Ray cluster, as for
-            :func:`~captum_plq.gallery.ray_engine.work_on_ray`.
+        address (str, optional): Of the Ray cluster, ``"HOST:PORT"`` or ``"auto"``. ``None``: what
+            ``RAY_ADDRESS`` says, or else one of this machine alone.
         progress (Callable, optional): Told how far the run is, after each batch; with Ray, after
             each shard.
         undisturbed (Callable, optional): Makes a context in which a shard is written and noted,

@@ -6,6 +6,8 @@ somebody to kill, and something left to do.
 
 import os
 import signal
+import socket
+from contextlib import ExitStack
 
 import pytest
 
@@ -53,23 +55,35 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")  # of a machine that is busy
+        for name in ("raylet_start_wait_time_s", "worker_register_timeout_seconds"):
+            patch.setenv(f"RAY_{name}", "300")  # of a machine that is busy
+        patch.setenv("RAY_agent_register_timeout_ms", "300000")
         yield from a_cluster(Cluster)
 
 
 def a_cluster(make):
-    memory = 80_000_000
-    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": memory}
+    head = {**machine(), "include_dashboard": False}
     cluster = make(initialize_head=True, head_node_args=head)
-    cluster.memory = memory
     yield cluster
     cluster.shutdown()
+
+
+def machine():
+    """A processor, and ports of its own: for those that it finds, Ray waits half a minute only."""
+    names = ("metrics_agent", "metrics_export", "runtime_env_agent", "dashboard_agent_listen")
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in names]
+        ports = {
+            f"{name}_port": listener.getsockname()[1]
+            for name, listener in zip(names, sockets, strict=True)
+        }
+    return {"num_cpus": 1, "object_store_memory": 80_000_000, **ports}
 
 
 @pytest.fixture
 def two(cluster):
     """The cluster with its second machine."""
-    node = cluster.add_node(num_cpus=1, object_store_memory=cluster.memory)
+    node = cluster.add_node(**machine())
     yield cluster, node
     if node in cluster.worker_nodes:
         cluster.remove_node(node)

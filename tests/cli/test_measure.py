@@ -45,7 +45,9 @@ def test_from_a_calibration_to_an_explanation(run, folder, options, network, tmp
     )
     assert (found.source, found.faces, found.left_out) == ("faces, aligned crops", 26, 0)
 
-    without = dataclasses.replace(found, local=None, without_local="It has no map.")
+    without = dataclasses.replace(
+        found, local=None, region_losses=None, without_local="It has no map."
+    )
     assert "no local reference: It has no map." in describe(without)
 
     assert run("explain", paths[0], *options, "--calibration", file, "-o", out) == 0

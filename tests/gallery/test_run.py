@@ -9,7 +9,7 @@ import pytest
 from captum_plq import SERFIQ, LocalQuality
 from captum_plq.faces import load_image
 from captum_plq.gallery import read_result, score_gallery
-from captum_plq.models import FaceModel, ModelSpec, load_model
+from captum_plq.models import DEFAULT_MODEL, FaceModel, ModelSpec, load_model
 from tests.conftest import SmallFaceNet
 from tests.gallery.conftest import IMAGES, rows_of
 
@@ -28,7 +28,7 @@ def test_rows_are_what_the_api_computes(crops, undisturbed):
     assert set(table["status"].to_pylist()) == {"ok"}
     chips = [load_image(crops / path) for path in table["path"].to_pylist()]
     images = torch.from_numpy(np.stack(chips)).permute(0, 3, 1, 2).float()
-    model = load_model("mobilefacenet-dropout")
+    model = load_model(DEFAULT_MODEL)
     quality = SERFIQ(model, estimator="closed-form")(images).detach()
     np.testing.assert_allclose(numbers(undisturbed, "quality"), quality, atol=1e-5)
     norms = model(images).norm(dim=1).detach()

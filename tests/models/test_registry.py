@@ -71,7 +71,7 @@ def test_a_spec_of_ones_own(tmp_path):
     own = ModelSpec("mine", (112, 112), mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
     spec = load_model("adaface-ir18", file, own).spec
     assert spec == replace(own, embedding_layer="output_layer.3", output=0, quality=1)
-    chosen = replace(own, embedding_layer="output_layer.0", output=1)
+    chosen = replace(own, embedding_layer="output_layer.0", output=1, quality=1)
     assert load_model("adaface-ir18", file, chosen).spec == chosen
 
 

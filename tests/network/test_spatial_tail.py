@@ -165,7 +165,8 @@ def test_weights_that_change_in_any_way_are_noticed():
 
 
 def test_a_normalised_tail_is_linearised_and_says_how_far_it_is_off():
-    net, x = build(Pooled, nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 16))), faces(3)
+    net = build(lambda: Pooled(nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 16))))
+    x = faces(3)
     quality = SpatialSERFIQ(net, dropout=0.1)
     found = quality(x)
     assert 0 < quality.tail.gap <= 0.25

@@ -55,7 +55,6 @@ LACKING = {
     "serfiq": FunctionalLinear,
     "serfiq-balanced": FunctionalLinear,
     "serfiq-closed-form": FunctionalLinear,
-    "serfiq-spatial": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, DIM)),
     "embedding-norm": UnitLength,
     "grafiqs-style": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, DIM)),
     "prefiqs-style": FunctionalLinear,

@@ -97,7 +97,7 @@ def measure_image(
 
         >>> measures = measure_image(sample_face().chip, "arcface")
         >>> round(measures.luminance_mean, 2)
-        0.67
+        0.65
     """
     image = require_rgb(chip)
     size = (image.shape[0], image.shape[1])

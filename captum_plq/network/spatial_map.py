@@ -182,7 +182,7 @@ def cut_at(
             f"{features.module!r} runs {len(leaves)} times in a forward, but must run once."
         )
     found = seen[0] if seen else e
-    if seen:  # what follows may blank an image
+    if seen and replacement is None:  # what follows may blank an image
         refuse_zeros(e.detach().flatten(1))
     if forward is not None and len(found) > len(e) > 0:
         found = found[:: len(found) // len(e)]

@@ -17,6 +17,7 @@ from captum_plq.explanation import Explainer
 from captum_plq.faces import sample_face
 from captum_plq.functional import merge_channels, quality_map
 from captum_plq.models.architectures.inception_resnet import FACENET
+from captum_plq.network.lender import Lender
 from tests.support import published
 from tests.support.hub_folders import VIT, fill_cache
 
@@ -111,6 +112,12 @@ OWN_MODEL = (
 
 # What a module's docstrings, or one of them, have beside that or in its place.
 SPECIAL = {
+    "calibration.regions": {"lost": lambda my: np.random.default_rng(0).random((4, 9))},
+    "feedback.rules": {
+        "lost": lambda my: np.full(9, 0.01),
+        "losses": lambda my: my["calibration"].region_losses,
+    },
+    "network.lender": {"lender": lambda my: Lender()},
     "calibration.measure": {"batches": lambda my: pixels(12).split(4)},
     **{f"quality.scores.{name}": {"vit": lambda my: timm_vit()} for name in ("vitnt", "attn_fiqa")},
     "suitability.sites": {"chips": lambda my: pixels(2, 150)},
@@ -167,7 +174,10 @@ SPECIAL = {
         "one": lambda my: torch.stack([torch.linspace(a, 1 + a, 50) for a in (1.0, 0.0)]),
         "other": lambda my: torch.stack([torch.linspace(a, 1 + a, 50) for a in (0.1, 0.0)]),
     },
-    "suitability.assess": {"chips": lambda my: photos(20, 150)},
+    "suitability.assess": {
+        "chips": lambda my: photos(20, 150),
+        "model": lambda my: models.load_model("dlib"),
+    },
     "suitability.scores": {"chips": lambda my: photos(20)},
     "visualization.quality_maps": {
         "clean": lambda my: my["chip"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +35,8 @@ _LOST_AT_ONCE = 10
 """Workers lost one after another before one has begun."""
 _AHEAD = 2
 """Shards that a worker is given at once, so that it need not wait for this process."""
+_ANSWER = 10.0
+"""Seconds in which a cluster has to answer."""
 _LOOK, _PATIENCE = 5.0, 60.0
 """Seconds between two looks at the cluster, and without any worker."""
 
@@ -153,8 +156,11 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         address = address or os.environ.get("RAY_ADDRESS") or "local"
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         what = "begun here" if address == "local" else f"reached at {address}"
         raise ValueError(f"No Ray cluster can be {what} ({_line(error)}).") from error
     try:

@@ -199,10 +199,10 @@ def test_a_run_goes_on_on_the_other_engine(cluster, photos, network, expected, t
         with pytest.raises(EnoughError):
             score_gallery(photos, tmp_path / "result", chosen(network()), progress=stop, **more)
     before = len(read_result(tmp_path / "result").dataset.files)
-    assert before >= 6
+    assert before >= 5  # the local engine tells of the third before it is written
     summary = score_gallery(photos, tmp_path / "result", chosen(network()), **where)
     assert rows_of(tmp_path / "result") == expected
-    assert summary.computed <= IMAGES - 6 * SHARD
+    assert summary.computed == IMAGES - before * SHARD
     assert score_gallery(photos, tmp_path / "result", chosen(network()), **where).computed == 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from typing import ClassVar, cast
 
@@ -25,6 +25,7 @@ from benchmarks.protocols.parts.feedback_tables import (
     WHOLE,
     feedback_tables,
 )
+from benchmarks.protocols.parts.photo_time import seconds_a_photo
 from benchmarks.protocols.parts.region_evidence import (
     MapEvidence,
     RegionEvidence,
@@ -35,15 +36,13 @@ from benchmarks.subjects.faces import as_images, spec_landmarks, usable_chips
 from benchmarks.subjects.pairs import read_pairs
 from captum_plq._base.whole_file import whole_file
 from captum_plq.calibration.settings import network_digest
-from captum_plq.explanation import Explainer, matching_calibration
-from captum_plq.faces import align_face, detect_faces
-from captum_plq.feedback import RULES, Rule, give_feedback, measure_image, quantities
+from captum_plq.explanation import matching_calibration
+from captum_plq.feedback import RULES, Rule, measure_image, quantities
 from captum_plq.functional import scale_quality
 from captum_plq.metrics import with_random_weights
 from captum_plq.models import FaceModel, load_model
 
 _BATCH = 32
-_TIMED = 11
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -102,10 +101,15 @@ class FeedbackCauses(Protocol):
             others = [name for fold, own in folds.items() if fold not in self._folds()
                       for name in own]  # fmt: skip
             reference = self._tensor(self._chips(network, others, self.reference), device)
-            own = MapEvidence(network, reference, matching_calibration(network))
-            controls = self._controls(network, reference)
+            calibration = matching_calibration(network)
+
+            @cache
+            def evidence() -> tuple[MapEvidence, dict[str, RegionEvidence]]:
+                own = MapEvidence(network, reference, calibration)
+                return own, self._controls(network, reference)
+
             set_on, report_on = (
-                self._part(fold, network, chips, own, controls)
+                self._part(fold, network, chips, evidence)
                 for fold, chips in zip(self._folds(), seen, strict=True)
             )
             record = {
@@ -114,9 +118,9 @@ class FeedbackCauses(Protocol):
                 "images": self.images.name,
                 "people": {fold: len(own) for fold, own in zip(self._folds(), seen, strict=True)},
                 "reference": len(reference),
-                "calibrated": own.calibrated,
+                "calibrated": calibration is not None and calibration.region_losses is not None,
                 **_results(set_on, report_on, self.seed),
-                "seconds": rounded(self._seconds(network)),
+                "seconds": rounded(seconds_a_photo(network, calibration)),
                 "conditions": environment,
             }
         yield f"feedback-{network.spec.name}", record
@@ -126,17 +130,18 @@ class FeedbackCauses(Protocol):
         fold: str,
         network: FaceModel,
         chips: dict[str, NDArray[np.uint8]],
-        own: MapEvidence,
-        controls: dict[str, RegionEvidence],
+        evidence: Callable[[], tuple[MapEvidence, dict[str, RegionEvidence]]],
     ) -> _Part:
         """Measure the people of a fold, or read what an earlier run with these options measured."""
-        told = (network_digest(network), sorted(chips), list(controls), self.reference, self.seed)
+        nulls = [f"{RANDOM} {number}" for number in range(self.random_networks)]
+        controls = [*nulls, EIGENFACES]
+        told = (network_digest(network), sorted(chips), controls, self.reference, self.seed)
         known = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
         path = self.output / "raw" / f"feedback-{network.spec.name}-{fold}-{known}.npz"
         if path.is_file():
             self.progress(network.spec.name, f"fold {fold}: read from {path}")
             return _Part.load(path)
-        part = _Part.of(network, chips, own, controls, self)
+        part = _Part.of(network, chips, *evidence(), self)
         part.save(path)
         return part
 
@@ -187,33 +192,6 @@ class FeedbackCauses(Protocol):
             found[f"{RANDOM} {number}"] = MapEvidence(cast("FaceModel", null), reference)
         found[EIGENFACES] = of_eigenfaces(reference, network.spec)
         return found
-
-    def _seconds(self, network: FaceModel) -> Record | None:
-        """Time a photo of 512 × 512 pixels, from pixels to reasons, after a first one."""
-        try:
-            from skimage.data import astronaut
-        except ImportError:
-            return None
-        photo = astronaut()
-        calibration = matching_calibration(network)
-        explainer, taken = Explainer(network, calibration=calibration), []
-        for _ in range(_TIMED):
-            began = time.perf_counter()
-            face = detect_faces(photo)[0]
-            spec = network.spec
-            chip = align_face(photo, face, template=spec.alignment, size=spec.input_size)
-            found = explainer(chip[None])
-            give_feedback(
-                chip,
-                spec,
-                landmarks=face.landmarks,
-                quality=None if found.scaled_quality is None else found.scaled_quality[0],
-                lost=None if found.local is None else found.local.lost[0],
-                calibration=calibration,
-            )
-            taken.append(time.perf_counter() - began)
-        low, median, high = np.quantile(taken[1:], [0.1, 0.5, 0.9]).tolist()
-        return {"median": median, "low": low, "high": high, "photos": len(taken) - 1}
 
     @classmethod
     def section(cls, record: Record) -> list[str]:

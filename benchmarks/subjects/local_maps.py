@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmarks.subjects.methods import Attribute
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import SpatialSERFIQ
+from captum_plq.functional.enlargement import enlarge
 from captum_plq.functional.local import (
     LocalReference,
     PlaceShares,
-    enlarge,
     local_quality,
     local_reference,
     local_zscore,

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
+from captum_plq.functional.enlargement import enlarge
 from captum_plq.functional.local import (
     LocalReference,
     PlaceShares,
-    enlarge,
     local_quality,
     quality_from_snr,
     signal_to_noise,

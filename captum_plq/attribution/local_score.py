@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.local import only_images
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
-from captum_plq.functional.local import enlarge
+from captum_plq.functional.enlargement import enlarge
 from captum_plq.quality.scores.base import QualityScore
 
 __all__ = ["DivisibleScore", "LocalScore"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_plq.faces import face_regions
 from captum_plq.faces.align import Template
-from captum_plq.functional.local import area_weights
+from captum_plq.functional.enlargement import area_weights
 
 __all__ = ["lost_by_region"]
 
@@ -19,7 +19,7 @@ def lost_by_region(maps: Tensor, template: Template, size: tuple[int, int]) -> T
     """Sum what local quality takes from Q over the regions of the face.
 
     Each place's value is shared between the regions as
-    :func:`~captum_plq.functional.local.enlarge` spreads it, so that nothing is lost or counted
+    :func:`~captum_plq.functional.enlargement.enlarge` spreads it: nothing is lost or counted
     twice. The regions are those of the template; which lies where in each photo is not looked at.
 
     Args:

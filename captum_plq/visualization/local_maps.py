@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from captum_plq.functional.local import enlarge
+from captum_plq.functional.enlargement import enlarge
 from captum_plq.visualization.panels import View, draw
 
 __all__ = [

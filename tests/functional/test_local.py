@@ -9,8 +9,6 @@ from torch import Tensor
 from captum_plq.functional import mean_pairwise_distance, quality_from_distance
 from captum_plq.functional.local import (
     PlaceShares,
-    area_weights,
-    enlarge,
     local_quality,
     local_reference,
     local_zscore,
@@ -158,26 +156,3 @@ def test_a_reference_is_refused_that_is_none(shares: PlaceShares) -> None:
         local_reference(PlaceShares(*(x[:1].repeat(3, *[1] * (x.ndim - 1)) for x in shares)))
     with pytest.raises(ValueError, match="maps of size"):
         local_zscore(PlaceShares(*(x[..., :2] for x in shares)), local_reference(shares))
-
-
-@pytest.mark.parametrize("size", [(12, 12), (112, 111), (2, 5)])
-def test_enlarged_maps_keep_each_places_sum(size: tuple[int, int]) -> None:
-    places = torch.eye(HEIGHT * WIDTH).view(-1, HEIGHT, WIDTH)
-    pixels = enlarge(places, size)
-    assert pixels.shape == (len(places), *size)
-    assert torch.allclose(pixels.sum((1, 2)), torch.ones(len(places)), atol=1e-5)
-    assert (pixels >= 0).all()
-
-
-@pytest.mark.parametrize("size", [(12, 12), (112, 111), (2, 5)])
-def test_weights_of_areas_sum_the_enlarged_map_over_each(size: tuple[int, int]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    owner = torch.randint(3, size, generator=generator)
-    areas = torch.stack([owner == i for i in range(3)])
-    maps = torch.randn(4, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
-    weights = area_weights(areas, (HEIGHT, WIDTH))
-    found = torch.einsum("nhw,ahw->na", maps, weights)
-    pixels = enlarge(maps, size)
-    expected = torch.stack([(pixels * area).sum((1, 2)) for area in areas], 1)
-    assert torch.allclose(found, expected, atol=1e-12)
-    assert torch.allclose(weights.sum(0), torch.ones(HEIGHT, WIDTH).double(), atol=1e-12)

@@ -10,7 +10,8 @@ from captum.testing.attr.helpers.test_config import config
 from torch import nn
 
 from captum_plq import LayerPixelQuality, PixelQualityAttribution, QualityModel
-from tests.attribution.contract import CHECKS, METHODS, Method, check_attribution
+from tests.attribution.contract import CHECKS, check_attribution
+from tests.attribution.methods import METHODS, Method
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -6,11 +6,12 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from captum_plq.network.rebinding import Rebinder, modules_behind
 
-__all__ = ["ForwardFunction", "as_module"]
+__all__ = ["ForwardFunction", "as_module", "as_network"]
 
 
 class ForwardFunction(nn.Module):
@@ -71,3 +72,18 @@ def as_module(forward_func: object) -> nn.Module:
             "before: pass the network itself, its method, or a function that closes over it."
         )
     return ForwardFunction(forward_func, networks)
+
+
+def as_network(forward_func: object) -> nn.Module:
+    """Return what :func:`as_module` returns, if hooks fire in it.
+
+    Raises:
+        ValueError: for a scripted or traced program; as :func:`as_module`.
+    """
+    model = as_module(forward_func)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(
+            "model is a scripted or traced program, where hooks do not fire: pass the "
+            "nn.Module it was made from."
+        )
+    return model

@@ -13,13 +13,20 @@ from captum_plq.errors import UninformativeWarning, places, refuse_images
 from captum_plq.network.embedding_layer import close_rows
 from captum_plq.network.output import EmbeddingLayerError, Example, embed
 
-__all__ = ["check_independence", "refuse_not_finite", "refuse_uninformative", "refuse_zeros"]
+__all__ = [
+    "LOOK",
+    "check_independence",
+    "refuse_not_finite",
+    "refuse_uninformative",
+    "refuse_zeros",
+]
 
 _CONSTANT = (
     "The network gives exactly the same embedding for {} images, so it tells nothing of an image. "
     "Are its weights loaded, or are some of them zero?"
 )
-_LOOK = "Look at the image (is it blank?), at the network's input, and at its weights."
+LOOK = "Look at the image (is it blank?), at the network's input, and at its weights."
+"""What to do about an embedding or a score that means nothing."""
 
 
 def check_independence(example: Example) -> None:
@@ -64,12 +71,12 @@ def refuse_not_finite(embedding: Tensor) -> None:
             "as (B, d): one row for each image of a batch (B, C, H, W)."
         )
     finite = torch.isfinite(embedding.detach()).flatten(1).all(1)
-    refuse_images(~finite, "The network gives a NaN or infinite embedding", _LOOK)
+    refuse_images(~finite, "The network gives a NaN or infinite embedding", LOOK)
 
 
 def refuse_zeros(embedding: Tensor) -> None:
     """Raise for embeddings (B, d) of zeros, as :func:`refuse_uninformative` does."""
-    refuse_images((embedding == 0).all(1), "The network gives an embedding of zeros", _LOOK)
+    refuse_images((embedding == 0).all(1), "The network gives an embedding of zeros", LOOK)
 
 
 def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> None:
@@ -97,14 +104,14 @@ def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> 
         refuse_not_finite(e)
         refuse_zeros(e)
         refuse_images(
-            ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", _LOOK
+            ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", LOOK
         )
         unmoved = torch.nonzero(q >= 1).flatten().tolist()
         if unmoved:
             warnings.warn(
                 "Dropout does not move the embedding of an image at all"
                 f"{places(unmoved, len(q))}: none of the features before the embedding layer is "
-                f"active, and its quality of 1 tells nothing. {_LOOK}",
+                f"active, and its quality of 1 tells nothing. {LOOK}",
                 UninformativeWarning,
                 stacklevel=4,
             )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional import PairAverage
 from captum_plq.functional.masks import DropoutMasks
-from captum_plq.network.forward_function import as_module
+from captum_plq.network.forward_function import as_network
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
 from captum_plq.network.state import check_images, warn_of_pixel_scale
@@ -110,13 +109,7 @@ class SERFIQ(nn.Module):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        model = as_module(model)
-        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-            raise ValueError(
-                "model is a scripted or traced program, where hooks do not fire: pass the "
-                "nn.Module it was made from."
-            )
-        self.model = model
+        self.model = as_network(model)
         self.estimator: Estimator = estimator
         self._estimator = make_estimator(
             estimator, passes, dropout, seed, average, normalize, chunk_size

@@ -14,14 +14,12 @@ from captum_plq._base.tracing import never_compiled, untraced
 from captum_plq.errors import refuse_images
 from captum_plq.network.borrowed import borrowed, own_copy
 from captum_plq.network.exploration import check_embeddings, structure_of
-from captum_plq.network.forward_function import as_module
-from captum_plq.network.independence import refuse_not_finite
+from captum_plq.network.forward_function import as_network
+from captum_plq.network.independence import LOOK, refuse_not_finite, refuse_zeros
 from captum_plq.network.output import OutputSelector
 from captum_plq.network.state import check_images, eager, outside_inference, warn_of_pixel_scale
 
 __all__ = ["QualityScore", "Score", "UnsuitableNetworkError"]
-
-_LOOK = "Look at the image (is it blank?), at the network's input, and at its weights."
 
 
 class UnsuitableNetworkError(ValueError):
@@ -89,13 +87,7 @@ class Score(nn.Module, ABC):
         self, model: nn.Module | Callable[..., object], *, output: OutputSelector = None
     ) -> None:
         super().__init__()
-        model = as_module(model)
-        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-            raise ValueError(
-                "model is a scripted or traced program, where hooks do not fire: pass the "
-                "nn.Module it was made from."
-            )
-        self.model = model
+        self.model = as_network(model)
         self.output = output
         self._looked = _Looked()
 
@@ -150,5 +142,5 @@ def _check(scores: Tensor, embedding: Tensor) -> None:
     with torch.no_grad(), untraced():
         e = embedding.detach().flatten(1)
         refuse_not_finite(e)
-        refuse_images((e == 0).all(1), "The network gives an embedding of zeros", _LOOK)
-        refuse_images(~torch.isfinite(scores.detach()), "A score is NaN or infinite", _LOOK)
+        refuse_zeros(e)
+        refuse_images(~torch.isfinite(scores.detach()), "A score is NaN or infinite", LOOK)

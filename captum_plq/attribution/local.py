@@ -11,8 +11,8 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_plq._base.tracing import never_compiled
+from captum_plq.attribution.place_attribution import PlaceAttribution, only_images
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
-from captum_plq.functional.enlargement import enlarge
 from captum_plq.functional.local import (
     LocalReference,
     PlaceShares,
@@ -23,10 +23,10 @@ from captum_plq.functional.local import (
 from captum_plq.quality.serfiq import SERFIQ
 from captum_plq.quality.spatial import SpatialSERFIQ
 
-__all__ = ["LocalQuality", "only_images"]
+__all__ = ["LocalQuality"]
 
 
-class LocalQuality(Attribution):  # type: ignore[misc]
+class LocalQuality(PlaceAttribution):
     r"""Where an image loses its quality, and how much of it: a map that adds up to it.
 
     SER-FIQ's quality, with dropout on the last spatial map, is to leading order a function of one
@@ -124,26 +124,7 @@ class LocalQuality(Attribution):  # type: ignore[misc]
                 told.append(quality_from_snr(signal_to_noise(shares)))
             if return_convergence_delta:
                 told.append(self._delta(maps, offset, shares))
-            if not at_places:
-                pixels = enlarge(maps, (images.shape[-2], images.shape[-1])).unsqueeze(1)
-                channels = images.shape[1]
-                maps = (pixels / channels).expand(-1, channels, -1, -1).to(images.dtype)
-                maps = maps.contiguous()
-        attributions = (maps,) if isinstance(inputs, tuple) else maps
-        return (attributions, *told) if told else attributions
-
-    def attribute_future(self) -> None:
-        """Not implemented, as for Captum's Saliency."""
-        raise NotImplementedError("attribute_future is not implemented for local quality.")
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """``True``: a place's share is its features times a slope."""
-        return True
-
-    def has_convergence_delta(self) -> bool:
-        """``True``: map and offset add up to Q - Q₀."""
-        return True
+            return self._answer(maps, told, inputs, at_places)
 
     def compute_convergence_delta(
         self,
@@ -176,14 +157,3 @@ class LocalQuality(Attribution):  # type: ignore[misc]
         gained = quality_from_snr(snr)
         against = snr if self.reference is None else torch.full_like(snr, self.reference)
         return maps.flatten(1).sum(1) + offset - (gained - quality_from_snr(against))
-
-
-def only_images(inputs: Tensor | tuple[Tensor, ...], target: object) -> Tensor:
-    """Return the one tensor of images that local quality takes; raise if there is a target."""
-    if target is not None:
-        raise ValueError("Local quality has no target to choose: leave target out.")
-    if isinstance(inputs, tuple):
-        if len(inputs) != 1:
-            raise ValueError(f"Local quality takes one tensor of images, but got {len(inputs)}.")
-        return inputs[0]
-    return inputs

@@ -10,9 +10,8 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_plq._base.tracing import never_compiled
-from captum_plq.attribution.local import only_images
+from captum_plq.attribution.place_attribution import PlaceAttribution, only_images
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
-from captum_plq.functional.enlargement import enlarge
 from captum_plq.quality.scores.base import QualityScore
 
 __all__ = ["DivisibleScore", "LocalScore"]
@@ -26,7 +25,7 @@ class DivisibleScore(QualityScore, Protocol):
         """Return the places' shares (B, h, w) and the rest (B,), which add up to the score."""
 
 
-class LocalScore(Attribution):  # type: ignore[misc]
+class LocalScore(PlaceAttribution):
     r"""Where an image gets its score from: a map that adds up to it.
 
     For scores that decompose, such as the embedding's norm, see
@@ -102,25 +101,7 @@ class LocalScore(Attribution):  # type: ignore[misc]
             told.append(maps.sum((1, 2)) + rest)
         if return_convergence_delta:
             told.append(self._delta(maps, rest, images, additional_forward_args))
-        if not at_places:
-            pixels = enlarge(maps, (images.shape[-2], images.shape[-1])).unsqueeze(1)
-            channels = images.shape[1]
-            maps = (pixels / channels).expand(-1, channels, -1, -1).to(images.dtype).contiguous()
-        attributions = (maps,) if isinstance(inputs, tuple) else maps
-        return (attributions, *told) if told else attributions
-
-    def attribute_future(self) -> None:
-        """Not implemented, as for Captum's Saliency."""
-        raise NotImplementedError("attribute_future is not implemented for local scores.")
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """``True``: a place's share is its features times a slope."""
-        return True
-
-    def has_convergence_delta(self) -> bool:
-        """``True``: map and rest add up to the score."""
-        return True
+        return self._answer(maps, told, inputs, at_places)
 
     def compute_convergence_delta(
         self,

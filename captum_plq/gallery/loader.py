@@ -64,12 +64,9 @@ def chunks_of(
     Raises:
         RuntimeError: if a worker was lost, see :func:`is_lost_worker`.
     """
-    size, step = settings.shard_size, settings.batch_size
-    places = [
-        (start, min(start + step, (shard + 1) * size, len(entries)))
-        for shard in shards
-        for start in range(shard * size, min((shard + 1) * size, len(entries)), step)
-    ]
+    step = settings.batch_size
+    held = [settings.places_of(shard, len(entries)) for shard in shards]
+    places = [(start, min(start + step, own.stop)) for own in held for start in own[::step]]
     limit = how.timeout * step + _GRACE
     return _load(entries, places, how, settings, lock, settings.worker_count(), limit)
 
@@ -96,8 +93,8 @@ def chunks_one_by_one(
     Returns:
         *list[Chunk]*: the same as :func:`chunks_of` would yield.
     """
-    first, stop = shard * settings.shard_size, (shard + 1) * settings.shard_size
-    stop = min(stop, len(entries))
+    own = settings.places_of(shard, len(entries))
+    first, stop = own.start, own.stop
     alone: list[Chunk] = []
     tries = 0
     while first + len(alone) < stop:

@@ -323,8 +323,7 @@ class _Crew:
         )
 
     def _places(self, shard: int) -> range:
-        size = self._order.settings.shard_size
-        return range(shard * size, min((shard + 1) * size, len(self._order.entries)))
+        return self._order.settings.places_of(shard, len(self._order.entries))
 
     def _note(self, record: dict[str, Any]) -> None:
         with self._undisturbed():

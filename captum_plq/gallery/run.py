@@ -204,14 +204,14 @@ def shards_to_do(
         settings (ScoreSettings): The choices.
         schema (pyarrow.Schema): Of the rows.
     """
-    size, todo = settings.shard_size, []
-    for shard in range(-(-len(entries) // size)):
+    todo = []
+    for shard in range(-(-len(entries) // settings.shard_size)):
         record = manifest.records.get(shard)
         if record is not None:
             if shard_is_sound(manifest.directory, record):
                 continue
             manifest.forget(shard)
-        places = range(shard * size, min((shard + 1) * size, len(entries)))
+        places = settings.places_of(shard, len(entries))
         found = adopted_record(manifest.directory, shard, schema, places, settings.maps)
         if found is not None:
             manifest.note(found)
@@ -252,8 +252,7 @@ def finish_run(
 
 
 def _images(shards: Iterable[int], entries: Entries, settings: ScoreSettings) -> int:
-    size = settings.shard_size
-    return sum(min(size, len(entries) - shard * size) for shard in shards)
+    return sum(len(settings.places_of(shard, len(entries))) for shard in shards)
 
 
 class _Teller:

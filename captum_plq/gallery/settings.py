@@ -88,6 +88,10 @@ class ScoreSettings:
         """Return those that decide about the rows, ready for JSON."""
         return {name: value for name, value in vars(self).items() if name not in _HOW}
 
+    def places_of(self, shard: int, images: int) -> range:
+        """Return the places in a source of so many images that a shard holds."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, images))
+
     def worker_count(self) -> int:
         """Return how many processes decode and align."""
         if self.workers is not None:

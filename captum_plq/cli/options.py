@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from captum_plq.explanation import Settings
     from captum_plq.models import FaceModel
 
-__all__ = ["Aligned", "Directory", "Explaining", "Method", "Network", "Whole"]
+__all__ = ["Aligned", "Directory", "Estimating", "Explaining", "Method", "Network", "Whole"]
 
 
 def _whole(_: Any, tokens: Any) -> int:
@@ -48,8 +48,8 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(Network):
-    """What decides about qualities and gradients, and so about what a calibration holds for."""
+class Estimating(Network):
+    """What decides about Q."""
 
     dropout: Annotated[float, Parameter(help="p, dropout rate.")] = 0.5
     seed: Annotated[Whole, Parameter(help="Seed of the dropout masks.")] = 0
@@ -57,6 +57,12 @@ class Method(Network):
         Literal["sampling", "balanced", "closed-form"],
         Parameter(help="How Q is estimated; sampling is the paper's."),
     ] = "sampling"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Estimating):
+    """What decides about qualities and gradients, and so about what a calibration holds for."""
+
     weights: Annotated[
         Literal["l1", "sum", "signed", "l2"],
         Parameter(help="Weights of the quality node; l1 is the paper's."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from captum_plq.cli.options import Aligned, Network, Whole
+from captum_plq.cli.options import Aligned, Estimating, Whole
 from captum_plq.cli.terminal import held, table, tell
 
 if TYPE_CHECKING:
@@ -35,15 +35,9 @@ command = App(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring(Network):
+class Scoring(Estimating):
     """What decides about the rows, and how they are computed."""
 
-    dropout: Annotated[float, Parameter(help="p, dropout rate.")] = 0.5
-    seed: Annotated[Whole, Parameter(help="Seed of the dropout masks.")] = 0
-    estimator: Annotated[
-        Literal["sampling", "balanced", "closed-form"],
-        Parameter(help="How Q is estimated; sampling is the paper's."),
-    ] = "sampling"
     calibration: Annotated[
         str | None,
         Parameter(

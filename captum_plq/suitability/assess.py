@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from captum_plq.suitability.result import Reading, Suitability, Trial, verdict_o
 from captum_plq.suitability.separation import auroc, auroc_gain, separation
 from captum_plq.suitability.sites import DropoutSite, find_dropout_sites
 
-__all__ = ["assess_suitability", "check_images_to_degrade"]
+__all__ = ["assess_suitability", "check_images_to_degrade", "degraded_batches"]
 
 _USUAL_DROPOUT = 0.5
 _LEAST_IMAGES = 20
@@ -119,16 +119,9 @@ def assess_suitability(
         taps = [(EmbeddingTap(x.layer, output), _MasksOfRates(passes, rates, seed)) for x in sites]
         score = partial(_qualities, model, taps)
     found: list[Tensor] = []
-    for first in range(0, len(images), batch_size):
-        chips = images[first : first + batch_size]
-        numbered = list(enumerate(chips, seed + first))
-        degraded = [
-            np.stack([apply(chip, i) for i, chip in numbered]) for apply in degradations.values()
-        ]
-        scores = score(batch_of(np.concatenate([chips, *degraded])))
-        found.append(scores.unflatten(-1, (1 + len(degraded), len(chips))))
-        if progress is not None:
-            progress(f"{first + len(chips)} of {len(images)} images")
+    for chips in degraded_batches(images, degradations, seed, batch_size, progress):
+        scores = score(batch_of(chips))
+        found.append(scores.unflatten(-1, (1 + len(degradations), -1)))
     half = len(images) // 2
     # (settings, Q and its error, clean and degradations, images)
     choosing, judging = torch.cat(found, dim=-1).tensor_split([half], dim=-1)
@@ -201,6 +194,37 @@ def check_images_to_degrade(
         raise ValueError("There must be at least one degradation.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, but got {batch_size}.")
+
+
+def degraded_batches(
+    images: NDArray[np.uint8],
+    degradations: Mapping[str, Degradation],
+    seed: int,
+    batch_size: int,
+    progress: Callable[[str], object] | None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield images, some at a time, each batch followed by all degraded versions of it.
+
+    Args:
+
+        images (ndarray): (n, H, W, 3), uint8.
+        degradations (mapping): Name → function of an image and a seed.
+        seed (int): Image i is given seed + i.
+        batch_size (int): Images at a time, b.
+        progress (Callable, optional): Called with a sentence once a batch is done with.
+
+    Yields:
+        *ndarray*: ((1 + degradations) · b, H, W, 3), uint8.
+    """
+    for first in range(0, len(images), batch_size):
+        chips = images[first : first + batch_size]
+        numbered = list(enumerate(chips, seed + first))
+        worse = [
+            np.stack([apply(chip, i) for i, chip in numbered]) for apply in degradations.values()
+        ]
+        yield np.concatenate([chips, *worse])
+        if progress is not None:
+            progress(f"{first + len(chips)} of {len(images)} images")
 
 
 def _qualities(

@@ -16,7 +16,7 @@ from captum_plq.faces.disturb.degrade import STANDARD_DEGRADATIONS, Degradation
 from captum_plq.network.output import OutputSelector
 from captum_plq.quality.scores import SCORES, QualityScore, make_score
 from captum_plq.quality.serfiq import SERFIQ
-from captum_plq.suitability.assess import check_images_to_degrade
+from captum_plq.suitability.assess import check_images_to_degrade, degraded_batches
 from captum_plq.suitability.result import RULE, Verdict, verdict_on
 from captum_plq.suitability.separation import Estimate, Separation, auroc_gain, separation
 
@@ -156,13 +156,8 @@ def compare_scores(
         except ValueError as error:
             failed[name] = str(error)
     found: dict[str, list[Tensor]] = {name: [] for name in made}
-    for first in range(0, len(images), batch_size):
-        chips = images[first : first + batch_size]
-        numbered = list(enumerate(chips, seed + first))
-        worse = [
-            np.stack([apply(chip, i) for i, chip in numbered]) for apply in degradations.values()
-        ]
-        batch = torch.from_numpy(np.concatenate([chips, *worse])).permute(0, 3, 1, 2).to(parameter)
+    for chips in degraded_batches(images, degradations, seed, batch_size, progress):
+        batch = torch.from_numpy(chips).permute(0, 3, 1, 2).to(parameter)
         for name in list(found):
             try:
                 values = _scored(made[name], batch)
@@ -170,9 +165,7 @@ def compare_scores(
                 failed[name] = str(error)
                 del found[name]
                 continue
-            found[name].append(values.unflatten(0, (1 + len(worse), len(chips))))
-        if progress is not None:
-            progress(f"{first + len(chips)} of {len(images)} images")
+            found[name].append(values.unflatten(0, (1 + len(degradations), -1)))
     if not found:
         reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
         raise ValueError(f"The network has none of these scores. {reasons}")

@@ -14,6 +14,7 @@ __all__ = ["app"]
 _COMMANDS = {
     "explain": "Explain photos: write a figure, arrays and a record of each.",
     "score": "Score a whole gallery: write a table of qualities, in Parquet files.",
+    "serve": "Serve a page that says of a photo whether to take it again, and why.",
     "inspect": "Tell what 'score' has found: qualities, refusals, where quality is lost.",
     "calibrate": "Measure α, r, γ and the reference map of a network on a folder of photos.",
     "suitability": "Measure whether SER-FIQ is informative on a network.",

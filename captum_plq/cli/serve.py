@@ -1,0 +1,148 @@
+"""The command ``captum-plq serve``: the page that says of a photo whether to take it again."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from captum_plq.cli.options import Estimating, Whole
+from captum_plq.cli.terminal import tell
+
+if TYPE_CHECKING:
+    from captum_plq.web import WebSettings
+
+__all__ = ["command"]
+
+command = App(
+    "serve",
+    help_epilogue="""Examples:
+  captum-plq serve
+  captum-plq serve --port 9000 --keep photos
+  captum-plq serve --proxied-as photos.example.org""",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving(Estimating):
+    """What decides about the answers, and about who gets them."""
+
+    calibration: Annotated[
+        str | None,
+        Parameter(
+            help="A file of 'captum-plq calibrate', or none. Default: the network's own, if it "
+            "comes with this package."
+        ),
+    ] = None
+    host: Annotated[
+        str, Parameter(help="Address to listen at; any but the default opens the page to others.")
+    ] = "127.0.0.1"
+    port: Annotated[Whole, Parameter(help="Port to listen at; 0: any that is free.")] = 8000
+    proxied_as: Annotated[
+        str,
+        Parameter(
+            name="--proxied-as",
+            help="Name under which a reverse proxy on this machine serves the page to others.",
+            show_default=False,
+        ),
+    ] = ""
+    keep: Annotated[
+        Path | None, Parameter(help="Folder in which photos and answers are kept. Default: none.")
+    ] = None
+    max_bytes: Annotated[Whole, Parameter(help="Longest photo, in bytes.")] = 10 * 2**20
+    max_pixels: Annotated[Whole, Parameter(help="Largest photo, in pixels.")] = 40_000_000
+    rate: Annotated[Whole, Parameter(help="Photos a minute from one address.")] = 30
+
+    def web(self) -> WebSettings:
+        """Return the settings that these options ask for."""
+        from captum_plq.explanation import Settings
+        from captum_plq.web import WebSettings
+
+        return WebSettings(
+            model=self.model,
+            checkpoint=self.checkpoint,
+            calibration=self.calibration,
+            explaining=Settings(
+                passes=self.passes,
+                dropout=self.dropout,
+                seed=self.seed,
+                estimator=self.estimator,
+                device=self.device,
+            ),
+            host=self.host,
+            proxied_as=self.proxied_as,
+            keep=self.keep,
+            max_bytes=self.max_bytes,
+            max_pixels=self.max_pixels,
+            rate=self.rate,
+        )
+
+
+@command.default
+def serve(*, options: Serving | None = None) -> None:
+    """Serve a page that says of a photo whether to take it again, and why.
+
+    It works without the internet. No photo is kept unless --keep is given.
+    """
+    from captum_plq.errors import extra
+    from captum_plq.web import create_app
+
+    with extra("web"):
+        import uvicorn
+
+    options = options or Serving()
+    settings = options.web()
+    app = create_app(settings)
+    listening = _listen(options.host, options.port)
+    for line in _warnings(settings):
+        tell(line, error=True)
+    port = listening.getsockname()[1]
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        proxy_headers=bool(options.proxied_as),
+        forwarded_allow_ips="127.0.0.1,::1",
+        timeout_graceful_shutdown=5,
+    )
+    tell(f"http://{shown}:{port}/ (Ctrl-C ends it)")
+    with listening:
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(
+            f"Port {port} of {host} cannot be used ({reason}): choose another with --port."
+        ) from error
+
+
+def _warnings(settings: WebSettings) -> list[str]:
+    """Return what whoever starts the server must know of how open it is."""
+    from captum_plq.web import is_loopback
+
+    found = []
+    if not is_loopback(settings.host):
+        found.append(
+            f"Open to others: whoever reaches {settings.host} can send photos to this machine, "
+            "unencrypted and without a password; their browsers give the page no camera. Better: "
+            "leave --host as it is, and put a proxy with TLS before it (--proxied-as)."
+        )
+    if settings.proxied_as:
+        found.append(
+            f"Open to whoever the proxy lets in as {settings.proxied_as}; the address of a client "
+            "is taken from its X-Forwarded-For."
+        )
+    if settings.keep is not None:
+        found.append(f"Photos that are assessed are kept in {settings.keep}, as they were sent.")
+    return found

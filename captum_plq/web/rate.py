@@ -1,0 +1,66 @@
+"""How many photos one client may send."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from captum_plq.web.refusal import RefusedError
+
+__all__ = ["RateLimit"]
+
+_CLIENTS = 4096
+
+
+class RateLimit:
+    """A token bucket for each client: so many at once, and so many a minute.
+
+    IPv6 clients are told apart by the first 64 bits of their address, as many as a household has.
+    Of the clients, the last 4096 are remembered.
+
+    Args:
+
+        rate (int): Requests a minute.
+        now (Callable): A clock, in seconds.
+    """
+
+    def __init__(self, rate: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._now = rate, now
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> None:
+        """Count a request.
+
+        Args:
+
+            client (str): Its address.
+
+        Raises:
+            RefusedError: 429 if there were too many.
+        """
+        name, now = _household(client), self._now()
+        left, since = self._buckets.pop(name, (float(self._rate), now))
+        left = min(self._rate, left + (now - since) * self._rate / 60)
+        allowed = left >= 1
+        self._buckets[name] = (left - 1 if allowed else left, now)
+        if len(self._buckets) > _CLIENTS:
+            self._buckets.popitem(last=False)
+        if not allowed:
+            wait = math.ceil((1 - left) * 60 / self._rate)
+            seconds = "1 second" if wait == 1 else f"{wait} seconds"
+            raise RefusedError(
+                429, f"Too many photos from this address: try again in {seconds}.", wait
+            )
+
+
+def _household(client: str) -> str:
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if address.version == 4:
+        return client
+    return str(ipaddress.ip_network((address, 64), strict=False))

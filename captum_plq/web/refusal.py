@@ -1,0 +1,65 @@
+"""What a client is told instead of an answer."""
+
+from __future__ import annotations
+
+from captum_plq.errors import UnusableImagesError
+from captum_plq.faces import ImageError, NoFaceError
+
+__all__ = ["RefusedError", "refusal_of"]
+
+_LONGEST = 300  # characters of a sentence
+
+_STATUS = {"empty": 400, "too_large": 413, "not_an_image": 415}
+"""Reason of :class:`~captum_plq.faces.ImageError` → status; 422 for all others."""
+
+
+class RefusedError(Exception):
+    """A request that is not answered, and why.
+
+    Args:
+
+        status (int): Of HTTP, 400 to 503.
+        sentence (str): What was wrong, and what to do.
+        retry_after (int, optional): In how many seconds to try again.
+    """
+
+    def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence, self.retry_after = status, sentence, retry_after
+
+
+def refusal_of(error: Exception) -> RefusedError | None:
+    """Return what to tell of a photo that cannot be assessed.
+
+    Args:
+
+        error (Exception): As decoding, detection or the network raised it.
+
+    Returns:
+        *RefusedError or None*: ``None`` for an error that no photo should cause.
+
+    Examples::
+
+        >>> refusal_of(ImageError("The file is empty; get it again.", "empty")).status
+        400
+    """
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, ImageError):
+        return RefusedError(_STATUS.get(error.reason, 422), _one_line(str(error)))
+    if isinstance(error, NoFaceError):
+        return RefusedError(
+            422,
+            "No face was found in the photo: face the camera, upright, with nothing else so close "
+            "to it, in a photo where the face is at least 80 pixels wide.",
+        )
+    if isinstance(error, UnusableImagesError):
+        return RefusedError(422, _one_line(f"{error.problem}: {error.advice}"))
+    if isinstance(error, ValueError):
+        return RefusedError(422, _one_line(f"The face cannot be assessed: {error}"))
+    return None
+
+
+def _one_line(text: str) -> str:
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"

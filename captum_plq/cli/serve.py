@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from captum_plq.cli.options import Estimating, Whole
-from captum_plq.cli.terminal import tell
+from captum_plq.cli.terminal import held, tell
 
 if TYPE_CHECKING:
     from captum_plq.web import WebSettings
@@ -26,9 +26,10 @@ command = App(
 )
 
 
+@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Serving(Estimating):
-    """What decides about the answers, and about who gets them."""
+class Serving:
+    """Who gets answers, and to what."""
 
     calibration: Annotated[
         str | None,
@@ -56,21 +57,21 @@ class Serving(Estimating):
     max_pixels: Annotated[Whole, Parameter(help="Largest photo, in pixels.")] = 40_000_000
     rate: Annotated[Whole, Parameter(help="Photos a minute from one address.")] = 30
 
-    def web(self) -> WebSettings:
-        """Return the settings that these options ask for."""
+    def settings(self, network: Estimating) -> WebSettings:
+        """Return the settings that these options and those of the network ask for."""
         from captum_plq.explanation import Settings
         from captum_plq.web import WebSettings
 
         return WebSettings(
-            model=self.model,
-            checkpoint=self.checkpoint,
+            model=network.model,
+            checkpoint=network.checkpoint,
             calibration=self.calibration,
             explaining=Settings(
-                passes=self.passes,
-                dropout=self.dropout,
-                seed=self.seed,
-                estimator=self.estimator,
-                device=self.device,
+                passes=network.passes,
+                dropout=network.dropout,
+                seed=network.seed,
+                estimator=network.estimator,
+                device=network.device,
             ),
             host=self.host,
             proxied_as=self.proxied_as,
@@ -82,7 +83,7 @@ class Serving(Estimating):
 
 
 @command.default
-def serve(*, options: Serving | None = None) -> None:
+def serve(*, network: Estimating = Estimating(), options: Serving = Serving()) -> None:
     """Serve a page that says of a photo whether to take it again, and why.
 
     It works without the internet. No photo is kept unless --keep is given.
@@ -93,8 +94,7 @@ def serve(*, options: Serving | None = None) -> None:
     with extra("web"):
         import uvicorn
 
-    options = options or Serving()
-    settings = options.web()
+    settings = options.settings(network)
     app = create_app(settings)
     listening = _listen(options.host, options.port)
     for line in _warnings(settings):
@@ -112,7 +112,7 @@ def serve(*, options: Serving | None = None) -> None:
         timeout_graceful_shutdown=5,
     )
     tell(f"http://{shown}:{port}/ (Ctrl-C ends it)")
-    with listening:
+    with listening, held():  # uvicorn ends in order at a signal, and raises it again
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -121,9 +121,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise OSError(
-            f"Port {port} of {host} cannot be used ({reason}): choose another with --port."
+            f"Port {port} of {host} cannot be used ({reason.rstrip('.')}): choose another with "
+            "--port or --host."
         ) from error
 
 

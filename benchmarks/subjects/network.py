@@ -52,6 +52,8 @@ class ExplainedNetwork:
         reference (Tensor, optional): (n, 3, H, W), 0–255, on any device and of any number type:
             faces of other people than those explained, which relative maps compare with.
         batch (int): Reference faces per forward.
+        judge (ExplainedNetwork, optional): Whose Q chooses the better half of the reference faces.
+            ``None``: this one's.
     """
 
     model: nn.Module
@@ -63,6 +65,7 @@ class ExplainedNetwork:
     rows: int = 32
     reference: Tensor | None = None
     batch: int = 16
+    judge: ExplainedNetwork | None = None
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _untrained: dict[int, ExplainedNetwork] = field(
@@ -140,6 +143,8 @@ class ExplainedNetwork:
     @cached_property
     def better_reference(self) -> Tensor:
         """(n,) bool: reference faces whose Q is at least the median, as in ``calibrate``."""
+        if self.judge is not None:
+            return self.judge.better_reference
         quality = torch.cat([self.quality(part) for part in self.reference_batches()]).double()
         return quality >= quality.quantile(0.5)
 
@@ -151,6 +156,10 @@ class ExplainedNetwork:
     def untrained(self, number: int = 0) -> ExplainedNetwork:
         """Return the same network with random weights, BatchNorm statistics of the reference faces.
 
+        What it is compared with are the same reference faces: the trained network chooses them. An
+        untrained one's Q follows an image's contrast, and among faces chosen by it, whatever has
+        little contrast is unusual.
+
         Args:
 
             number (int): Which weights: their seed is ``seed + number``. Each is made once.
@@ -158,7 +167,7 @@ class ExplainedNetwork:
         if number not in self._untrained:
             images = None if self.reference is None else torch.cat(self.reference_batches())
             random = with_random_weights(self.model, self.seed + number, images=images)
-            self._untrained[number] = self.of(random)
+            self._untrained[number] = self._null(random)
         return self._untrained[number]
 
     def with_reference(self, reference: Tensor, nulls: Iterable[int] = ()) -> ExplainedNetwork:
@@ -172,7 +181,7 @@ class ExplainedNetwork:
         """
         other = self.of(self.model, reference)
         for number in nulls:
-            other._untrained[number] = other.of(self.untrained(number).model)
+            other._untrained[number] = other._null(self.untrained(number).model)
         return other
 
     def of(self, model: nn.Module, reference: Tensor | None = None) -> ExplainedNetwork:
@@ -185,3 +194,6 @@ class ExplainedNetwork:
         """
         kept = self.reference if reference is None else reference
         return replace(self, model=model, reference=kept)
+
+    def _null(self, model: nn.Module) -> ExplainedNetwork:
+        return replace(self.of(model), judge=self)

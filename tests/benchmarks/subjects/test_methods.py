@@ -185,6 +185,17 @@ def test_local_quality_is_the_package_s_own(context, faces, maps):
     assert maps["local-z"].std() == pytest.approx(z.std().item(), rel=0.5)
 
 
+def test_untrained_networks_are_held_against_the_faces_that_the_trained_one_chose(context):
+    network = context.subject
+    null = network.untrained()
+    own = dataclasses.replace(null, judge=None)
+    assert null.better_reference.tolist() == network.better_reference.tolist()
+    assert own.better_reference.tolist() != network.better_reference.tolist()
+    other = network.with_reference(network.reference.flip(0), nulls=[0])
+    assert other.untrained().model is null.model
+    assert other.untrained().better_reference.tolist() == network.better_reference.tolist()[::-1]
+
+
 def test_eigenfaces_leave_what_reference_faces_do_not_have(context):
     reference = context.subject.reference.float()
     explain = MAPS["eigenface"].build(context.subject)

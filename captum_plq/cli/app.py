@@ -14,8 +14,8 @@ __all__ = ["app"]
 _COMMANDS = {
     "explain": "Explain photos: write a figure, arrays and a record of each.",
     "score": "Score a whole gallery: write a table of qualities, in Parquet files.",
-    "serve": "Serve a page that says of a photo whether to take it again, and why.",
     "inspect": "Tell what 'score' has found: qualities, refusals, where quality is lost.",
+    "serve": "Serve a page that says of a photo whether to take it again, and why.",
     "calibrate": "Measure α, r, γ and the reference map of a network on a folder of photos.",
     "suitability": "Measure whether SER-FIQ is informative on a network.",
     "demo": "Explain a portrait, as it is and degraded in three ways. Needs no download.",

@@ -95,25 +95,24 @@ def serve(*, network: Estimating = Estimating(), options: Serving = Serving()) -
         import uvicorn
 
     settings = options.settings(network)
-    app = create_app(settings)
-    listening = _listen(options.host, options.port)
-    for line in _warnings(settings):
-        tell(line, error=True)
-    port = listening.getsockname()[1]
-    shown = f"[{options.host}]" if ":" in options.host else options.host
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        proxy_headers=bool(options.proxied_as),
-        forwarded_allow_ips="127.0.0.1,::1",
-        timeout_graceful_shutdown=5,
-    )
-    tell(f"http://{shown}:{port}/ (Ctrl-C ends it)")
-    with listening, held():  # uvicorn ends in order at a signal, and raises it again
-        uvicorn.Server(config).run(sockets=[listening])
+    with _listen(options.host, options.port) as listening:
+        app = create_app(settings)
+        for line in _warnings(settings):
+            tell(line, error=True)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            proxy_headers=bool(options.proxied_as),
+            forwarded_allow_ips="127.0.0.1,::1",
+            timeout_graceful_shutdown=5,
+        )
+        shown = f"[{options.host}]" if ":" in options.host else options.host
+        tell(f"http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
+        with held():  # uvicorn ends in order at a signal, and raises it again
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

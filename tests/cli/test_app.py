@@ -18,11 +18,11 @@ from captum_plq.models import available_models
 from captum_plq.quality import Estimator
 
 
-@pytest.mark.parametrize("arguments", ["--help", "models --help", "--version"])
+@pytest.mark.parametrize("arguments", ["--help", "models --help", "serve --help", "--version"])
 def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys; from captum_plq.cli import main; assert main() == 0; "
-        "print({'torch', 'matplotlib', 'captum', 'numpy'} & set(sys.modules))"
+        "print({'torch', 'matplotlib', 'captum', 'numpy', 'fastapi', 'uvicorn'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, *arguments.split()]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -30,7 +30,8 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_help_shows_options_defaults_and_examples(run, capsys):
-    for command in ("explain", "score", "inspect", "calibrate", "suitability", "demo", "models"):
+    commands = "explain score inspect serve calibrate suitability demo models"
+    for command in commands.split():
         assert run(command, "--help") == 0
         printed = capsys.readouterr().out
         assert f"  captum-plq {command}" in printed
@@ -43,7 +44,7 @@ def test_help_shows_options_defaults_and_examples(run, capsys):
     ("arguments", "message"),
     [
         ([], "Which command?"),
-        (["explode"], "explain, score, inspect, calibrate, suitability, demo, models"),
+        (["explode"], "explain, score, inspect, serve, calibrate, suitability, demo, models"),
         (["explan", "x.jpg"], 'Did you mean "explain"?'),
         (["explain"], "IMAGE requires an argument"),
         (["explain", "x.jpg"], "--output requires an argument"),

@@ -102,6 +102,14 @@ def score(
             "what RAY_ADDRESS says, or else one of this machine alone."
         ),
     ] = None,
+    retry: Annotated[
+        bool,
+        Parameter(
+            help="Compute anew the files of an earlier run in which an image could not be looked "
+            "at (status 'failed').",
+            show_default=False,
+        ),
+    ] = False,
     options: Scoring = Scoring(),
 ) -> int:
     """Score a whole gallery: write a table of qualities, in Parquet files.
@@ -120,6 +128,7 @@ def score(
             column=column,
             engine=engine,
             address=address,
+            retry=retry,
             progress=show,
             undisturbed=held,
         )

@@ -23,12 +23,7 @@ from captum_plq.gallery.ray_engine import work_on_ray
 from captum_plq.gallery.ray_worker import Order
 from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
 from captum_plq.gallery.settings import ScoreSettings
-from captum_plq.gallery.shards import (
-    adopted_record,
-    make_folders,
-    shard_is_sound,
-    write_shard,
-)
+from captum_plq.gallery.shards import make_folders, shards_to_do, write_shard
 from captum_plq.gallery.source import Entries, list_entries
 from captum_plq.models import FaceModel
 
@@ -41,7 +36,6 @@ __all__ = [
     "RunSummary",
     "finish_run",
     "score_gallery",
-    "shards_to_do",
     "source_of",
 ]
 
@@ -104,6 +98,7 @@ def score_gallery(
     model: FaceModel | None = None,
     engine: Engine = "local",
     address: str | None = None,
+    retry: bool = False,
     progress: Callable[[Progress], None] | None = None,
     undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> RunSummary:
@@ -125,6 +120,8 @@ def score_gallery(
             ``source`` and ``result`` must be found under the same name. The rows are the same.
         address (str, optional): Of the Ray cluster, ``"HOST:PORT"`` or ``"auto"``. ``None``: what
             ``RAY_ADDRESS`` says, or else one of this machine alone.
+        retry (bool): Compute anew the shards of an earlier run in which an image ``"failed"``: it
+            was missing, unreadable, too slow, or ended a process, and may be there now.
         progress (Callable, optional): Told how far the run is, after each batch; with Ray, after
             each shard.
         undisturbed (Callable, optional): Makes a context in which a shard is written and noted,
@@ -170,7 +167,7 @@ def score_gallery(
             "source": source_of(entries),
         }
         with open_manifest(directory, identity) as manifest:
-            todo = shards_to_do(manifest, entries, settings, schema)
+            todo = shards_to_do(manifest, entries, settings, schema, retry)
             before = len(entries) - _images(todo, entries, settings)
             tell = _Teller(progress, before, len(entries))
             if engine == "ray":
@@ -188,36 +185,6 @@ def score_gallery(
 def source_of(entries: Entries) -> dict[str, Any]:
     """Return what tells one source from another: how many images, and a fingerprint of the list."""
     return {"images": len(entries), "digest": entries.digest()}
-
-
-def shards_to_do(
-    manifest: Manifest, entries: Entries, settings: ScoreSettings, schema: pa.Schema
-) -> list[int]:
-    """Return the shards that are not done, or no longer what was written.
-
-    A shard that is there, but was not noted since the run was killed, is noted now.
-
-    Args:
-
-        manifest (Manifest): Of the result.
-        entries (Entries): The source.
-        settings (ScoreSettings): The choices.
-        schema (pyarrow.Schema): Of the rows.
-    """
-    todo = []
-    for shard in range(-(-len(entries) // settings.shard_size)):
-        record = manifest.records.get(shard)
-        if record is not None:
-            if shard_is_sound(manifest.directory, record):
-                continue
-            manifest.forget(shard)
-        places = settings.places_of(shard, len(entries))
-        found = adopted_record(manifest.directory, shard, schema, places, settings.maps)
-        if found is not None:
-            manifest.note(found)
-        else:
-            todo.append(shard)
-    return todo
 
 
 def finish_run(

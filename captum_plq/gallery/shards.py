@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_plq._base.whole_file import remove_unfinished, whole_file
+from captum_plq.gallery.manifest import Manifest
 from captum_plq.gallery.result import MAPS, SHARDS
-from captum_plq.gallery.schema import METADATA_KEY
+from captum_plq.gallery.schema import METADATA_KEY, REASONS
 from captum_plq.gallery.score import Scored
-from captum_plq.gallery.settings import Maps
+from captum_plq.gallery.settings import Maps, ScoreSettings
+from captum_plq.gallery.source import Entries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +31,7 @@ __all__ = [
     "make_folders",
     "shard_is_sound",
     "shard_path",
+    "shards_to_do",
     "write_shard",
 ]
 
@@ -162,6 +165,44 @@ def adopted_record(
     if not _alike(table.schema.metadata.get(METADATA_KEY), schema.metadata[METADATA_KEY]):
         return None
     return {**_record(number, table, contents, directory), "seconds": {}}
+
+
+def shards_to_do(
+    manifest: Manifest,
+    entries: Entries,
+    settings: ScoreSettings,
+    schema: pa.Schema,
+    retry: bool = False,
+) -> list[int]:
+    """Return the shards that are not done, or no longer what was written.
+
+    A shard that is there, but was not noted since the run was killed, is noted now.
+
+    Args:
+
+        manifest (Manifest): Of the result.
+        entries (Entries): The source.
+        settings (ScoreSettings): The choices.
+        schema (pyarrow.Schema): Of the rows.
+        retry (bool): And those in which an image failed.
+    """
+    todo = []
+    for shard in range(-(-len(entries) // settings.shard_size)):
+        record = manifest.records.get(shard)
+        if record is None or not shard_is_sound(manifest.directory, record):
+            manifest.forget(shard)
+            places = settings.places_of(shard, len(entries))
+            record = adopted_record(manifest.directory, shard, schema, places, settings.maps)
+            if record is not None:
+                manifest.note(record)
+        if record is None or (retry and _has_failed(record)):
+            manifest.forget(shard)
+            todo.append(shard)
+    return todo
+
+
+def _has_failed(record: Record) -> bool:
+    return any(REASONS.get(reason) == "failed" for reason in record["counts"])
 
 
 def _alike(there: bytes | None, here: bytes) -> bool:

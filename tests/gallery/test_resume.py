@@ -154,6 +154,31 @@ def test_a_file_that_vanishes_is_a_row(settings, tmp_path):
     assert table["reason"].to_pylist()[-1] == "missing"
 
 
+def test_images_that_failed_are_tried_again_on_request(settings, tmp_path):
+    source = write_crops(tmp_path / "crops", 4)
+    asked, result = settings(shard_size=2), tmp_path / "result"
+    score_gallery(source, tmp_path / "undisturbed", asked)
+    one = source / "b" / "03.png"
+    content = one.read_bytes()
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{path}\n" for path in sorted(source.rglob("*.png"))))
+    one.unlink()
+    score_gallery(listed, result, asked)
+    assert read_result(result).table()["reason"].to_pylist() == [None, None, None, "missing"]
+    one.write_bytes(content)
+    kept = shards.shard_path(result, 0).stat().st_mtime_ns
+    assert score_gallery(listed, result, asked).computed == 0
+    again = score_gallery(listed, result, asked, retry=True)
+    assert (again.computed, again.counts) == (2, {"ok": 4})
+    assert shards.shard_path(result, 0).stat().st_mtime_ns == kept
+    quality = [
+        read_result(folder).table()["quality"].to_pylist()
+        for folder in (result, tmp_path / "undisturbed")
+    ]
+    assert quality[0] == quality[1]
+    assert score_gallery(listed, result, asked, retry=True).computed == 0
+
+
 def test_a_second_run_is_refused(crops, settings, tmp_path):
     refused = []
 

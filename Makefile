@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs-ready
 RAY    := $(VENV)/.ray-ready
 
-.PHONY: demo test test-slow test-captum fuzz lint docs clean
+.PHONY: demo test test-slow test-captum fuzz load-test lint docs clean
 
 demo: $(READY)
 	$(BIN)/captum-plq demo -o demo-output
@@ -22,6 +22,12 @@ MINUTES ?= 10
 SEED    ?= 0
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
+
+# The page's server under CLIENTS clients on loopback, SECONDS long (Linux).
+CLIENTS ?= 20
+SECONDS ?= 300
+load-test: $(READY)
+	$(BIN)/python -m tests.load --clients $(CLIENTS) --seconds $(SECONDS)
 
 # Captum's own tests, from a checkout of its repository at CAPTUM.
 test-captum: $(READY)

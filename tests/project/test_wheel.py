@@ -33,6 +33,14 @@ print(captum_plq.__file__)
 """
 
 
+PAGE = """
+from fastapi.testclient import TestClient
+from captum_plq.web import WebSettings, create_app
+app = create_app(WebSettings(), assessor=object())
+print(TestClient(app, base_url="http://localhost").get("/").status_code)
+"""
+
+
 def run(*command, cwd):
     env = {"PATH": "", "HOME": str(cwd)}
     done = subprocess.run(map(str, command), cwd=cwd, capture_output=True, text=True, env=env)
@@ -63,7 +71,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
         for path in (ROOT / "captum_plq").rglob("*")
         if path.suffix == ".py"
         or path.name == "py.typed"
-        or path.parent.name in ("data", "weights")
+        or path.parent.name in ("data", "static", "weights")
     }
     assert wheel.stat().st_size < 10e6
     packaged = {name for name in held if name.startswith("captum_plq/")}
@@ -82,6 +90,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     installed = {path for path in sys.path if path.endswith("site-packages")}
     installed.add(sysconfig.get_path("purelib"))
     (packages / "dependencies.pth").write_text("\n".join(sorted(installed)))
+    assert run(python, "-c", PAGE, cwd=tmp_path) == "200"
     where = run(python, "-c", USE, cwd=tmp_path)
     assert Path(where).is_relative_to(packages)
     assert run(python, "-c", IMPORTS, cwd=tmp_path) == "captum_plq"

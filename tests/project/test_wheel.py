@@ -69,7 +69,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     sources = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "captum_plq").rglob("*")
-        if path.suffix == ".py"
+        if path.suffix in (".py", ".html")
         or path.name == "py.typed"
         or path.parent.name in ("data", "static", "weights")
     }

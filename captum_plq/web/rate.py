@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from captum_plq.web.refusal import RefusedError
 
-__all__ = ["RateLimit"]
+__all__ = ["RateLimit", "household"]
 
 _CLIENTS = 4096
 
@@ -18,7 +18,6 @@ _CLIENTS = 4096
 class RateLimit:
     """A token bucket for each client: so many at once, and so many a minute.
 
-    IPv6 clients are told apart by the first 64 bits of their address, as many as a household has.
     Of the clients, the last 4096 are remembered.
 
     Args:
@@ -36,16 +35,16 @@ class RateLimit:
 
         Args:
 
-            client (str): Its address.
+            client (str): Its :func:`household`.
 
         Raises:
             RefusedError: 429 if there were too many.
         """
-        name, now = _household(client), self._now()
-        left, since = self._buckets.pop(name, (float(self._rate), now))
+        now = self._now()
+        left, since = self._buckets.pop(client, (float(self._rate), now))
         left = min(self._rate, left + (now - since) * self._rate / 60)
         allowed = left >= 1
-        self._buckets[name] = (left - 1 if allowed else left, now)
+        self._buckets[client] = (left - 1 if allowed else left, now)
         if len(self._buckets) > _CLIENTS:
             self._buckets.popitem(last=False)
         if not allowed:
@@ -56,11 +55,25 @@ class RateLimit:
             )
 
 
-def _household(client: str) -> str:
+def household(address: str) -> str:
+    """Return what clients are told apart by.
+
+    Args:
+
+        address (str): Of a client.
+
+    Returns:
+        *str*: the address; of IPv6 its first 64 bits, the rest of which a household has.
+
+    Examples::
+
+        >>> household("2001:db8::1")
+        '2001:db8::/64'
+    """
     try:
-        address = ipaddress.ip_address(client.partition("%")[0])
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return client
-    if address.version == 4:
-        return client
-    return str(ipaddress.ip_network((address, 64), strict=False))
+        return address
+    if found.version == 4:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False))

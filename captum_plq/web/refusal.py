@@ -50,8 +50,8 @@ def refusal_of(error: Exception) -> RefusedError | None:
     if isinstance(error, NoFaceError):
         return RefusedError(
             422,
-            "No face was found in the photo: face the camera, upright, with nothing else so close "
-            "to it, in a photo where the face is at least 80 pixels wide.",
+            "No face was found in the photo: look straight into the camera, hold it upright, come "
+            "closer, and take away what hides the face.",
         )
     if isinstance(error, UnusableImagesError):
         return RefusedError(422, _one_line(f"{error.problem}: {error.advice}"))

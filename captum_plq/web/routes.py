@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 from captum_plq.web.assess import PhotoAssessor
 from captum_plq.web.guard import Guard
 from captum_plq.web.keep import Keeper
-from captum_plq.web.rate import RateLimit
+from captum_plq.web.rate import RateLimit, household
 from captum_plq.web.refusal import RefusedError, refusal_of
 from captum_plq.web.settings import WebSettings
 from captum_plq.web.upload import Body, Upload, read_upload
@@ -37,7 +38,7 @@ class _Desk:
         self._settings, self._assessor = settings, assessor
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="captum-plq")
         self._limit = RateLimit(settings.rate)
-        self._taken = 0
+        self._taken: Counter[str] = Counter()
         self._keeper = None if settings.keep is None else Keeper(settings.keep)
 
     def close(self) -> None:
@@ -74,8 +75,9 @@ class _Desk:
     async def _answer(self, request: Request, work: Callable[[Upload], dict[str, Any]]) -> Response:
         body = Body(request, self._settings.max_bytes)
         try:
-            self._limit.take("" if request.client is None else request.client.host)
-            with self._place():
+            client = household("" if request.client is None else request.client.host)
+            self._limit.take(client)
+            with self._place(client):
                 upload = await read_upload(body, self._settings.patience)
                 loop = asyncio.get_running_loop()
                 return JSONResponse(await loop.run_in_executor(self._thread, work, upload))
@@ -88,14 +90,20 @@ class _Desk:
             return _refused(refusal)
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._taken >= self._settings.places:
+    def _place(self, client: str) -> Iterator[None]:
+        places = self._settings.places
+        if self._taken.total() >= places:
             raise RefusedError(503, "Too many photos are waiting: try again in 5 seconds.", 5)
-        self._taken += 1
+        if self._taken[client] >= -(-places // 2):  # no one client keeps the others out
+            raise RefusedError(
+                429, "Too many photos of this address are waiting: try again in 5 seconds.", 5
+            )
+        self._taken[client] += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._taken[client] -= 1
+            self._taken += Counter()  # without those that have none
 
 
 def make_app(settings: WebSettings, assessor: PhotoAssessor) -> FastAPI:

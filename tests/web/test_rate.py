@@ -2,7 +2,7 @@
 
 import pytest
 
-from captum_plq.web.rate import RateLimit
+from captum_plq.web.rate import RateLimit, household
 from captum_plq.web.refusal import RefusedError
 
 
@@ -37,12 +37,10 @@ def test_one_client_does_not_use_up_the_share_of_another(limit):
     limit.take("1.2.3.5")
 
 
-def test_ipv6_addresses_of_one_household_are_one_client(limit):
-    for i in range(6):
-        limit.take(f"2001:db8::{i:x}")
-    with pytest.raises(RefusedError):
-        limit.take("2001:db8::ffff%eth0")
-    limit.take("2001:db8:0:1::1")
+def test_ipv6_addresses_of_one_household_are_one_client():
+    assert household("2001:db8::ffff%eth0") == household("2001:db8::1") == "2001:db8::/64"
+    assert household("2001:db8:0:1::1") != household("2001:db8::1")
+    assert (household("1.2.3.4"), household(""), household("x")) == ("1.2.3.4", "", "x")
 
 
 def test_what_is_remembered_of_clients_is_bounded(limit):

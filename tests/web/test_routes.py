@@ -114,23 +114,28 @@ class Slow(Stub):
 
 def test_one_photo_is_computed_at_a_time_few_wait_and_the_page_is_served_meanwhile():
     slow = Slow()
-    app = create_app(WebSettings(places=3, rate=100), slow)
+    app = create_app(WebSettings(places=4, rate=100), slow)
 
-    async def calls():
-        transport = httpx2.ASGITransport(app)
+    async def posts(address, count):
+        transport = httpx2.ASGITransport(app, client=(address, 1))
         async with httpx2.AsyncClient(transport=transport, base_url=URL) as client:
             photo = {"photo": ("a.jpg", b"x")}
-            posts = [
-                asyncio.ensure_future(client.post("/api/photo", files=photo)) for _ in range(5)
-            ]
-            await asyncio.sleep(0.2)
-            about = await asyncio.wait_for(client.get("/api/about"), 2)
-            slow.go.set()
-            return about, await asyncio.gather(*posts)
+            sent = [client.post("/api/photo", files=photo) for _ in range(count)]
+            return [answer.status_code for answer in await asyncio.gather(*sent)]
 
-    about, answers = asyncio.run(calls())
+    async def calls():
+        greedy = asyncio.ensure_future(posts("1.1.1.1", 4))
+        await asyncio.sleep(0.1)
+        others = [asyncio.ensure_future(posts(f"1.1.1.{i}", 1)) for i in (2, 3, 4)]
+        await asyncio.sleep(0.1)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=URL) as client:
+            about = await asyncio.wait_for(client.get("/api/about"), 2)
+        slow.go.set()
+        return about, await greedy, await asyncio.gather(*others)
+
+    about, greedy, others = asyncio.run(calls())
     assert about.status_code == 200
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 503, 503]
-    busy = next(answer for answer in answers if answer.status_code == 503)
-    assert busy.headers["retry-after"] == "5"
+    assert sorted(greedy) == [200, 200, 429, 429]  # half of the places are left to others
+    assert sorted(others) == [[200], [200], [503]]
     assert slow.most == 1
+    assert asyncio.run(posts("1.1.1.1", 2)) == [200, 200]  # the places are free again

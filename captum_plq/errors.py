@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
-import torch
 from torch import Tensor
+
+from captum_plq._base.late import look
 
 __all__ = [
     "MissingExtraError",
@@ -16,6 +20,7 @@ __all__ = [
     "extra",
     "places",
     "refuse_images",
+    "warn_caller",
 ]
 
 
@@ -87,6 +92,8 @@ def places(indices: Sequence[int], count: int) -> str:
 def refuse_images(bad: Tensor, problem: str, advice: str) -> None:
     """Raise for the images for which a condition holds.
 
+    At the end of a call that :func:`~captum_plq._base.late.reads_once`.
+
     Args:
 
         bad (Tensor): (B,), bool.
@@ -96,6 +103,22 @@ def refuse_images(bad: Tensor, problem: str, advice: str) -> None:
     Raises:
         UnusableImagesError: if any is true.
     """
-    indices = torch.nonzero(bad).flatten().tolist()
-    if indices:
-        raise UnusableImagesError(indices, bad.numel(), problem, advice)
+
+    def judge(found: list[float]) -> None:
+        indices = [place for place, is_bad in enumerate(found) if is_bad]
+        if indices:
+            raise UnusableImagesError(indices, bad.numel(), problem, advice)
+
+    look((bad,), judge)
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn as if at the line, outside of this package, torch and Captum, that called it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _root(frame) in ("captum_plq", "captum", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _root(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

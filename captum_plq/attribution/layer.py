@@ -11,6 +11,7 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import nn
 
+from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.quality_gradient import (
     Inputs,
@@ -100,6 +101,7 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
 
     @log_usage()  # type: ignore[untyped-decorator]
     @never_compiled
+    @reads_once
     def attribute(
         self,
         inputs: Inputs,

@@ -10,6 +10,7 @@ from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.place_attribution import PlaceAttribution, only_images
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
@@ -78,6 +79,7 @@ class LocalQuality(PlaceAttribution):
 
     @log_usage()  # type: ignore[untyped-decorator]
     @never_compiled
+    @reads_once
     def attribute(
         self,
         inputs: Inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from captum_plq._base.choices import require_choice
+from captum_plq._base.late import apart, reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.quality_gradient import (
     Inputs,
@@ -112,6 +114,7 @@ class PixelQualityAttribution(QualityGradient):
 
     @log_usage()  # type: ignore[untyped-decorator]
     @never_compiled
+    @reads_once
     def attribute(
         self,
         inputs: Inputs,
@@ -168,8 +171,15 @@ class PixelQualityAttribution(QualityGradient):
             values = call.values((*leaves, *call.extras))
             attributions = call.attributions(
                 values,
-                lambda selection, again: torch.autograd.grad(values, leaves, selection, again),
+                partial(_gradients, values, leaves),
                 max_gradient_norm,
             )
         in_tuple = isinstance(inputs, tuple)
         return call.answer(attributions, in_tuple, return_quality, return_standard_error)
+
+
+def _gradients(
+    values: Tensor, leaves: tuple[Tensor, ...], selection: Tensor, again: bool
+) -> tuple[Tensor, ...]:
+    with apart():  # a backward runs hooks of the network
+        return torch.autograd.grad(values, leaves, selection, again)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -11,12 +12,14 @@ from captum.attr import GradientAttribution
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
+from captum_plq._base.late import look
 from captum_plq._base.tracing import untraced
-from captum_plq.errors import UninformativeWarning, places
+from captum_plq.errors import UninformativeWarning, places, warn_caller
 from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
 from captum_plq.functional.directions import root_mean_square, sign_directions
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.forward_function import as_module
+from captum_plq.network.independence import largest_of_each
 from captum_plq.network.state import check_images, outside_inference
 from captum_plq.quality.model import QualityModel
 from captum_plq.quality.scores.base import QualityScore
@@ -88,7 +91,7 @@ class QualityCall:
         standard_error: bool,
     ) -> None:
         self.images = inputs if isinstance(inputs, tuple) else (inputs,)
-        check_images(self.images)
+        check_images(self.images, method.quality_model.serfiq.model)
         if target is not None and method.directions is not None:
             raise ValueError(
                 "target picks one feature of the embedding, directions combine all: give one of "
@@ -234,32 +237,41 @@ def _check_directions(directions: object, target_scalar: object) -> None:
 
 def _refuse_unit_length(embedding: Tensor, normalized: bool) -> None:
     """Raise for the ``"l2"`` node on unit vectors, whose gradient is zero everywhere."""
-    lengths = embedding.detach().flatten(1).norm(dim=1)
-    if normalized or bool(((lengths - 1).abs() < 1e-4).all()):
-        raise ValueError(
-            "weights='l2' on an embedding of unit length has gradient zero everywhere: the "
-            "node looks along the embedding, which can only move across it. Use an "
-            "embedding that is not normalised, or another weighting."
-        )
+
+    def judge(lengths: list[float]) -> None:
+        if all(abs(length - 1) < 1e-4 for length in lengths):
+            raise ValueError(
+                "weights='l2' on an embedding of unit length has gradient zero everywhere: the "
+                "node looks along the embedding, which can only move across it. Use an "
+                "embedding that is not normalised, or another weighting."
+            )
+
+    if normalized:
+        judge([])
+    look((embedding.detach().flatten(1).norm(dim=1),), judge)
 
 
 def _warn_of_gradients(gradients: Sequence[Tensor], images: int) -> None:
     """Warn of images whose gradients, over all that is attributed to, mean nothing."""
     with torch.no_grad(), untraced():
-        by_image = [x.detach().unflatten(0, (images, -1)).flatten(1) for x in gradients]
-        largest = torch.stack([x.abs().amax(1).double().to(by_image[0].device) for x in by_image])
-        largest = largest.amax(0)  # NaN and infinity stay what they are
-        if bool(((largest > 0) & (largest < torch.inf)).all()):
-            return
+        largest = [largest_of_each(x.detach().unflatten(0, (images, -1))) for x in gradients]
+        look([x.to(largest[0].device) for x in largest], partial(_judge_gradients, images))
+
+
+def _judge_gradients(images: int, numbers: list[float]) -> None:
+    if all(0 < x < math.inf for x in numbers):
+        return
+    of_each = [numbers[place::images] for place in range(images)]  # one for each tensor
+    unusable = [not all(x < math.inf for x in own) for own in of_each]
     for bad, what, why in (
-        (largest == 0, "zero everywhere", "does a step, such as rounding, have no slope?"),
-        (~(largest < torch.inf), "NaN or infinite", "does it divide by 0, or take a root of 0?"),
-    ):
-        indices = torch.nonzero(bad).flatten().tolist()
+        ([not any(own) for own in of_each], "zero everywhere",
+         "does a step, such as rounding, have no slope?"),
+        (unusable, "NaN or infinite", "does it divide by 0, or take a root of 0?"),
+    ):  # fmt: skip
+        indices = [place for place, is_bad in enumerate(bad) if is_bad]
         if indices:
-            warnings.warn(
+            warn_caller(
                 f"The gradient of an image is {what}{places(indices, images)}, so its map means "
                 f"nothing there. Look at the network: {why}",
                 UninformativeWarning,
-                stacklevel=4,
             )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
+import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from captum_plq._base.late import look
 from captum_plq._base.tracing import untraced
-from captum_plq.errors import UninformativeWarning, places, refuse_images
+from captum_plq.errors import UninformativeWarning, places, refuse_images, warn_caller
 from captum_plq.network.embedding_layer import close_rows
 from captum_plq.network.output import EmbeddingLayerError, Example, embed
 
 __all__ = [
     "LOOK",
     "check_independence",
+    "largest_of_each",
     "refuse_not_finite",
     "refuse_uninformative",
     "refuse_zeros",
@@ -97,26 +100,43 @@ def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> 
     """
     with torch.no_grad(), untraced():
         e, q = embedding.detach().flatten(1), quality.detach()
-        telling = torch.isfinite(e).all(1) & (e != 0).any(1) & (q.abs() < 1)
-        same = len(e) > 1 and bool((e == e[:1]).all())
-        if not same and bool(telling.all()):
-            return
-        refuse_not_finite(e)
-        refuse_zeros(e)
-        refuse_images(
-            ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", LOOK
+        numbers = (largest_of_each(e), q) if e.shape[1] else (q,)
+        look(numbers, partial(_judge, images, e, q))
+
+
+def largest_of_each(rows: Tensor) -> Tensor:
+    """Return the largest magnitude in each row (B, ...): (B,), NaN where one is not a number."""
+    every = tuple(range(1, rows.ndim))
+    largest: Tensor = torch.linalg.vector_norm(rows.detach(), math.inf, dim=every)
+    return largest
+
+
+def _judge(images: object, e: Tensor, q: Tensor, numbers: list[float]) -> None:
+    """Raise or warn; the largest of an embedding and its quality tell that there is no need to."""
+    largest, qualities = numbers[: -len(e)], numbers[-len(e) :]
+    if (
+        len(largest) == len(e)
+        and all(0 < x < math.inf for x in largest)
+        and all(-1 < x < 1 for x in qualities)
+        and (len(e) == 1 or len(set(largest)) > 1)
+    ):
+        return
+    refuse_not_finite(e)
+    refuse_zeros(e)
+    refuse_images(
+        ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", LOOK
+    )
+    unmoved = [place for place, quality in enumerate(qualities) if quality >= 1]
+    if unmoved:
+        warn_caller(
+            "Dropout does not move the embedding of an image at all"
+            f"{places(unmoved, len(q))}: none of the features before the embedding layer is "
+            f"active, and its quality of 1 tells nothing. {LOOK}",
+            UninformativeWarning,
         )
-        unmoved = torch.nonzero(q >= 1).flatten().tolist()
-        if unmoved:
-            warnings.warn(
-                "Dropout does not move the embedding of an image at all"
-                f"{places(unmoved, len(q))}: none of the features before the embedding layer is "
-                f"active, and its quality of 1 tells nothing. {LOOK}",
-                UninformativeWarning,
-                stacklevel=4,
-            )
-        if same and isinstance(images, Tensor) and not bool((images == images[:1]).all()):
-            raise EmbeddingLayerError(_CONSTANT.format(f"all {len(e)}"))
+    same = len(e) > 1 and bool((e == e[:1]).all())
+    if same and isinstance(images, Tensor) and not bool((images == images[:1]).all()):
+        raise EmbeddingLayerError(_CONSTANT.format(f"all {len(e)}"))
 
 
 def _mixed(network: nn.Module) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_plq._base.late import apart
 from captum_plq.network.borrowed import hookable
 
 __all__ = [
@@ -205,7 +206,9 @@ def embed(model: nn.Module, inputs: Sequence[object], selector: OutputSelector =
     Raises:
         EmbeddingLayerError: as :func:`select_embedding`.
     """
-    embedding = select_embedding(model(*inputs), selector)
+    with apart():
+        output = model(*inputs)
+    embedding = select_embedding(output, selector)
     images = inputs[0] if inputs else None
     if isinstance(images, Tensor) and images.ndim > 1 and len(images) == 1 and embedding.ndim == 1:
         return embedding.unsqueeze(0)  # the model ends in .squeeze()

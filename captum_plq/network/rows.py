@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from captum_plq._base.late import apart
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional.masks import BLOCKS, BalancedMasks, DropoutMasks
 from captum_plq.network.borrowed import borrowed, hookable, original_of
@@ -108,7 +109,9 @@ def run_together(
         return torch.cat([clean.unsqueeze(1), stochastic.to(clean.dtype)], dim=1).flatten(0, 1)
 
     site.layer.register_forward_hook(append, with_kwargs=True)
-    embeddings = select_embedding(site.network(*site.inputs), site.output)
+    with apart():
+        output = site.network(*site.inputs)
+    embeddings = select_embedding(output, site.output)
     first = site.inputs[0]
     devices, rows = {device for device, _ in calls}, masks.passes + 1
     images = sum(count for _, count in calls)

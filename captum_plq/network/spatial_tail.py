@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from captum_plq._base.late import holds
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
 from captum_plq.network.borrowed import borrowed
@@ -178,7 +181,11 @@ class SpatialTail:
                 return None
             if forward is not None:  # it may leave hooks behind, and runs more rows
                 network = borrowed(model, frozen=True)
-            return _run(network, inputs, self.output, tail, forward)
+            return _run(network, inputs, self.output, tail, forward, partial(self._forget, tail))
+
+    def _forget(self, tail: _Affine | _Linearised) -> None:
+        if self._tail is tail:
+            self._tail = None
 
 
 def _run(
@@ -187,8 +194,9 @@ def _run(
     output: OutputSelector,
     tail: _Affine | _Linearised,
     forward: Forward | None,
+    forget: Callable[[], None],
 ) -> SpatialRun | None:
-    """``None``: the tail is no longer the one that was found."""
+    """``None``: the tail is no longer the one that was found, and has been forgotten."""
     map_, e = cut_at(network, inputs, output, tail.features, tail.embedding, forward=forward)
     mean = at_least_float32(e.detach())
     if isinstance(tail, _Linearised):
@@ -197,16 +205,23 @@ def _run(
         offset = mean.square().sum(1) - (features * slopes).flatten(1).sum(1)
         return _spatial_run(tail.features, features, slopes, mean, squared, offset)
     if map_.shape[1:] != tail.squared_norms.shape or e.shape[1:] != tail.bias.shape:
+        forget()
         return None
     known = tail.slopes_of_probe.to(map_.device)
-    apart = (_slopes(e, map_, tail.probe.to(e)) - known).abs()
-    if not bool((apart <= tolerance(map_) * tail.largest_slope).all()):
+    apart = torch.linalg.vector_norm(_slopes(e, map_, tail.probe.to(e)) - known, math.inf)
+    most, share = tolerance(map_) * tail.largest_slope, tolerance(map_)
+    if not holds((apart,), lambda numbers: numbers[0] <= most, forget):
         return None
     slopes, offset = _slopes(e, map_, e.detach()), mean @ tail.bias.to(mean)
     features, length = at_least_float32(map_.detach()), mean.square().sum(1)
     missing = length - (features * slopes).flatten(1).sum(1) - offset
-    agree = bool((missing.abs() <= tolerance(map_) * length).all())
-    if not agree and bool(length.isfinite().all()):
+
+    def adds_up(numbers: list[float]) -> bool:
+        off, lengths = numbers[: len(mean)], numbers[len(mean) :]
+        agree = all(abs(x) <= share * whole for x, whole in zip(off, lengths, strict=True))
+        return agree or not all(map(math.isfinite, lengths))
+
+    if not holds((missing, length), adds_up, forget):
         return None
     norms = tail.squared_norms.to(map_.device)
     return _spatial_run(tail.features, features, slopes, mean, norms, offset)

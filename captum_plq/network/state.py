@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from captum_plq._base.late import at_once, is_new, look
 from captum_plq._base.tracing import never_compiled, untraced
-from captum_plq.errors import PixelScaleWarning, refuse_images
+from captum_plq.errors import PixelScaleWarning, refuse_images, warn_caller
 from captum_plq.network.borrowed import borrowed, original_of
 
 __all__ = [
@@ -24,7 +26,6 @@ __all__ = [
     "outside_inference",
     "undisturbed",
     "unnoticed",
-    "warn_of_pixel_scale",
     "weights_state",
 ]
 
@@ -95,7 +96,7 @@ def _unmoved_rng(tensors: Sequence[object]) -> Iterator[None]:
 @contextmanager
 def unnoticed(inputs: Sequence[object]) -> Iterator[None]:
     """Hide what is run from random state, compiler and tracer."""
-    with torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
+    with at_once(), torch.inference_mode(False), eager(), untraced(), _unmoved_rng(inputs):
         yield
 
 
@@ -123,20 +124,26 @@ def weights_state(model: nn.Module) -> object:
 
 
 @never_compiled
-def check_images(images: Sequence[object]) -> None:
+def check_images(images: Sequence[object], model: nn.Module | None = None) -> None:
     """Raise unless images are finite floating-point batches.
 
     Args:
 
         images (sequence): The tensors to be explained, each (B, ...).
+        model (nn.Module, optional): The network, which may state in an attribute ``pixel_range``
+            that it takes 0–255 pixels.
 
     Raises:
         TypeError: if one is not a tensor, or not of floating point.
         ValueError: if one has no rows; as :class:`~captum_plq.errors.UnusableImagesError` if some
             hold NaN or infinite values.
+
+    Warns:
+        PixelScaleWarning: for 0–1 pixels in the first of them where the network takes 0–255.
     """
+    takes_bytes = getattr(getattr(model, "module", model), "pixel_range", None) == (0, 255)
     with untraced():
-        for x in images:
+        for place, x in enumerate(images):
             if not isinstance(x, Tensor):
                 raise TypeError(f"Images must be tensors, but got {type(x).__name__}.")
             if not x.is_floating_point():
@@ -152,38 +159,25 @@ def check_images(images: Sequence[object]) -> None:
                     f"Images must come as a batch (B, ...) of at least one, but got "
                     f"{tuple(x.shape)}."
                 )
-            if bool(torch.isfinite(x.detach().sum())):
-                continue  # if not, the sum may only have overflowed
-            finite = torch.isfinite(x)
-            if not bool(finite.all()):
-                refuse_images(
-                    ~finite.flatten(1).all(1) if x.ndim > 1 else ~finite,
-                    "An image holds NaN or infinite pixels",
-                    "Clean such images or leave them out.",
-                )
+            if x.numel() and is_new((x.data_ptr(), x.shape, takes_bytes and place == 0)):
+                extremes = x.detach().aminmax()  # NaN if any pixel is
+                look(extremes, partial(_judge_pixels, x, takes_bytes and place == 0))
 
 
-def warn_of_pixel_scale(model: nn.Module, images: object, stacklevel: int) -> None:
-    """Warn where a network that takes 0–255 pixels is given 0–1.
-
-    Args:
-
-        model (nn.Module): It states the former in an attribute ``pixel_range``.
-        images (Tensor): (B, ...).
-        stacklevel (int): Of the warning, counted from the caller.
-    """
-    if getattr(getattr(model, "module", model), "pixel_range", None) != (0, 255):
-        return
-    if not isinstance(images, Tensor):
-        return
-    with untraced():
-        low, high = (float(x) for x in images.detach().aminmax())
-    if low >= 0.0 and 0.0 < high <= 1.0:
-        warnings.warn(
+def _judge_pixels(images: Tensor, takes_bytes: bool, extremes: list[float]) -> None:
+    low, high = extremes
+    if not -math.inf < low <= high < math.inf:
+        finite = torch.isfinite(images.detach())
+        refuse_images(
+            ~finite.flatten(1).all(1) if images.ndim > 1 else ~finite,
+            "An image holds NaN or infinite pixels",
+            "Clean such images or leave them out.",
+        )
+    if takes_bytes and low >= 0.0 and 0.0 < high <= 1.0:
+        warn_caller(
             f"The pixels lie between {low:.3g} and {high:.3g}, but the network takes 0–255: "
             "multiply by 255. As they are, the image is all but black to it.",
             PixelScaleWarning,
-            stacklevel=stacklevel + 1,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from captum_plq._base.late import holds
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional import mean_pairwise_distance
 from captum_plq.functional.closed_form import NoiseMap, expected_pairwise_distance, noise_map
@@ -19,6 +20,7 @@ from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.borrowed import original_of
 from captum_plq.network.embedding_layer import named_layer, slopes_of
 from captum_plq.network.exploration import first_images
+from captum_plq.network.independence import largest_of_each
 from captum_plq.network.output import executions_of, leaf_modules
 from captum_plq.network.state import differentiable_copies, undisturbed
 from captum_plq.network.tap import EmbeddingTap
@@ -109,25 +111,36 @@ class ClosedForm:
         head = affine_head(model, tap, inputs)
         self._names, modules = tuple(head), tuple(head.values())
         with torch.inference_mode(False), torch.no_grad():
-            self._values = _values(modules)
+            tensors = _tensors(modules)
+            self._kinds = [(x.shape, x.dtype, x.device) for x in tensors]
+            self._probe = _probe(tensors[0])
+            self._weights = _summary(tensors, self._probe)
             self._folded = _fold(modules)
             self._check(modules, model, tap, inputs)
 
-    def holds_for(self, model: nn.Module) -> bool:
-        """Tell whether the modules and weights that were folded are still the model's."""
+    def holds_for(self, model: nn.Module, forget: Callable[[], None]) -> bool:
+        """Tell whether the modules and weights that were folded are still the model's.
+
+        Args:
+
+            model (nn.Module): The network.
+            forget (Callable): Is called if the weights turn out to be others, be it at the end of
+                the call, see :func:`~captum_plq._base.late.holds`.
+        """
         try:
             modules = [model.get_submodule(name) for name in self._names]
         except AttributeError:
             return False
         if not isinstance(getattr(modules[0], "weight", None), Tensor):
             return False
-        now = _values(modules)
-        return len(now) == len(self._values) and all(
-            a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
-            for a, b in zip(now, self._values, strict=True)
-        )
+        tensors = _tensors(modules)
+        if [(x.shape, x.dtype, x.device) for x in tensors] != self._kinds:
+            return False
+        with torch.no_grad():
+            changed = torch.ne(_summary(tensors, self._probe), self._weights).any()
+        return holds((changed,), lambda numbers: not numbers[0], forget)
 
-    def agrees(self, embedding: Tensor, output: Tensor) -> bool:
+    def agrees(self, embedding: Tensor, output: Tensor, forget: Callable[[], None]) -> bool:
         """Tell whether the folded tail still gives the network's own embeddings.
 
         It does not if something changed that is no tensor: a method, a hook, an ``eps``.
@@ -136,13 +149,18 @@ class ClosedForm:
 
             embedding (Tensor): (B, ...), clean.
             output (Tensor): (B, ...), the embedding layer's output.
+            forget (Callable): As for :meth:`holds_for`.
         """
         with torch.no_grad():
             e, mean = embedding.flatten(1), self._mean(output)
-            usable = torch.isfinite(e).all(1) & (e != 0).any(1)
             apart = F.normalize(mean, dim=1) - F.normalize(e.to(mean.dtype), dim=1)
-            tolerance = 3e-2 if embedding.dtype.itemsize < 4 else 1e-3
-            return not bool((apart[usable].abs() > tolerance).any())
+        tolerance = 3e-2 if embedding.dtype.itemsize < 4 else 1e-3
+        # NaN, of an embedding that is not finite, tells nothing.
+        return holds(
+            (largest_of_each(apart),),
+            lambda numbers: not any(x > tolerance for x in numbers),
+            forget,
+        )
 
     def _mean(self, output: Tensor) -> Tensor:
         _, tail, shift = self._folded
@@ -218,21 +236,31 @@ def _fold(head: Sequence[nn.Module]) -> _Folded:
     return _Folded(noise, tail, shift)
 
 
-def _values(head: Sequence[nn.Module]) -> list[Tensor]:
-    """Tensors that tell whether weights have changed; all but the layer's matrix W in full.
+def _tensors(head: Sequence[nn.Module]) -> list[Tensor]:
+    """Return the numbers that a folded head is made of, the layer's matrix W first."""
+    weight, bias = head[0].weight, head[0].bias
+    assert isinstance(weight, Tensor)
+    rest = [x for m in head[1:] for x in (*m.parameters(), *m.buffers()) if x.is_floating_point()]
+    return [weight, *([bias] if isinstance(bias, Tensor) else []), *rest]
+
+
+def _probe(weight: Tensor) -> Tensor:
+    """Return a fixed random vector, to be multiplied with W."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    probe = torch.randn(len(weight), generator=generator, device="cpu")
+    return probe.to(at_least_float32(weight[:0].detach()))
+
+
+def _summary(tensors: Sequence[Tensor], probe: Tensor) -> Tensor:
+    """Return numbers that tell whether weights have changed: all but the matrix W in full.
 
     Of W, which may be large, its product with a fixed random vector. (Data pointers and versions
     do not tell: ``weight.data.normal_()`` changes neither.)
     """
-    weight, bias = head[0].weight, head[0].bias
-    assert isinstance(weight, Tensor)
-    with torch.no_grad():
-        matrix = at_least_float32(weight).flatten(1)
-        generator = torch.Generator("cpu").manual_seed(0)
-        probe = torch.randn(len(matrix), generator=generator, device="cpu").to(matrix)
-        rest = [x for m in head[1:] for x in (*m.parameters(), *m.buffers())]
-        own = [bias] if isinstance(bias, Tensor) else []
-        return [probe @ matrix, *(x.detach().clone() for x in (*own, *rest))]
+    weight, *rest = tensors
+    with torch.autocast(weight.device.type, enabled=False):
+        product = probe @ at_least_float32(weight).flatten(1)
+    return torch.cat([product, *(x.flatten().to(product) for x in rest)])
 
 
 def _composed(tail: Iterable[nn.Module], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

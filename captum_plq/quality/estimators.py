@@ -6,9 +6,9 @@ in :func:`make_estimator`.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
 from captum_plq._base.tracing import untraced
+from captum_plq.errors import warn_caller
 from captum_plq.functional import (
     PairAverage,
     quality_from_distance,
@@ -183,8 +184,7 @@ class ClosedFormEstimator(QualityEstimator):
         form = self._usable_form(request)
         if form is not None:
             clean, features, output = request.tap.features(request.model, request.inputs)
-            if not form.agrees(clean, output):
-                self._form = None
+            if not form.agrees(clean, output, partial(self._forget, form)):
                 form = self._usable_form(request)
         if form is None:
             return self._sampling.assess(request)
@@ -205,8 +205,9 @@ class ClosedFormEstimator(QualityEstimator):
     def _usable_form(self, request: Request) -> ClosedForm | None:
         """The closed form of the network as it is now; ``None``: sampling is to be used."""
         tap, model, inputs, *_ = request
-        if self._form is not None and self._form.holds_for(model):
-            return self._form
+        form = self._form
+        if form is not None and form.holds_for(model, partial(self._forget, form)):
+            return form
         state = (structure_of(model), weights_state(model))
         if self.fallback_reason is not None and self._failed_on == state:
             return None
@@ -218,10 +219,12 @@ class ClosedFormEstimator(QualityEstimator):
                 self.fallback_reason = None
         except NotAffineError as error:
             self._form, self.fallback_reason, self._failed_on = None, str(error), state
-            warnings.warn(
-                f"No closed form on this network, sampling instead: {error}", stacklevel=4
-            )
+            warn_caller(f"No closed form on this network, sampling instead: {error}")
         return self._form
+
+    def _forget(self, form: ClosedForm) -> None:
+        if self._form is form:
+            self._form = None
 
 
 def make_estimator(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._base.choices import require_choice
+from captum_plq._base.late import look, reads_once
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional import (
     NodeWeights,
@@ -150,6 +151,7 @@ class QualityModel(nn.Module):
         own = self.node_on(self.assess(*inputs))
         return own.scale.unsqueeze(1) * own.direction.flatten(1)
 
+    @reads_once
     def assess(self, *inputs: object, standard_error: bool = False) -> Assessment:
         """Return what the node is made of: the clean embedding and the quality.
 
@@ -172,12 +174,16 @@ class QualityModel(nn.Module):
             raise ValueError("Only SER-FIQ is sampled: other scores have no standard error.")
         with torch.no_grad():
             quality = self.score(*inputs)
-        if self.scaling is None and not bool((quality > 0).all()):
+        if self.scaling is None:
+            look((quality.min(),), self._refuse_negative)
+        return Assessment(self.serfiq.tap.embed(self.serfiq.model, inputs), quality, None)
+
+    def _refuse_negative(self, lowest: list[float]) -> None:
+        if not lowest[0] > 0:
             raise ValueError(
-                f"{type(self.score).__name__} gives {float(quality.min()):.3g}, but the size of "
+                f"{type(self.score).__name__} gives {lowest[0]:.3g}, but the size of "
                 "the quality node must be positive: pass scaling=QualityScaling(alpha, r)."
             )
-        return Assessment(self.serfiq.tap.embed(self.serfiq.model, inputs), quality, None)
 
     def node_on(self, assessed: Assessment) -> QualityNode:
         """Put the quality node of each image on the network's embedding of it.

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional import PairAverage
 from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.forward_function import as_network
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.state import check_images, warn_of_pixel_scale
+from captum_plq.network.state import check_images
 from captum_plq.network.tap import EmbeddingTap
 from captum_plq.quality.estimators import (
     Assessment,
@@ -129,6 +130,7 @@ class SERFIQ(nn.Module):
         return self.assess(*inputs, differentiable=True).quality
 
     @never_compiled
+    @reads_once
     def assess(
         self, *inputs: object, differentiable: bool = False, standard_error: bool = False
     ) -> Assessment:
@@ -156,6 +158,7 @@ class SERFIQ(nn.Module):
             self.model, *inputs, differentiable=differentiable, standard_error=standard_error
         )
 
+    @reads_once
     def assess_through(
         self,
         network: nn.Module,
@@ -176,8 +179,7 @@ class SERFIQ(nn.Module):
         Returns:
             *Assessment*: as of :meth:`assess`.
         """
-        check_images(inputs[:1])
-        warn_of_pixel_scale(self.model, inputs[0], stacklevel=4)
+        check_images(inputs[:1], self.model)
         request = Request(self.tap, network, inputs, differentiable, standard_error)
         assessment = self._estimator.assess(request)
         refuse_uninformative(inputs[0], assessment.embedding, assessment.quality)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional.local import (
     PlaceShares,
@@ -77,6 +78,7 @@ class SpatialSERFIQ(nn.Module):
         return quality_from_snr(signal_to_noise(self.shares(*inputs)))
 
     @never_compiled
+    @reads_once
     def shares(self, *inputs: object) -> PlaceShares:
         """Return each place's share of the embedding's signal and noise.
 
@@ -106,6 +108,7 @@ class SpatialSERFIQ(nn.Module):
         return shares
 
     @never_compiled
+    @reads_once
     def assess_with(
         self, serfiq: SERFIQ, *inputs: object, standard_error: bool = False
     ) -> tuple[Assessment, PlaceShares]:

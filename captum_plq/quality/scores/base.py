@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from captum_plq._base.late import look, reads_once
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled, untraced
 from captum_plq.errors import refuse_images
 from captum_plq.network.borrowed import borrowed, own_copy
 from captum_plq.network.exploration import check_embeddings, structure_of
 from captum_plq.network.forward_function import as_network
-from captum_plq.network.independence import LOOK, refuse_not_finite, refuse_zeros
+from captum_plq.network.independence import (
+    LOOK,
+    largest_of_each,
+    refuse_not_finite,
+    refuse_zeros,
+)
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.state import check_images, eager, outside_inference, warn_of_pixel_scale
+from captum_plq.network.state import check_images, eager, outside_inference
 
 __all__ = ["QualityScore", "Score", "UnsuitableNetworkError"]
 
@@ -103,6 +111,7 @@ class Score(nn.Module, ABC):
         """
 
     @never_compiled
+    @reads_once
     def forward(self, *inputs: object) -> Tensor:
         """Return the score of each image.
 
@@ -113,8 +122,7 @@ class Score(nn.Module, ABC):
         Returns:
             *Tensor*: (B,).
         """
-        check_images(inputs[:1])
-        warn_of_pixel_scale(self.model, inputs[0], stacklevel=3)
+        check_images(inputs[:1], self.model)
         gradients = self.differentiable and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(gradients), eager():
             given = outside_inference(inputs)
@@ -140,7 +148,14 @@ class _Looked:
 
 def _check(scores: Tensor, embedding: Tensor) -> None:
     with torch.no_grad(), untraced():
-        e = embedding.detach().flatten(1)
+        e, told = embedding.detach().flatten(1), scores.detach()
+        largest = largest_of_each(e) if e.shape[1] else e.new_zeros(len(e))
+        look((largest, told), partial(_judge, e, told))
+
+
+def _judge(e: Tensor, scores: Tensor, numbers: list[float]) -> None:
+    largest, told = numbers[: len(e)], numbers[len(e) :]
+    if not all(0 < x < math.inf for x in largest) or not all(map(math.isfinite, told)):
         refuse_not_finite(e)
         refuse_zeros(e)
-        refuse_images(~torch.isfinite(scores.detach()), "A score is NaN or infinite", LOOK)
+        refuse_images(~torch.isfinite(scores), "A score is NaN or infinite", LOOK)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from captum_plq._base.late import look, reads_once
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
 from captum_plq.network.independence import refuse_not_finite
@@ -55,14 +56,11 @@ class EmbeddingNorm(Score):
         """Return norms (B,) and embeddings."""
         embedding = embed(network, inputs, self.output)
         norm = at_least_float32(embedding).flatten(1).norm(dim=1)
-        if bool(((norm.detach() - 1).abs() < 1e-3).all()):
-            raise UnsuitableNetworkError(
-                "The embeddings have length 1, which tells nothing: the network normalises them. "
-                "Give it without that step."
-            )
+        look((norm,), _refuse_unit_length)
         return norm, embedding
 
     @never_compiled
+    @reads_once
     def at_places(self, *inputs: object) -> tuple[Tensor, Tensor]:
         """Divide the norm over the places of the last spatial map.
 
@@ -92,3 +90,11 @@ class EmbeddingNorm(Score):
             norm = run.embedding.norm(dim=1)
             evidence = (at_least_float32(run.features) * run.slopes).sum(1)
             return evidence / norm[:, None, None], run.offset / norm
+
+
+def _refuse_unit_length(norms: list[float]) -> None:
+    if all(abs(norm - 1) < 1e-3 for norm in norms):
+        raise UnsuitableNetworkError(
+            "The embeddings have length 1, which tells nothing: the network normalises them. "
+            "Give it without that step."
+        )

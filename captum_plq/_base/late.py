@@ -1,0 +1,213 @@
+"""Numbers on a device that a call reads once, at its end.
+
+To read a number makes the host wait for all that was queued on the device, so a call that looks at
+its numbers on the way leaves the device idle. Within a call that :func:`reads_once`, checks hand
+in their numbers with :func:`look`; all are copied to the host together when everything has been
+queued, and then judged in their order. What was kept from earlier calls is used on trust
+(:func:`holds`), and if the numbers say that it no longer holds, the call is run again. Outside of
+such calls every number is read at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from captum_plq._base.tracing import untraced
+
+__all__ = ["apart", "at_once", "holds", "is_new", "look", "reads_once"]
+
+F = TypeVar("F", bound=Callable[..., object])
+Judge = Callable[[list[float]], None]
+
+
+class _NoLongerHolds(Exception):  # noqa: N818 - caught by the call that is run again
+    """Something that was kept from an earlier call is of no use to this one."""
+
+
+@dataclass
+class _Call:
+    """What a call has yet to read.
+
+    Args:
+
+        looks (list): Numbers, and who judges them.
+        trusted (list): Numbers, whether they say that something kept holds, and what forgets it.
+        waits (bool): Whether numbers are read at the end; if not, at once.
+        known (set): What has been looked at.
+    """
+
+    looks: list[tuple[Tensor, Judge]] = field(default_factory=list)
+    trusted: list[tuple[Tensor, Callable[[list[float]], bool], Callable[[], None]]] = field(
+        default_factory=list
+    )
+    waits: bool = True
+    known: set[Hashable] = field(default_factory=set)
+
+    def settle(self) -> None:
+        """Read everything that is waiting, and judge it.
+
+        Raises:
+            _NoLongerHolds: if something was trusted wrongly, which has been forgotten.
+            Exception: the first that a judge raises.
+        """
+        looks, trusted, self.looks, self.trusted = self.looks, self.trusted, [], []
+        if not looks and not trusted:
+            return
+        values = iter(_read([*(x for x, *_ in trusted), *(x for x, _ in looks)]))
+        wrong = [forget for (_, right, forget), x in zip(trusted, values, strict=False)
+                 if not right(x)]  # fmt: skip
+        for forget in wrong:
+            forget()
+        if wrong:
+            raise _NoLongerHolds
+        waits, self.waits = self.waits, False
+        try:
+            for (_, judge), numbers in zip(looks, values, strict=True):
+                judge(numbers)
+        finally:
+            self.waits = waits
+
+
+_current: ContextVar[_Call | None] = ContextVar("captum_plq_late", default=None)
+
+
+def reads_once(function: F) -> F:
+    """Let a function read its device once, when all its work has been queued.
+
+    One that is called by another such function reads with it. If an exception is on its way, what
+    was waiting is judged first: it may be the reason.
+    """
+
+    @functools.wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        if _current.get() is not None:
+            return function(*args, **kwargs)
+        own = _Call()
+        before = _current.set(own)
+        try:
+            try:
+                answer = function(*args, **kwargs)
+            except _NoLongerHolds:
+                raise
+            except Exception:
+                own.settle()
+                raise
+            own.settle()
+            return answer
+        except _NoLongerHolds:
+            own.waits = False
+        finally:
+            _current.reset(before)
+        with _as_current(own):
+            return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def look(numbers: Sequence[Tensor], judge: Judge) -> None:
+    """Have numbers judged, at the end of the call or at once.
+
+    Args:
+
+        numbers (sequence of Tensor): Detached, of any shape and type, on one device.
+        judge (Callable): Is given all of them, one after another; may raise and warn.
+    """
+    call, together = _current.get(), _together(numbers)
+    if call is None or not call.waits:
+        judge(_read([together])[0])
+    else:
+        call.looks.append((together, judge))
+
+
+def is_new(thing: Hashable) -> bool:
+    """Tell whether this call has not looked at a thing yet; ``True`` outside of such calls."""
+    call = _current.get()
+    if call is None or not call.waits:
+        return True
+    new = thing not in call.known
+    call.known.add(thing)
+    return new
+
+
+def holds(
+    numbers: Sequence[Tensor], right: Callable[[list[float]], bool], forget: Callable[[], None]
+) -> bool:
+    """Tell whether something that was kept from an earlier call can be used.
+
+    At the end of a call that :func:`reads_once`, ``False`` has the call run again; until then it
+    is taken for ``True``.
+
+    Args:
+
+        numbers (sequence of Tensor): As for :func:`look`.
+        right (Callable): Whether they say so.
+        forget (Callable): Forgets what was kept, if not.
+    """
+    call, together = _current.get(), _together(numbers)
+    if call is not None and call.waits:
+        call.trusted.append((together, right, forget))
+        return True
+    if right(_read([together])[0]):
+        return True
+    forget()
+    return False
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Read what is waiting now, and everything within the block at once."""
+    call = _current.get()
+    if call is None or not call.waits:
+        yield
+        return
+    call.settle()
+    call.waits = False
+    try:
+        yield
+    finally:
+        call.waits = True
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Run someone else's code, whose calls of this package are calls of their own."""
+    if _current.get() is None:
+        yield
+        return
+    with _as_current(None):
+        yield
+
+
+@contextmanager
+def _as_current(call: _Call | None) -> Iterator[None]:
+    before = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(before)
+
+
+def _together(numbers: Sequence[Tensor]) -> Tensor:
+    with torch.no_grad(), untraced():
+        flat = [x.detach().reshape(-1) for x in numbers]
+        return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def _read(parts: Sequence[Tensor]) -> list[list[float]]:
+    """Copy tensors to the host, all those of a device together."""
+    found: list[list[float]] = [[] for _ in parts]
+    with torch.no_grad(), untraced():
+        for device in {x.device: None for x in parts}:
+            places = [i for i, x in enumerate(parts) if x.device == device]
+            numbers = torch.cat([parts[i] for i in places]).tolist()
+            for i in places:
+                found[i], numbers = numbers[: len(parts[i])], numbers[len(parts[i]) :]
+    return found

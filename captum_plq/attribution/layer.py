@@ -147,13 +147,13 @@ class LayerPixelQuality(QualityGradient, LayerAttribution):  # type: ignore[misc
         call: QualityCall = QualityCall(
             self, inputs, target, additional_forward_args, return_standard_error
         )
-        serfiq = call.model.serfiq
-        with torch.inference_mode(False), torch.enable_grad():
+        serfiq = self.quality_model.serfiq
+        with torch.inference_mode(False), torch.enable_grad(), call:
             given = (*call.images, *call.extras)
-            name = self.quality_model.serfiq.prepare(*given)
+            name = serfiq.prepare(*given)
             leaves = LayerLeaves(
-                _copy_of(self.layer, serfiq.model),
-                named_layer(serfiq.model, name),
+                _copy_of(self.layer, call.network),
+                named_layer(call.network, name),
                 serfiq.masks.passes,
                 of_input=attribute_to_layer_input,
                 in_front=self.target_scalar == "serfiq",

@@ -166,7 +166,7 @@ class PixelQualityAttribution(QualityGradient):
         call: QualityCall = QualityCall(
             self, inputs, target, additional_forward_args, return_standard_error
         )
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), call:
             leaves: tuple[Tensor, ...] = differentiable_copies(call.images)
             values = call.values((*leaves, *call.extras))
             attributions = call.attributions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +17,7 @@ from captum_plq._base.late import look
 from captum_plq._base.tracing import untraced
 from captum_plq.errors import UninformativeWarning, places, warn_caller
 from captum_plq.functional import NodeWeights, QualityScaling, clip_gradient, scale_quality
-from captum_plq.functional.directions import root_mean_square, sign_directions
+from captum_plq.functional.directions import root_mean_square, signs_on
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import largest_of_each
@@ -72,6 +73,8 @@ class QualityGradient(GradientAttribution):  # type: ignore[misc]
 class QualityCall:
     """One call of ``attribute``: the quality of its images, and gradients of it.
 
+    A context manager, in which the network is lent.
+
     Args:
 
         method (QualityGradient): What is called.
@@ -98,9 +101,24 @@ class QualityCall:
                 "the two."
             )
         self.extras = extra_arguments(additional_forward_args)
-        self.model: QualityModel = borrowed(method.quality_model, frozen=True)
+        self.model = method.quality_model
+        self._lent = ExitStack()
         self._method, self._target, self._standard_error = method, target, standard_error
         self._scale: Tensor | None = None
+
+    def __enter__(self) -> QualityCall:
+        """Get a copy of the network, whose parameters require no grad."""
+        if self.model.score is None:
+            serfiq = self.model.serfiq
+            self.network = self._lent.enter_context(serfiq.lender.lend(serfiq.model)).network
+        else:
+            self.model = borrowed(self.model, frozen=True)
+            self.network = self.model.serfiq.model
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """Give the copy back."""
+        self._lent.__exit__(*raised)
 
     def values(self, given: Sequence[object]) -> Tensor:
         """Run the network once.
@@ -115,14 +133,16 @@ class QualityCall:
             gradient afterwards: the same number, without underflow in half precision.
         """
         given, target = outside_inference(given), self._method.target_scalar
-        if target == "node":
-            assessed = self.model.assess(*given, standard_error=self._standard_error)
-        elif target == "serfiq":
-            assessed = self.model.serfiq.assess(
-                *given, differentiable=True, standard_error=self._standard_error
+        if self.model.score is None:
+            assessed = self.model.serfiq.assess_through(
+                self.network,
+                *given,
+                differentiable=target == "serfiq",
+                standard_error=self._standard_error,
             )
+        elif target == "node":
+            assessed = self.model.assess(*given, standard_error=self._standard_error)
         else:
-            assert self.model.score is not None
             if self._standard_error:
                 raise ValueError("Only SER-FIQ is sampled: other scores have no standard error.")
             quality = self.model.score(*given)
@@ -162,7 +182,8 @@ class QualityCall:
             gradients = differentiate(selection, False)
         else:
             seed, last = self.model.serfiq.masks.seed, method.directions - 1
-            signs = sign_directions(method.directions, values.shape[1:], seed).to(values)
+            shape = method.directions, tuple(values.shape[1:])
+            signs = signs_on(*shape, seed, values.device).to(values.dtype)
             gradients = root_mean_square(
                 differentiate(s.expand_as(values), k < last) for k, s in enumerate(signs)
             )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from captum_plq._base.precision import at_least_float32
+from captum_plq._base.tracing import untraced
 
-__all__ = ["root_mean_square", "sign_directions"]
+__all__ = ["root_mean_square", "sign_directions", "signs_on"]
 
 
 def sign_directions(count: int, features: Sequence[int], seed: int) -> Tensor:
@@ -34,8 +36,16 @@ def sign_directions(count: int, features: Sequence[int], seed: int) -> Tensor:
     Returns:
         *Tensor*: (count, \*features), float32 on the CPU, each entry -1 or 1.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 2, (count, *features), generator=generator).float() * 2 - 1
+    return signs_on(count, tuple(map(int, features)), seed, torch.device("cpu")).clone()
+
+
+@lru_cache(maxsize=8)
+def signs_on(count: int, features: tuple[int, ...], seed: int, device: torch.device) -> Tensor:
+    """Return :func:`sign_directions` on a device, copied there once; not to be written to."""
+    with torch.inference_mode(False), untraced():
+        generator = torch.Generator("cpu").manual_seed(seed)
+        coins = torch.randint(0, 2, (count, *features), generator=generator, device="cpu")
+        return (coins.float() * 2 - 1).to(device)
 
 
 def root_mean_square(gradients: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:

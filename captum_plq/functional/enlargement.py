@@ -28,7 +28,8 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
         *Tensor*: (B, H, W), per pixel.
     """
     rows, columns = (
-        _bilinear(small, large).to(maps) for small, large in zip(maps.shape[1:], size, strict=True)
+        _bilinear(small, large, maps.device, maps.dtype)
+        for small, large in zip(maps.shape[1:], size, strict=True)
     )
     return rows.T @ maps @ columns
 
@@ -57,16 +58,16 @@ def area_weights(areas: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     shares = areas.double()
     rows, columns = (
-        _bilinear(small, large).to(shares)
+        _bilinear(small, large, shares.device, shares.dtype)
         for small, large in zip(grid, shares.shape[1:], strict=True)
     )
     return rows @ shares @ columns.T
 
 
 @lru_cache(maxsize=16)
-def _bilinear(small: int, large: int) -> Tensor:
+def _bilinear(small: int, large: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(small, large) weights of bilinear enlargement, each row of sum 1; not to be written to."""
     with torch.inference_mode(False), torch.no_grad():
         one = torch.eye(small, dtype=torch.float64, device="cpu")[None]
         weights = F.interpolate(one, size=large, mode="linear")[0]
-        return weights / weights.sum(1, keepdim=True)
+        return (weights / weights.sum(1, keepdim=True)).to(device, dtype)

@@ -171,10 +171,12 @@ def local_quality(
         whose ρ is.
     """
     snr = signal_to_noise(shares)
-    against = (
-        snr if reference is None else torch.as_tensor(reference, dtype=snr.dtype, device=snr.device)
-    )
-    against = against.expand_as(snr)
+    if reference is None:
+        against = snr
+    elif isinstance(reference, Tensor):
+        against = reference.to(snr).expand_as(snr)
+    else:
+        against = torch.full_like(snr, reference)
     slope = _chord(snr, against) / shares.noise.sum((1, 2))
     gains = (shares.evidence - against[:, None, None] * shares.noise) * slope[:, None, None]
     return gains, shares.offset * slope

@@ -141,6 +141,7 @@ class BalancedMasks(DropoutMasks):
         self.groups = half // self.patterns
         two = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device="cpu")
         self._hadamard = torch.kron(two, torch.kron(two, two))[: self.patterns]
+        self._there: dict[torch.device, Tensor] = {}
 
     def signs(self, shape: torch.Size, device: torch.device) -> Tensor:
         """Return the sign of each feature in each group: (groups, ``*shape``), int8, ±1."""
@@ -148,7 +149,10 @@ class BalancedMasks(DropoutMasks):
 
     def contrasts(self, device: torch.device) -> Tensor:
         """Return the rows of the Hadamard matrix: (patterns, 8), float32, ±1."""
-        return self._hadamard.to(device)
+        if device not in self._there:
+            with torch.inference_mode(False), untraced():
+                self._there[device] = self._hadamard.to(device)
+        return self._there[device]
 
     def for_features(self, shape: torch.Size, device: torch.device) -> Tensor:
         """Return as :meth:`DropoutMasks.for_features`; a group is patterns, then complements."""

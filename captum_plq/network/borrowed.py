@@ -23,13 +23,16 @@ from captum_plq.network.rebinding import Rebinder
 
 __all__ = [
     "HOOKS",
+    "STRUCTURE",
     "borrowed",
+    "freeze",
     "hookable",
     "is_searched",
     "modules_of",
     "original_of",
     "own_attributes",
     "own_copy",
+    "restore",
     "with_weights",
 ]
 
@@ -37,7 +40,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _MARK = "_borrowed_by_captum_plq"
 """Attribute of a copy that holds what it was made of."""
-_OWN = frozenset({*vars(nn.Module()), _MARK})
+STRUCTURE = "_structure_by_captum_plq"
+"""Attribute of a copy that is kept, of what :func:`~captum_plq.network.exploration.structure_of`
+gives."""
+_OWN = frozenset({*vars(nn.Module()), _MARK, STRUCTURE})
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Dictionaries of the hooks that a module runs."""
 _FUNCTIONS = frozenset([FunctionType, MethodType])
@@ -84,12 +90,28 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
                 hooks = vars(hookable(copy))[name]
                 for key, hook in hooks.items():
                     hooks[key] = _hook_on_copy(hook, original_of(copy), copies, rebind)
-        if frozen and state["_parameters"]:
-            state["_parameters"] = {
-                name: p.detach() if type(p) is nn.Parameter and p.requires_grad else p
-                for name, p in state["_parameters"].items()
-            }
+        if frozen:
+            freeze(copy)
     return copied  # type: ignore[return-value]
+
+
+def freeze(copy: nn.Module) -> None:
+    """Let the parameters of one module of a copy require no grad."""
+    state = vars(copy)
+    if state["_parameters"]:
+        state["_parameters"] = {
+            name: p.detach() if type(p) is nn.Parameter and p.requires_grad else p
+            for name, p in state["_parameters"].items()
+        }
+
+
+def restore(copy: nn.Module) -> None:
+    """Let one module of a copy have the parameters of its original, and no hook but its own."""
+    state = vars(copy)
+    original = vars(state[_MARK])
+    state["_parameters"] = original["_parameters"]
+    if state["_forward_hooks"] is not original["_forward_hooks"]:
+        state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})
 
 
 def with_weights(model: Module, weights: Mapping[int, torch.Tensor]) -> Module:

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
 from captum_plq.functional.masks import ProbeMasks
-from captum_plq.network.borrowed import borrowed, hookable, modules_of, original_of
+from captum_plq.network.borrowed import STRUCTURE, borrowed, hookable, modules_of, original_of
 from captum_plq.network.embedding_layer import (
     check_embedding_layer,
     chosen_layer,
@@ -138,6 +138,9 @@ def structure_of(model: nn.Module) -> int:
 
     Or given another ``forward``; not when weights change.
     """
+    known = vars(model).get(STRUCTURE)
+    if known is not None:  # a copy that is kept as long as its original stays the same
+        return int(known)
     parts: list[object] = []
     for module in modules_of(original_of(model)):
         parts += [type(module), id(vars(module).get("forward")), *module._modules]

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from captum_plq.network.borrowed import HOOKS, borrowed, is_searched, modules_of, own_attributes
+from captum_plq.network.borrowed import (
+    HOOKS,
+    STRUCTURE,
+    borrowed,
+    freeze,
+    is_searched,
+    modules_of,
+    own_attributes,
+    restore,
+)
 from captum_plq.network.exploration import structure_of
 from captum_plq.network.rebinding import may_hold_modules, modules_behind
 
@@ -36,7 +45,12 @@ class Lender:
     attributes, names and order are the very ones that it was made of. Weights and buffers are the
     network's own, and may change. A network with hooks is copied anew each time, and so is one
     that holds modules elsewhere than as children, or writes to its own attributes when it runs.
-    No two calls have the same copy at once; hooks set on it have to be taken off.
+    No two calls have the same copy at once; hooks set on it are taken off when it comes back.
+
+    Args:
+
+        frozen (bool): The copies' parameters require no grad, see
+            :func:`~captum_plq.network.borrowed.borrowed`.
 
     Examples::
 
@@ -44,17 +58,19 @@ class Lender:
         ...     embedding = network(images)
     """
 
-    __slots__ = ("_kept",)  # nothing that a network's copy, which copies attributes, would enter
+    # Nothing that a network's copy, which copies attributes, would enter.
+    __slots__ = ("_frozen", "_kept")
 
-    def __init__(self) -> None:
+    def __init__(self, frozen: bool = False) -> None:
+        self._frozen = frozen
         self._kept: list[_Kept] = []
 
-    def __reduce__(self) -> tuple[type[Lender], tuple[()]]:
-        return Lender, ()
+    def __reduce__(self) -> tuple[type[Lender], tuple[bool]]:
+        return Lender, (self._frozen,)
 
     @contextmanager
     def lend(self, model: nn.Module) -> Iterator[Lent]:
-        """Lend a copy in evaluation mode, of which the parameters are the network's.
+        """Lend a copy in evaluation mode, of which the parameters are the network's own memory.
 
         Args:
 
@@ -62,11 +78,14 @@ class Lender:
         """
         kept = self._taken(model)
         if kept is not None:
-            yield kept.lent
+            lent = kept.lent
+            for module in kept.modules if self._frozen else ():
+                freeze(module)
         else:
-            lent = Lent(borrowed(model), structure_of(model))
+            lent = Lent(borrowed(model, frozen=self._frozen), structure_of(model))
             kept = _Kept.of(model, lent)
-            yield lent
+            vars(lent.network)[STRUCTURE] = lent.structure
+        yield lent
         if kept is not None and kept.is_as_it_was():
             self._kept.append(kept)
 
@@ -143,14 +162,16 @@ class _Kept(NamedTuple):
     copies: list[_Own]
     loose: list[Any]
     """Attributes that could come to hold modules."""
+    modules: list[nn.Module]
+    """Of the copy."""
 
     @classmethod
     def of(cls, model: nn.Module, lent: Lent) -> _Kept | None:
         """``None``: the copy is of use for one call only."""
-        modules = modules_of(model)
+        modules, of_copy = modules_of(model), modules_of(lent.network)
         own: list[_Own] = []
         copies: list[_Own] = []
-        for module, copy in zip(modules, modules_of(lent.network), strict=True):
+        for module, copy in zip(modules, of_copy, strict=True):
             hooked = any(map(vars(module).get, HOOKS))
             if hooked or module is copy or type(module) is not type(copy):
                 return None
@@ -161,7 +182,7 @@ class _Kept(NamedTuple):
                     return None
         pytorchs = [_PyTorchs.of(module) for module in modules if not is_searched(module)]
         loose = [x for one in own for x in one.attributes.values if may_hold_modules(x)]
-        return cls(model, lent, pytorchs, own, copies, loose)
+        return cls(model, lent, pytorchs, own, copies, loose, of_copy)
 
     def fits(self, model: nn.Module) -> bool:
         """Tell whether another copy of the network would be the same."""
@@ -178,5 +199,7 @@ class _Kept(NamedTuple):
         return not any(map(modules_behind, self.loose))
 
     def is_as_it_was(self) -> bool:
-        """Tell whether the copy is: a forward may have written to its attributes."""
+        """Tell whether the copy is, without hooks: a forward may have written to its attributes."""
+        for module in self.modules:
+            restore(module)
         return all([one.is_as_it_was() for one in self.copies])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captum_plq._base.late import holds
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
+from captum_plq.functional.directions import signs_on
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.exploration import first_images, structure_of
 from captum_plq.network.independence import refuse_not_finite
@@ -116,6 +117,7 @@ class SpatialTail:
         self.output = output
         self._tail: _Affine | _Linearised | None = None
         self._lender = Lender()
+        self._lender_for_rows = Lender(frozen=True)
 
     @property
     def layer_name(self) -> str | None:
@@ -175,12 +177,11 @@ class SpatialTail:
         self, model: nn.Module, inputs: Sequence[object], forward: Forward | None
     ) -> SpatialRun | None:
         """``None``: no tail is known of the network as it is now."""
-        with self._lender.lend(model) as (network, structure):
+        lender = self._lender if forward is None else self._lender_for_rows
+        with lender.lend(model) as (network, structure):
             tail = self._tail
             if tail is None or not tail.holds_for(model, structure):
                 return None
-            if forward is not None:  # it may leave hooks behind, and runs more rows
-                network = borrowed(model, frozen=True)
             return _run(network, inputs, self.output, tail, forward, partial(self._forget, tail))
 
     def _forget(self, tail: _Affine | _Linearised) -> None:
@@ -246,9 +247,7 @@ def _slopes(embedding: Tensor, map_: Tensor, direction: Tensor) -> Tensor:
 
 def _estimated_norms(embedding: Tensor, map_: Tensor) -> Tensor:
     """‖J_k‖² of each image, of the map's shape: the mean square slope along fixed ±1."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    shape = _PROBES, embedding.shape[1]
-    coins = 2 * torch.randint(2, shape, generator=generator, device="cpu").to(embedding) - 1
+    coins = signs_on(_PROBES, (embedding.shape[1],), 0, embedding.device).to(embedding.dtype)
     total = torch.zeros_like(at_least_float32(map_.detach()))
     for coin in coins:
         total += _slopes(embedding, map_, coin).square()

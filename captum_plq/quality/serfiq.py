@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from captum_plq._base.late import reads_once
@@ -12,6 +13,7 @@ from captum_plq.functional import PairAverage
 from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.forward_function import as_network
 from captum_plq.network.independence import refuse_uninformative
+from captum_plq.network.lender import Lender
 from captum_plq.network.output import OutputSelector
 from captum_plq.network.state import check_images
 from captum_plq.network.tap import EmbeddingTap
@@ -116,6 +118,7 @@ class SERFIQ(nn.Module):
             estimator, passes, dropout, seed, average, normalize, chunk_size
         )
         self.tap = EmbeddingTap(embedding_layer, output)
+        self.lender = Lender(frozen=True)
 
     def forward(self, *inputs: object) -> Tensor:
         """Return the quality Q of each image (Eq. 1).
@@ -154,9 +157,11 @@ class SERFIQ(nn.Module):
 
             >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
-        return self.assess_through(
-            self.model, *inputs, differentiable=differentiable, standard_error=standard_error
-        )
+        options = {"differentiable": differentiable, "standard_error": standard_error}
+        if torch.is_grad_enabled():  # a backward may follow
+            return self.assess_through(self.model, *inputs, **options)
+        with self.lender.lend(self.model) as (network, _):
+            return self.assess_through(network, *inputs, **options)
 
     @reads_once
     def assess_through(
@@ -170,8 +175,8 @@ class SERFIQ(nn.Module):
 
         Args:
 
-            network (nn.Module): Of :func:`~captum_plq.network.borrowed.borrowed`; it is not to be
-                run again.
+            network (nn.Module): Of :func:`~captum_plq.network.borrowed.borrowed`, not to be run
+                again, or of ``lender``.
             inputs: What the model takes, the images first, (B, ...).
             differentiable (bool): As for :meth:`assess`.
             standard_error (bool): As for :meth:`assess`.

@@ -73,6 +73,8 @@ class SpatialSERFIQ(nn.Module):
         """Return that of a SERFIQ's model, dropout rate and output."""
         return cls(serfiq.model, dropout=serfiq.masks.dropout, output=serfiq.tap.output)
 
+    @never_compiled
+    @reads_once
     def forward(self, *inputs: object) -> Tensor:
         """Return the quality of each image, (B,)."""
         return quality_from_snr(signal_to_noise(self.shares(*inputs)))

@@ -126,6 +126,11 @@ class Protocol(ABC):
         A record whose ``"void"`` is true says nothing: the command exits with 1.
         """
 
+    def records(self) -> Iterator[tuple[str, Record]]:
+        """Yield what :meth:`measure` does of every network; one that comes again has grown."""
+        for model in self.model:
+            yield from self.measure(model)
+
     @classmethod
     def words(cls) -> tuple[str, str, dict[str, str]]:
         """Return title, introduction and the meanings of the columns, from the docstring."""
@@ -184,15 +189,14 @@ class Protocol(ABC):
         Returns:
             *int*: 1 if a record is void, otherwise 0.
         """
-        void = False
-        for model in self.model:
-            for stem, record in self.measure(model):
-                path = write_record(self.output / f"{stem}.json", record)
-                print(path, *(["(void)"] if record.get("void") else []), flush=True)
-                void = void or bool(record.get("void"))
+        void: dict[str, bool] = {}
+        for stem, record in self.records():
+            path = write_record(self.output / f"{stem}.json", record)
+            print(path, *(["(void)"] if record.get("void") else []), flush=True)
+            void[stem] = bool(record.get("void"))
         for path in self.write(self.output):
             print(path)
-        return int(void)
+        return int(any(void.values()))
 
     @contextmanager
     def environment(

@@ -14,6 +14,7 @@ PROTOCOLS = {
         "what do time, memory and FLOPs of a method cost, in Saliencies?",
     ),
     "scaling": ("costs.scaling:Scaling", "how do these grow with the batch and with m?"),
+    "gpu": ("costs.gpu:Gpu", "does a GPU compute the same, and how fast is it there?"),
     "estimators": ("estimators:Estimators", "how far is each estimator of SER-FIQ from its limit?"),
     "verification": ("verification:Verification", "how accurate is a network on pairs of faces?"),
     "map-time": ("costs.map_time:MapTime", "what does each map cost, from image to map?"),

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["never_compiled", "untraced"]
+__all__ = ["is_traced", "never_compiled", "untraced"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -34,10 +34,15 @@ def never_compiled(function: F) -> F:
     return call  # type: ignore[return-value]
 
 
+def is_traced() -> bool:
+    """Tell whether ``torch.jit.trace`` records what is run."""
+    return bool(torch._C._get_tracing_state())
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Suspends ``torch.jit.trace``, so that what runs inside is not recorded."""
-    if not torch._C._get_tracing_state():
+    if not is_traced():
         yield
         return
     state = torch._C._get_tracing_state()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_plq._base.late import reads_once
-from captum_plq._base.tracing import never_compiled
+from captum_plq._base.tracing import is_traced, never_compiled
 from captum_plq.functional import PairAverage
 from captum_plq.functional.masks import DropoutMasks
 from captum_plq.network.forward_function import as_network
@@ -158,7 +158,7 @@ class SERFIQ(nn.Module):
             >>> _, quality, error = serfiq.assess(images, standard_error=True)
         """
         options = {"differentiable": differentiable, "standard_error": standard_error}
-        if torch.is_grad_enabled():  # a backward may follow
+        if torch.is_grad_enabled() or is_traced():  # a backward may follow, or the weights count
             return self.assess_through(self.model, *inputs, **options)
         with self.lender.lend(self.model) as (network, _):
             return self.assess_through(network, *inputs, **options)

@@ -19,14 +19,10 @@ from captum_plq.functional.local import (
     signal_to_noise,
 )
 from captum_plq.models import ModelSpec
-from captum_plq.quality import SERFIQ, SpatialSERFIQ, lost_by_region
+from captum_plq.quality import SERFIQ, SpatialSERFIQ, lost_by_region, worst_region
 from captum_plq.visualization import quality_in_words
 
 __all__ = ["LocalExplainer", "LocalMaps"]
-
-_SMALLEST = 0.01
-"""Losses below this, in units of Q, are not told in words: 95 % of high-quality faces lose less in
-each region, on the networks of this package."""
 
 
 class LocalMaps(NamedTuple):
@@ -71,10 +67,8 @@ class LocalMaps(NamedTuple):
         )
 
     def worst_regions(self) -> list[str | None]:
-        """Return, for each face, the region that takes most from Q; ``None`` if none takes any."""
-        return [
-            REGIONS[int(lost.argmax())] if lost.max() >= _SMALLEST else None for lost in self.lost
-        ]
+        """Return :func:`~captum_plq.quality.worst_region` of each face."""
+        return [worst_region(lost) for lost in self.lost]
 
     def words(self) -> list[str]:
         """Return in words, for each face, Q against Q₀, and the region that takes most from it."""

@@ -2,15 +2,17 @@
 
 from captum_plq.quality.estimators import Assessment, Estimator
 from captum_plq.quality.model import QualityModel
-from captum_plq.quality.regions import lost_by_region
+from captum_plq.quality.regions import LEAST_TOLD, lost_by_region, worst_region
 from captum_plq.quality.serfiq import SERFIQ
 from captum_plq.quality.spatial import SpatialSERFIQ
 
 __all__ = [
+    "LEAST_TOLD",
     "SERFIQ",
     "Assessment",
     "Estimator",
     "QualityModel",
     "SpatialSERFIQ",
     "lost_by_region",
+    "worst_region",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -12,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_plq.errors import extra
-from captum_plq.faces import REGION_WORDS
+from captum_plq.faces import REGION_WORDS, REGIONS
 from captum_plq.gallery.inspect.pictures import RowPicture
 from captum_plq.gallery.inspect.statistics import Inspection
 from captum_plq.gallery.schema import lost_column
+from captum_plq.quality import worst_region
 
 __all__ = ["render_page"]
 
 _LEVELS = {0.0: "lowest", 0.05: "5 %", 0.25: "25 %", 0.5: "median", 0.75: "75 %", 0.95: "95 %"}
-_SMALLEST = 0.005
 
 
 def render_page(
@@ -125,12 +126,9 @@ def _figure(picture: RowPicture) -> dict[str, Any]:
 
 
 def _worst_region(row: dict[str, Any]) -> str:
-    lost = {region: row.get(lost_column(region)) for region in REGION_WORDS}
-    known = {region: value for region, value in lost.items() if value is not None}
-    worst = max(known, key=known.__getitem__, default=None)
-    if worst is None or known[worst] < _SMALLEST:
-        return ""
-    return f"largest loss: {REGION_WORDS[worst]}, {known[worst]:.2f}"
+    lost = {region: row.get(lost_column(region)) for region in REGIONS}
+    worst = worst_region([math.nan if loss is None else loss for loss in lost.values()])
+    return "" if worst is None else f"largest loss: {REGION_WORDS[worst]}, {lost[worst]:.2f}"
 
 
 def _data_url(pixels: NDArray[np.uint8] | None, kind: str) -> str:

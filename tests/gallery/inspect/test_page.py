@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_plq.faces import sample_face
+from captum_plq.faces import REGIONS, sample_face
 from captum_plq.gallery.inspect import inspect_result, pictures_of, render_page, write_csv
-from tests.gallery.inspect.conftest import FACES, HOSTILE, QUALITY, refused, write_result
+from captum_plq.gallery.inspect.pictures import RowPicture
+from captum_plq.gallery.schema import lost_column
+from captum_plq.quality import LEAST_TOLD
+from tests.gallery.inspect.conftest import FACES, HOSTILE, QUALITY, ok_row, refused, write_result
 
 
 class Page(HTMLParser):
@@ -113,6 +116,16 @@ def test_the_page_needs_nothing_and_escapes_names(gallery):
     assert re.search(r"largest loss: (nose|mouth), 0.0", page.text)
     (viewport,) = [m for m in page.named("meta") if m.get("name") == "viewport"]
     assert "width=device-width" in viewport["content"]
+
+
+def test_a_region_is_named_from_the_limit_that_explain_has(tmp_path):
+    shown = []
+    for loss in (LEAST_TOLD, 0.9 * LEAST_TOLD):
+        (tmp_path / str(loss)).mkdir()
+        row = {**ok_row(2, tmp_path), **dict.fromkeys(map(lost_column, REGIONS), loss)}
+        found = inspect_result(write_result(tmp_path / str(loss), [row]))
+        shown.append("largest loss" in render_page(found, [RowPicture(row, None, None, "")]))
+    assert shown == [True, False]
 
 
 def test_the_page_of_nothing(tmp_path):

@@ -119,7 +119,7 @@ def give_feedback(
         spec (ModelSpec): Of the network.
         landmarks (ndarray, optional): (5, 2), in the photo; ``None``: the photo is not known, and
             neither is the size of the face in it.
-        quality (float, optional): Q̂.
+        quality (float, optional): Q̂; ``None``: no rule that is about it holds.
         lost (array-like, optional): (9,), what each region loses, of
             :attr:`~captum_plq.explanation.LocalMaps.lost`.
         calibration (Calibration, optional): Of the network.

@@ -50,6 +50,14 @@ def test_a_mask_is_named_with_its_evidence():
     assert json.loads(json.dumps(found.record()))["reasons"][0]["cause"] == "lower face covered"
 
 
+@pytest.mark.parametrize(("quality", "told"), [(0.3, ["eyes covered"]), (0.75, []), (None, [])])
+def test_a_loss_at_the_eyes_is_a_reason_only_where_quality_is_low(quality, told):
+    values = lost(left_eye=0.02, right_eye=0.02, nose=0.01)
+    found = give_feedback(CHIP, SPEC, quality=quality, lost=values, calibration=CALIBRATION)
+    assert [x.cause for x in found.reasons] == told
+    assert all(x.evidence["quality"] == quality for x in found.reasons)
+
+
 def test_blur_comes_first_and_makes_evidence_of_regions_weak():
     values = lost(mouth=0.05, chin=0.03, nose=0.02)
     found = give_feedback(blur(CHIP, 4), SPEC, lost=values, calibration=CALIBRATION)

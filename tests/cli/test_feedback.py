@@ -18,7 +18,7 @@ from captum_plq.faces.disturb.standards import change_exposure  # noqa: E402
 def photo(tmp_path):
     path = tmp_path / "photos" / "dark.png"
     path.parent.mkdir()
-    Image.fromarray(change_exposure(data.astronaut(), -3.0)).save(path)
+    Image.fromarray(change_exposure(data.astronaut(), -4.0)).save(path)
     return path
 
 

@@ -138,9 +138,7 @@ def fitted(columns: Columns, drawn: NDArray[np.str_], rules: Sequence[Rule]) -> 
     return best
 
 
-def _worth(
-    columns: Columns, drawn: NDArray[np.str_], rules: Sequence[Rule], price: float
-) -> float:
+def _worth(columns: Columns, drawn: NDArray[np.str_], rules: Sequence[Rule], price: float) -> float:
     named = named_causes(columns, rules)
     right = np.array([
         [np.count_nonzero((drawn == kind) & (named == cause)) for kind, cause in CAUSES.items()],

@@ -14,8 +14,8 @@ What conditions are about:
   :meth:`~captum_plq.calibration.regions.RegionLosses.unusual`.
 
 The limits were set on people of LFW's fold 4, with causes drawn on their faces, and measured on
-fold 5 (``benchmarks/results/feedback.md``). Of all that leave at least 97.5 % of the faces alone
-on which nothing was drawn, those that name most causes were taken. Those of regions are for the
+fold 5 (``benchmarks/results/feedback.md``). They leave at least 97.5 % of the faces alone on
+which nothing was drawn, and name about as many causes as any that do. Those of regions are for the
 network that is shipped, in units that are made to hold for others.
 
 Good faces, too, lose what they lose somewhere, and the eyes are the most frequent place: turned

@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs-ready
 RAY    := $(VENV)/.ray-ready
+BROWSE := $(VENV)/.browser-ready
 
-.PHONY: demo test test-slow test-captum fuzz load-test lint docs clean
+.PHONY: demo test test-slow test-browser test-captum fuzz load-test lint docs clean
 
 demo: $(READY)
 	$(BIN)/captum-plq demo -o demo-output
@@ -16,6 +17,12 @@ test: $(READY) lint
 
 test-slow: $(RAY)
 	$(BIN)/python -m pytest -m slow
+
+# The page of `captum-plq serve` and that of `captum-plq inspect`, in the Chromium of this machine.
+# FIGURES=docs/figures renews the screenshots.
+FIGURES ?=
+test-browser: $(BROWSE)
+	$(BIN)/python -m pytest -m browser tests/browser $(if $(FIGURES),--figures $(FIGURES))
 
 # Files and numbers that mean trouble, MINUTES long; SEED decides which.
 MINUTES ?= 10
@@ -50,6 +57,10 @@ $(READY): pyproject.toml
 
 $(RAY): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[ray]'
+	touch $@
+
+$(BROWSE): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[browser]'
 	touch $@
 
 docs: $(DOCS)

@@ -55,7 +55,7 @@ function reasonItem(face, answer, reason) {
   const shown = reason.regions.filter((name) => answer.regions[name]);
   if (shown.length) {
     const button = make("button", { type: "button", className: "link", textContent: "Show on the face" });
-    button.append(make("span", { className: "hidden", textContent: `: ${named(answer, shown)}` }));
+    button.setAttribute("aria-label", `Show on the face: ${named(answer, shown)}`);
     item.append(button);
     face.link(item, button, shown);
   }

@@ -27,7 +27,7 @@ def photos(folder):
         "notes.png": b"Dear sir or madam,\n",
         "empty.png": b"",
         "half.png": whole[: len(whole) // 2],
-        "long.jpg": b"\xff\xd8\xff" + b"x" * (5 * 2**20),
+        "long.jpg": b"\xff\xd8\xff" + b"x" * (11 * 2**20),
         "<img src=x onerror=alert(1)>.png": b"no image",
     }.items():
         (folder / name).write_bytes(content)

@@ -41,12 +41,19 @@ def test_a_bad_file(visit, files, figures, size):
     figures(page, f"web-bad-file-{size}")
 
 
-def test_a_retake_and_what_if(visit, files, figures):
+def test_a_retake(visit, files, figures):
     page = (one := visit()).page
     one.send(files["cap.png"])
-    one.send(files["mouth.png"])
+    one.send(files["good.png"])
+    page.locator("#compare").scroll_into_view_if_needed()
+    figures(page, "web-retake-desktop")
+
+
+def test_what_if(visit, files, figures):
+    page = (one := visit()).page
+    one.send(files["cap.png"])
     page.get_by_role("button", name="Paint over and score").click()
     expect(page.locator("#what-if-answer")).to_be_visible()
-    page.locator("#compare").evaluate("one => one.scrollIntoView()")
+    page.locator("#what-if").evaluate("one => one.scrollIntoView({ block: 'end' })")
     page.mouse.move(0, 0)
-    figures(page, "web-retake-desktop")
+    figures(page, "web-what-if-desktop")

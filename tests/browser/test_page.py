@@ -152,7 +152,7 @@ def test_what_if_paints_over_the_worst_region_and_calls_it_an_illustration(visit
         ("empty.png", "The file is empty"),
         ("half.png", "damaged"),
         ("no-face.png", "No face was found"),
-        ("long.jpg", "The file has 5 MiB; at most 4 MiB can be taken."),
+        ("long.jpg", "The file has 11 MiB; at most 10 MiB can be taken."),
         ("<img src=x onerror=alert(1)>.png", "not an image of a format that is read"),
     ],
 )

@@ -39,6 +39,7 @@ def create_app(
     with extra("web"):
         import cv2  # noqa: F401
         import python_multipart  # noqa: F401
+        import skimage.restoration  # noqa: F401
 
         from captum_plq.web.routes import make_app
 

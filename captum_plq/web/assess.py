@@ -170,7 +170,7 @@ class PhotoAssessor:
                 422, "Nothing would be painted over, or all of the face: choose less."
             )
         face = self._face(data)
-        painted = inpaint(face.chip, mask)
+        painted = inpaint(face.chip, mask, method="biharmonic")
         found, feedback = self._assess(painted, face)
         factor = self._shown_size[0] // len(mask)
         large = mask.repeat(factor, 0).repeat(factor, 1)

@@ -32,6 +32,7 @@ PROTOCOLS = {
     ),
     "feedback": ("feedback:FeedbackCauses", "is the right cause of a low quality named?"),
     "edc": ("edc:EDC", "does recognition err less without low qualities?"),
+    "thresholds": ("thresholds:Thresholds", "how often do images of a Q fail, and is it so?"),
 }
 """Command → module and class, and the question it answers, in the order of the documents."""
 

@@ -25,6 +25,7 @@ from captum_plq.calibration.archive import LARGEST_HEADER, LARGEST_MAP, read_arc
 from captum_plq.calibration.local import require_local_reference
 from captum_plq.calibration.regions import RegionLosses, require_region_losses
 from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
+from captum_plq.calibration.thresholds import QualityThresholds
 from captum_plq.functional import QualityScaling
 from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
@@ -38,7 +39,7 @@ _VERSION = 2
 _BEFORE_LOCAL = 1
 _OLD = "The calibration file was written before there was a local reference: calibrate again."
 _SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
-_OWN_FORM = ("reference", "local", "region_losses")
+_OWN_FORM = ("reference", "local", "region_losses", "thresholds")
 _LARGEST_LOG = 1000.0
 """No number of 64 bits has a logarithm as large."""
 
@@ -85,6 +86,8 @@ class Calibration:
         without_local (str): Why there is no ``local``.
         region_losses (RegionLosses, optional): What high-quality faces lose in each region of the
             face, against ``local``. ``None``: not measured.
+        thresholds (QualityThresholds, optional): Which Q high-quality faces have, and how often
+            images fail by their Q. ``None``: not measured.
 
     Raises:
         ValueError: for values of other types, or that no measurement gives.
@@ -115,6 +118,7 @@ class Calibration:
     local_layer: str | None = None
     without_local: str = ""
     region_losses: RegionLosses | None = field(default=None, repr=False)
+    thresholds: QualityThresholds | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_field_types(self)
@@ -143,7 +147,7 @@ class Calibration:
             require_region_losses(self.region_losses)
 
     def header(self) -> dict[str, Any]:
-        """Return everything but the arrays, ready for JSON."""
+        """Return everything but the arrays and ``thresholds``, ready for JSON."""
         header = {name: getattr(self, name) for name in _fields()}
         header["conditions"] = asdict(self.conditions)
         header["scaling"] = self.scaling._asdict()
@@ -171,7 +175,10 @@ class Calibration:
             OSError: if it cannot be written.
             ValueError: if its texts are too long, or ``path`` is no regular file.
         """
-        header = json.dumps({"format": _FORMAT, "version": _VERSION, **self.header()})
+        content = {"format": _FORMAT, "version": _VERSION, **self.header()}
+        if self.thresholds is not None:
+            content["thresholds"] = self.thresholds.in_file()
+        header = json.dumps(content)
         if len(header) > LARGEST_HEADER:
             raise ValueError(f"The texts of a calibration take at most {LARGEST_HEADER} letters.")
         arrays = {"header": np.array(header)}
@@ -306,6 +313,8 @@ def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Cali
     losses = header.get("region_losses")  # files of before have none
     if losses is not None:
         values["region_losses"] = RegionLosses.from_file(losses)
+    if header.get("thresholds") is not None:
+        values["thresholds"] = QualityThresholds.from_file(header["thresholds"])
     return Calibration(reference=reference, local=local, **values)
 
 

@@ -14,6 +14,7 @@ r"""Calibrates a network: α, r, γ and reference statistics of high-quality fac
   the contributions to the quality over the same faces; see :mod:`captum_plq.functional.local`.
 - Of a :class:`~captum_plq.models.FaceModel`, whose spec tells where the parts of the face lie, the
   quantiles of what these faces lose in each region are kept too.
+- So are the percentiles of their Q: what a Q means among good faces.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from captum_plq.attribution import PixelQualityAttribution, scaling_factor
 from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.local import LocalMeasurement
 from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
+from captum_plq.calibration.thresholds import QualityThresholds
 from captum_plq.functional import QualityScaling, merge_channels, pixel_quality
 from captum_plq.functional.local import PlaceShares
 from captum_plq.functional.relative import gradient_reference
@@ -149,6 +151,7 @@ def calibrate(
         local_layer=None if local is None else places.layer,
         without_local=places.missing,
         region_losses=None if local is None or spec is None else places.losses(shares, local, spec),
+        thresholds=QualityThresholds(QualityThresholds.percentiles(q_good.numpy())),
     )
 
 

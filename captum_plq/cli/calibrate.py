@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from captum_plq.cli.options import Aligned, Directory, Method, Whole
+from captum_plq.cli.pairs import read_mated_pairs, with_failures
 from captum_plq.cli.terminal import LeftOut, tell
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ command = App(
     "calibrate",
     help_epilogue="""Examples:
   captum-plq calibrate faces/ -o mine.npz
-  captum-plq calibrate crops/ --aligned --model my_network.py -o mine.npz""",
+  captum-plq calibrate crops/ --aligned --model my_network.py -o mine.npz
+  captum-plq calibrate faces/ --pairs pairs.csv -o mine.npz""",
 )
 
 
@@ -43,6 +45,13 @@ def calibrate(
         ),
     ],
     aligned: Aligned = False,
+    pairs: Annotated[
+        Path | None,
+        Parameter(
+            help="CSV with the columns first, second (photos in DIR, a subfolder per person) and "
+            "mated (1 or 0): measures how often images fail to match, by their Q.",
+        ),
+    ] = None,
     pool: Annotated[
         Whole,
         Parameter(
@@ -54,7 +63,7 @@ def calibrate(
         Parameter(help="Side of the box that gradients are averaged over first, odd."),
     ] = 1,
     method: Method = Method(),
-) -> None:
+) -> int:
     """Measure α, r, γ and the references of a network on a folder of photos.
 
     A file that cannot be used is reported and left out, and the rest goes on.
@@ -63,6 +72,7 @@ def calibrate(
     from captum_plq.calibration import calibrate
     from captum_plq.faces import list_images, read_crops
 
+    mated = None if pairs is None else read_mated_pairs(pairs)
     paths = list_images(directory)
     model = method.load()
     spec = model.spec
@@ -95,11 +105,31 @@ def calibrate(
     )
     for place, reason in unusable.items():
         left_out[str(read[place])] = reason
-    replace(found, left_out=len(left_out)).save(output)
+    found = replace(found, left_out=len(left_out))
+    failed = False
+    if mated is not None and found.thresholds is not None:
+        try:
+            measured = with_failures(
+                found.thresholds,
+                plq,
+                spec,
+                directory,
+                mated,
+                aligned=aligned,
+                device=method.device,
+                left_out=left_out,
+            )
+        except ValueError as error:  # what was measured before is kept
+            failed = True
+            tell(f"no failure rates: {error}", error=True)
+        else:
+            found = replace(found, thresholds=measured)
+    found.save(output)
     if left_out:
         tell(f"images that could not be used: {len(left_out)}", error=True)
     for line in [*describe(found), str(output)]:
         tell(line)
+    return int(failed)
 
 
 def describe(found: Calibration) -> list[str]:
@@ -135,6 +165,8 @@ def describe(found: Calibration) -> list[str]:
         )
     elif found.without_local:
         lines.append(f"no local reference: {found.without_local}")
+    if found.thresholds is not None:
+        lines += found.thresholds.lines()
     if found.faces < 100:
         lines.append("Fewer than 100 faces: the percentiles, and so α, are rough.")
     if holds is not None and holds < 0.9:

@@ -220,7 +220,8 @@ class _Run:
         quality = ", ".join(found.titles()[0].splitlines())
         which = f"face {face.face.number}: " if face.count > 1 else ""
         tell(f"{self.progress.prefix()}{face.path}: {which}{quality}")
-        for line in [] if feedback is None else feedback.lines():
+        meaning = [line for line in found.in_words() if line]
+        for line in [*meaning, *([] if feedback is None else feedback.lines())]:
             tell(f"  {line}")
         if len(self.paths) == 1:
             for file in written:
@@ -252,6 +253,9 @@ class _Run:
 
     def finish(self) -> None:
         """Tell and draw the faces of the run in the order of their quality."""
+        thresholds = None if self.calibration is None else self.calibration.thresholds
+        if self.extremes.count and thresholds is not None and thresholds.failures:
+            tell(f"Such images: as in {thresholds.measured_on()}")
         if self.extremes.count < 2:
             return
         from captum_plq._base.whole_file import whole_file

@@ -112,6 +112,7 @@ class Explainer:
             relative_maps=None if relative is None else relative.cpu().numpy(),
             local=local,
             without_local=without_local,
+            thresholds=None if self.calibration is None else self.calibration.thresholds,
         )
 
     @property

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from captum_plq._base.whole_file import json_bytes, whole_file
+from captum_plq.calibration.thresholds import QualityThresholds
 from captum_plq.explanation.local import LocalMaps
 from captum_plq.visualization import plot_faces
 
@@ -43,6 +44,7 @@ class Explanation:
         local (LocalMaps or None): Where the faces lose their quality, against the reference faces
             of the calibration.
         without_local (str): Why there is no ``local``.
+        thresholds (QualityThresholds or None): Of the calibration: what Q means.
     """
 
     images: NDArray[np.uint8]
@@ -55,6 +57,12 @@ class Explanation:
     relative_maps: NDArray[np.float32] | None = None
     local: LocalMaps | None = None
     without_local: str = ""
+    thresholds: QualityThresholds | None = field(default=None, repr=False)
+
+    def in_words(self) -> list[str]:
+        """Return what the Q of each face means, in one line; empty where it is not known."""
+        known = self.thresholds
+        return ["" if known is None else known.in_words(q) for q in self.quality]
 
     def titles(self, names: Sequence[str] | None = None) -> list[str]:
         """Return a title per face, in lines: its name, if given, Q, and Q̂ if known."""
@@ -188,6 +196,7 @@ class Explanation:
             "quality": self.quality,
             "quality_standard_error": self.quality_standard_error,
             "scaled_quality": self.scaled_quality or [None] * len(self.quality),
+            "meaning": [] if self.thresholds is None else self.thresholds.records(self.quality),
             "mean_pixel_quality": [float(m.mean()) for m in self.maps],
             "local": [None] * len(self.quality) if self.local is None else self.local.records(),
         }

@@ -189,12 +189,23 @@ class FaceScorer:
             numbers = torch.stack([values.detach().float() for values in columns.values()])
             found = numbers.cpu().numpy()  # one copy from the device for all columns
             found[:, list(refused)] = np.nan
+            named = dict(zip(columns, found, strict=True))
             return Measured(
-                dict(zip(columns, found, strict=True)),
+                named | self._meaning(named["quality"]),
                 maps.float().cpu().numpy(),
                 embedding.cpu().numpy(),
                 refused,
             )
+
+    def _meaning(self, quality: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What Q (n,) means, in columns, where the calibration says it."""
+        known = None if self.calibration is None else self.calibration.thresholds
+        if known is None:
+            return {}
+        columns = {"percentile": known.percentile(quality)}
+        if known.failures:
+            columns["failure_rate"] = known.failures[0].curve.at(quality)[0]
+        return {name: values.astype(np.float32) for name, values in columns.items()}
 
     def _assess(self, images: Tensor) -> tuple[Assessment, PlaceShares | None]:
         if not self.without_local:
@@ -291,10 +302,15 @@ def _identity_of(calibration: Calibration) -> dict[str, Any]:
     deciding: tuple[Any, ...] = (calibration.scaling, local and local.snr)
     if calibration.region_losses is not None:
         deciding += (calibration.region_losses.in_file(),)
+    if calibration.thresholds is not None:
+        deciding += (calibration.thresholds.in_file(),)
     numbers = hashlib.sha256(repr(deciding).encode())
     return {
         "network": calibration.network,
         "date": calibration.date,
         "source": calibration.source,
+        "failures_of": ""
+        if calibration.thresholds is None
+        else calibration.thresholds.measured_on(),
         "digest": numbers.hexdigest()[:16],
     }

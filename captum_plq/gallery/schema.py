@@ -84,6 +84,9 @@ def result_schema(
       ``detail`` is the sentence. Null for ``"ok"``, as everything that follows is for the rest.
     - ``quality``, ``standard_error``, ``scaled_quality``, ``embedding_norm`` (float32): Q, its
       standard error, Q̂ (null where α and r are unknown), and the length of the embedding.
+    - ``percentile``, ``failure_rate`` (float32): which per cent of good faces have a lower Q, and
+      which share of images with this Q is not matched at FMR 1e-3, see
+      :class:`~captum_plq.calibration.QualityThresholds`. Null where the calibration does not say.
     - ``local_quality`` (float32): Q of the local decomposition; ``lost_offset`` and one column
       ``lost_REGION`` for each region of the face (float32): what is lost there against
       high-quality faces. Their sum is Q₀ - ``local_quality``. Null where there is no local quality.
@@ -115,7 +118,10 @@ def result_schema(
     """
     with extra("gallery"):
         import pyarrow as pa
-    measured = ("quality", "standard_error", "scaled_quality", "embedding_norm", "local_quality")
+    measured = (
+        *("quality", "standard_error", "scaled_quality", "percentile", "failure_rate"),
+        *("embedding_norm", "local_quality"),
+    )
     lost = (_OFFSET, *map(lost_column, regions))
     fields = [
         pa.field("index", pa.int64(), nullable=False),

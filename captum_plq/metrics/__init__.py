@@ -5,6 +5,7 @@ map is (B, H, W), higher for better pixels, its channels merged beforehand.
 """
 
 from captum_plq.metrics.captum_own import GaussianNoise, RemovedSquare, infidelity, sensitivity_max
+from captum_plq.metrics.failure import FailureCurve, failure_curve, quality_at_failure
 from captum_plq.metrics.imputation import Imputer, black, blurred, constant, mean_colour, road
 from captum_plq.metrics.maps import (
     centre_gaussian,
@@ -45,6 +46,7 @@ from captum_plq.metrics.sanity import efficient_mprt, histogram_entropy, smooth_
 __all__ = [
     "Curve",
     "DiscardCurve",
+    "FailureCurve",
     "GaussianNoise",
     "Imputer",
     "RemovedSquare",
@@ -58,6 +60,7 @@ __all__ = [
     "constant",
     "efficient_mprt",
     "error_versus_discard",
+    "failure_curve",
     "false_non_match_curve",
     "fnmr",
     "gini_index",
@@ -68,6 +71,7 @@ __all__ = [
     "mean_colour",
     "partial_area",
     "perturbation_curve",
+    "quality_at_failure",
     "quality_outcome",
     "quality_spread",
     "random_map",

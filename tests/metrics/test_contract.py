@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import captum_plq.metrics as metrics
-from captum_plq.metrics import Curve, DiscardCurve, GaussianNoise, RemovedSquare
+from captum_plq.metrics import Curve, DiscardCurve, FailureCurve, GaussianNoise, RemovedSquare
 from captum_plq.suitability import separation
 from captum_plq.suitability.result import verdict_on
 from captum_plq.suitability.separation import Estimate, Separation
@@ -93,6 +93,8 @@ TABLE = {
                  {"images": IMAGES, "removed": REMOVED, "value": [0.1, 0.2, 0.3]}),
     "efficient_mprt": (mprt, {"images": IMAGES, "calibration": IMAGES, "factor": ONE}),
     "error_versus_discard": (M.error_versus_discard, {"comparison_scores": draw(6), **PAIRS}),
+    "failure_curve": (partial(M.failure_curve, people=range(30), resamples=20),
+                      {"mated_scores": draw(30), "quality": draw(30), "threshold": 0.5}),
     "false_non_match_curve": (M.false_non_match_curve,
                               {"similarities": Curve(FRACTIONS, draw(2, 4)), "threshold": 0.5}),
     "fnmr": (M.fnmr, {"mated_scores": draw(5), "threshold": 0.5}),
@@ -106,6 +108,9 @@ TABLE = {
     "partial_area": (M.partial_area, {
         "curve": DiscardCurve(torch.tensor([0.0, 0.25, 0.5]), draw(3)), "limit": 0.3}),
     "perturbation_curve": (along(M.perturbation_curve, order="lowest-first"), ALONG),
+    "quality_at_failure": (lambda knots, rate: M.quality_at_failure(
+        FailureCurve(*map(tuple, knots.tolist())), rate),
+        {"knots": torch.tensor([[0.4, 0.6], [0.5, 0.1], [0.4, 0.0], [0.6, 0.2]]), "rate": 0.3}),
     "quality_outcome": (lambda **given: [float(len(w)) for w in M.quality_outcome(**given)],
                         {"before": draw(1), "after": draw(1), "sd": 0.1}),
     "quality_spread": (lambda quality: M.quality_spread(lambda seed: quality + seed),
@@ -132,9 +137,10 @@ TABLE = {
         lambda images: M.with_random_weights(NET, images=images).trunk[1].running_mean,
         {"images": IMAGES}),
 }  # fmt: skip
-NO_FLOATING_INPUT = {"Curve", "DiscardCurve", "Imputer", "random_map"}
+NO_FLOATING_INPUT = {"Curve", "DiscardCurve", "FailureCurve", "Imputer", "random_map"}
 OF_MANY_IMAGES = {
-    "batch_invariance", "centre_gaussian", "error_versus_discard", "false_non_match_curve", "fnmr",
+    "batch_invariance", "centre_gaussian", "error_versus_discard", "failure_curve",
+    "false_non_match_curve", "fnmr", "quality_at_failure",
     "lowest_region", "partial_area", "quality_outcome", "quality_spread", "randomised",
     "repeatability", "similarity_between_images", "threshold_at_fmr", "with_random_weights",
     "area_under_curve",

@@ -158,11 +158,11 @@ def figures(request, tmp_path):
 
     kept = request.config.getoption("--figures", default=None)
 
-    def taken(page, name, whole=False):
-        content = page.screenshot(full_page=whole)
+    def taken(page, name):
+        content = page.screenshot()
         with Image.open(BytesIO(content)) as image:
             shot = image.convert("RGB")
-        file = (tmp_path if whole or kept is None else Path(kept)) / f"{name}.png"
+        file = (tmp_path if kept is None else Path(kept)) / f"{name}.png"
         for bits in (8, 6, 5):  # of each channel: as many as there is room for
             coarse = 256 - 2 ** (8 - bits)
             shot.point([v & coarse | v >> bits for v in range(256)] * 3).save(file, optimize=True)

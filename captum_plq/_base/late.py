@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,8 @@ __all__ = ["apart", "at_once", "holds", "is_new", "look", "reads_once"]
 
 F = TypeVar("F", bound=Callable[..., object])
 Judge = Callable[[list[float]], None]
+Right = Callable[[list[float]], bool]
+Forget = Callable[[], None]
 
 
 class _NoLongerHolds(Exception):  # noqa: N818 - caught by the call that is run again
@@ -44,9 +47,9 @@ class _Call:
         known (set): What has been looked at.
     """
 
-    looks: list[tuple[Tensor, Judge]] = field(default_factory=list)
-    trusted: list[tuple[Tensor, Callable[[list[float]], bool], Callable[[], None]]] = field(
-        default_factory=list
+    looks: list[tuple[Sequence[Tensor], Judge]] = field(default_factory=list)
+    trusted: list[tuple[Sequence[Tensor], Callable[[list[float]], bool], Callable[[], None]]] = (
+        field(default_factory=list)
     )
     waits: bool = True
     known: set[Hashable] = field(default_factory=set)
@@ -117,14 +120,14 @@ def look(numbers: Sequence[Tensor], judge: Judge) -> None:
 
     Args:
 
-        numbers (sequence of Tensor): Detached, of any shape and type, on one device.
+        numbers (sequence of Tensor): Of any shape and type; not written to until the call ends.
         judge (Callable): Is given all of them, one after another; may raise and warn.
     """
-    call, together = _current.get(), _together(numbers)
+    call = _current.get()
     if call is None or not call.waits:
-        judge(_read([together])[0])
+        judge(_read([numbers])[0])
     else:
-        call.looks.append((together, judge))
+        call.looks.append((numbers, judge))
 
 
 def is_new(thing: Hashable) -> bool:
@@ -137,9 +140,7 @@ def is_new(thing: Hashable) -> bool:
     return new
 
 
-def holds(
-    numbers: Sequence[Tensor], right: Callable[[list[float]], bool], forget: Callable[[], None]
-) -> bool:
+def holds(numbers: Sequence[Tensor], right: Right, forget: Forget) -> bool:
     """Tell whether something that was kept from an earlier call can be used.
 
     At the end of a call that :func:`reads_once`, ``False`` has the call run again; until then it
@@ -151,11 +152,11 @@ def holds(
         right (Callable): Whether they say so.
         forget (Callable): Forgets what was kept, if not.
     """
-    call, together = _current.get(), _together(numbers)
+    call = _current.get()
     if call is not None and call.waits:
-        call.trusted.append((together, right, forget))
+        call.trusted.append((numbers, right, forget))
         return True
-    if right(_read([together])[0]):
+    if right(_read([numbers])[0]):
         return True
     forget()
     return False
@@ -195,19 +196,14 @@ def _as_current(call: _Call | None) -> Iterator[None]:
         _current.reset(before)
 
 
-def _together(numbers: Sequence[Tensor]) -> Tensor:
+def _read(parts: Sequence[Sequence[Tensor]]) -> list[list[float]]:
+    """Copy tensors to the host, all those of a device together; a list for each sequence."""
     with torch.no_grad(), untraced():
-        flat = [x.detach().reshape(-1) for x in numbers]
-        return flat[0] if len(flat) == 1 else torch.cat(flat)
-
-
-def _read(parts: Sequence[Tensor]) -> list[list[float]]:
-    """Copy tensors to the host, all those of a device together."""
-    found: list[list[float]] = [[] for _ in parts]
-    with torch.no_grad(), untraced():
-        for device in {x.device: None for x in parts}:
-            places = [i for i, x in enumerate(parts) if x.device == device]
-            numbers = torch.cat([parts[i] for i in places]).tolist()
-            for i in places:
-                found[i], numbers = numbers[: len(parts[i])], numbers[len(parts[i]) :]
-    return found
+        flat = [x.detach().reshape(-1) for part in parts for x in part]
+        numbers: dict[torch.device, Iterator[float]] = {
+            device: iter(torch.cat([x for x in flat if x.device == device]).tolist())
+            for device in dict.fromkeys(x.device for x in flat)
+        }
+    return [
+        [number for x in part for number in islice(numbers[x.device], x.numel())] for part in parts
+    ]

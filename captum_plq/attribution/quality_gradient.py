@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
+from captum._utils.gradient import compute_gradients
 from captum.attr import GradientAttribution
 from torch import Tensor, nn
 
@@ -153,7 +154,8 @@ class QualityCall:
         embedding, direction, self._scale = self.model.node_on(assessed)
         if self.model.weights == "l2":
             _refuse_unit_length(embedding, self.model.normalize)
-        values = direction * embedding
+        ones = self.model.weights in ("l1", "sum")  # the direction is
+        values = embedding if ones else direction * embedding
         by_feature = self._target is not None or self._method.directions is not None
         return values if by_feature else values.flatten(1).sum(1)
 
@@ -177,8 +179,11 @@ class QualityCall:
         """
         method = self._method
         if method.directions is None:
-            leaf = values.detach().requires_grad_()
-            (selection,) = method.gradient_func(lambda x: x, (leaf,), self._target)
+            if self._target is None and method.gradient_func is compute_gradients:
+                selection = torch.ones_like(values)  # what it gives
+            else:
+                leaf = values.detach().requires_grad_()
+                (selection,) = method.gradient_func(lambda x: x, (leaf,), self._target)
             gradients = differentiate(selection, False)
         else:
             seed, last = self.model.serfiq.masks.seed, method.directions - 1

@@ -123,27 +123,32 @@ def expected_pairwise_distance(
     each = total / w.shape[1]  # how many columns one of the sample stands for
     with torch.autocast(features.device.type, enabled=False):
         f, mu = features.to(w.dtype), mean.to(w.dtype)
-        h = f.square() * noise.squared_norms
-        f_k, h_k = (f, h) if noise.sample is None else (f[:, noise.sample], h[:, noise.sample])
+        squares = f.square()
+        h = squares * noise.squared_norms
+        f_k, h_k, squares_k = f, h, squares
+        if noise.sample is not None:
+            f_k, h_k, squares_k = (x[:, noise.sample] for x in (f, h, squares))
         a = f_k * (mu @ w)
         rows = w if noise.spread is None else noise.spread
-        sigma = c * each * (f_k.square().unsqueeze(1) * rows) @ w.T  # (B, d or P, d)
-        t_2 = sigma.square().sum((1, 2)) / (1 if noise.spread is None else len(rows))
+        sigma = (squares_k.unsqueeze(1) * rows) @ w.T  # (B, d or P, d)
+        scale = (c * each) ** 2 / (1 if noise.spread is None else len(rows))
+        t_2 = scale * sigma.square().sum((1, 2))
+        of_h = h.square().sum(1)
         if noise.sample is not None:  # pairs of columns are found more rarely than columns
-            t_2 = t_2 - (c * each) ** 2 * h_k.square().sum(1)
-            t_2 = t_2 * (total - 1) / (each * (w.shape[1] - 1)) + c**2 * h.square().sum(1)
+            pairs = (total - 1) / (each * (w.shape[1] - 1))
+            t_2 = pairs * t_2 - pairs * (c * each) ** 2 * h_k.square().sum(1) + c**2 * of_h
         q, skew = c * each * a.square().sum(1), kappa_3 * each * (a * h_k).sum(1)
-        length, trace, kurtosis = mu.square().sum(1), c * h.sum(1), kappa_4 * h.square().sum(1)
+        length, trace = mu.square().sum(1), c * h.sum(1)
     s = length + trace
     # A length of 0 has no direction, and fourth powers must stay within the range of the type.
     limits = torch.finfo(s.dtype)
-    s = torch.where((s > limits.tiny**0.4) & (s < limits.max**0.4), s, torch.nan)
-    v_a, cov = 2 * q + t_2, 2 * q + skew
-    v_b = 4 * q + 4 * skew + 2 * t_2 + kurtosis
-    r_0 = length / s
-    gap = trace / s + (cov - 0.75 * r_0 * v_b) / s.square()  # 1 - E R, without cancellation
-    variance = (v_a + 0.5 * r_0.square() * v_b - 2 * r_0 * cov) / s.square()
-    moves = ~(gap <= 0)  # NaN stays NaN
-    d_0 = torch.where(moves, 2 * gap, 1.0).sqrt()
+    s = s.masked_fill((s <= limits.tiny**0.4) | (s >= limits.max**0.4), torch.nan)
+    cov, v_a = 2 * q + skew, 2 * q + t_2
+    v_b = 2 * (v_a + 2 * skew) + kappa_4 * of_h
+    r_0, squared = length / s, s.square()
+    gap = trace / s + (cov - 0.75 * r_0 * v_b) / squared  # 1 - E R, without cancellation
+    variance = (v_a + r_0 * (0.5 * r_0 * v_b - 2 * cov)) / squared
+    still = gap <= 0  # NaN stays NaN
+    d_0 = (2 * gap).masked_fill(still, 1.0).sqrt()
     distance = d_0 - variance.clamp_min(0) / (2 * d_0**3)
-    return torch.where(moves, distance, 0.0).clamp(0.0, 2.0)
+    return distance.masked_fill(still, 0.0).clamp(0.0, 2.0)

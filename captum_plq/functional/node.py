@@ -69,14 +69,15 @@ def node_scale(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") 
     """
     require_choice("weights", weights, NodeWeights)
     e = at_least_float32(embedding).flatten(1)
+    divisor: Tensor
     if weights in ("l1", "signed"):
-        divisor = e.abs().sum(1)
+        divisor = torch.linalg.vector_norm(e, 1, dim=1)
     elif weights == "sum":
         divisor = e.sum(1)
     else:
         divisor = e.square().sum(1)
-    usable = torch.isfinite(divisor) & (divisor != 0)
-    return quality / divisor.masked_fill(~usable, torch.nan)
+    scale: Tensor = quality / divisor.masked_fill((divisor == 0) | torch.isinf(divisor), torch.nan)
+    return scale
 
 
 def node_weights(embedding: Tensor, quality: Tensor, weights: NodeWeights = "l1") -> Tensor:

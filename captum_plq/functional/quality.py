@@ -115,8 +115,9 @@ def quality_from_embeddings(
     Raises:
         ValueError: as :func:`mean_pairwise_distance`.
     """
-    x = _informative(embeddings, normalize)
-    return quality_from_distance(mean_pairwise_distance(x, average, group_size=group_size))
+    x = unit_length(embeddings) if normalize else embeddings
+    distance = mean_pairwise_distance(x, average, group_size=group_size)
+    return quality_from_distance(distance.masked_fill(_is_empty(embeddings), torch.nan))
 
 
 def quality_from_distance(distance: Tensor) -> Tensor:
@@ -178,7 +179,9 @@ def quality_with_standard_error(
             f"A standard error needs at least 3 independent stochastic embeddings, or groups of "
             f"them, but got {count}."
         )
-    to_others = factor * _distance_to_others(_informative(embeddings, normalize), group_size)
+    x = unit_length(embeddings) if normalize else embeddings
+    to_others = factor * _distance_to_others(x, group_size)
+    to_others = to_others.masked_fill(_is_empty(embeddings).unsqueeze(-1), torch.nan)
     of_groups = to_others.unflatten(-1, (count, group_size)).mean(-1)
     q = quality_from_distance(of_groups.mean(-1))
     of_mean = 2 * (count - 1) / (count - 2) * of_groups.std(-1) / math.sqrt(count)
@@ -233,18 +236,18 @@ def unit_length(embeddings: Tensor) -> Tensor:
         finite.
     """
     x = at_least_float32(embeddings)
-    with torch.no_grad():  # lengths whose squares leave the range of the type
-        largest, limits = x.abs().amax(-1, keepdim=True), torch.finfo(x.dtype)
-        odd = ((largest < limits.tiny**0.25) & (largest > 0)) | (largest > limits.max**0.25)
-        divisor = torch.where(odd & torch.isfinite(largest), largest, 1.0)
+    with torch.no_grad():  # 1, but for lengths whose squares leave the range of the type
+        largest = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True)
+        limits = torch.finfo(x.dtype)
+        within = largest.clamp(limits.tiny**0.25, limits.max**0.25)
+        divisor = (largest / within).masked_fill(largest == 0, 1.0)
     return F.normalize(x / divisor, dim=-1)
 
 
-def _informative(embeddings: Tensor, normalize: bool) -> Tensor:
-    """Stochastic embeddings (..., m, d), of unit length if asked for; NaN where all are zero."""
-    x = unit_length(embeddings) if normalize else embeddings
-    empty = (embeddings == 0).flatten(-2).all(-1)
-    return x.masked_fill(empty[..., None, None], torch.nan)
+def _is_empty(embeddings: Tensor) -> Tensor:
+    """Whether all stochastic embeddings (..., m, d) of an image are zero: (...)."""
+    largest: Tensor = torch.linalg.vector_norm(embeddings.detach(), math.inf, dim=(-2, -1))
+    return largest == 0
 
 
 def _average_factor(embeddings: Tensor, average: PairAverage) -> float:
@@ -274,9 +277,9 @@ def _distance_to_others(embeddings: Tensor, group_size: int) -> Tensor:
             # What rounding leaves between two equal rows is no distance, and has no direction.
             # (NaN is not equal: it is kept, and makes the sum NaN.)
             equal = squares <= 16 * torch.finfo(x.dtype).eps * norm_sums
-            apart = (rows_group.unsqueeze(1) != group) & ~equal
-            # The inner `where` keeps the infinite slope of the root at 0 out of the gradient.
-            return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0).sum(-1)
+            left_out = (rows_group.unsqueeze(1) == group) | equal
+            # The inner fill keeps the infinite slope of the root at 0 out of the gradient.
+            return squares.masked_fill(left_out, 1.0).sqrt().masked_fill(left_out, 0.0).sum(-1)
 
         count = max(1, _DISTANCES_AT_A_TIME // max(1, norms.numel()))
         if count >= m:

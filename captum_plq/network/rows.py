@@ -253,4 +253,8 @@ def _through(head: Head, features: Tensor, masks: Tensor, chunk_size: int | None
     step = run_lean if torch.is_grad_enabled() and images * passes > rows else run
     by_mask = masks.split(max(1, rows // images))
     by_image = features.split(max(1, rows // len(by_mask[0])))
-    return torch.cat([torch.cat([step(x, mask) for x in by_image]) for mask in by_mask], dim=1)
+    return _joined([_joined([step(x, mask) for x in by_image], 0) for mask in by_mask], 1)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

@@ -140,7 +140,7 @@ class ClosedForm:
             changed = torch.ne(_summary(tensors, self._probe), self._weights).any()
         return holds((changed,), lambda numbers: not numbers[0], forget)
 
-    def agrees(self, embedding: Tensor, output: Tensor, forget: Callable[[], None]) -> bool:
+    def agrees(self, embedding: Tensor, mean: Tensor, forget: Callable[[], None]) -> bool:
         """Tell whether the folded tail still gives the network's own embeddings.
 
         It does not if something changed that is no tensor: a method, a hook, an ``eps``.
@@ -148,12 +148,13 @@ class ClosedForm:
         Args:
 
             embedding (Tensor): (B, ...), clean.
-            output (Tensor): (B, ...), the embedding layer's output.
+            mean (Tensor): (B, d), of :meth:`mean`.
             forget (Callable): As for :meth:`holds_for`.
         """
         with torch.no_grad():
-            e, mean = embedding.flatten(1), self._mean(output)
-            apart = F.normalize(mean, dim=1) - F.normalize(e.to(mean.dtype), dim=1)
+            both = torch.stack([mean, embedding.flatten(1).to(mean.dtype)])
+            one, other = F.normalize(both, dim=-1)
+            apart = one - other
         tolerance = 3e-2 if embedding.dtype.itemsize < 4 else 1e-3
         # NaN, of an embedding that is not finite, tells nothing.
         return holds(
@@ -162,24 +163,24 @@ class ClosedForm:
             forget,
         )
 
-    def _mean(self, output: Tensor) -> Tensor:
+    def mean(self, output: Tensor) -> Tensor:
+        """Return the folded embedding (B, d) for the embedding layer's output (B, ...)."""
         _, tail, shift = self._folded
         with torch.autocast(output.device.type, enabled=False):
             mean = output.flatten(1).to(shift.dtype)
             return mean * tail + shift if tail.ndim == 1 else torch.addmm(shift, mean, tail.T)
 
-    def distance(self, features: Tensor, output: Tensor) -> Tensor:
+    def distance(self, features: Tensor, mean: Tensor) -> Tensor:
         """Return the expected pairwise distance of the unit-length stochastic embeddings.
 
         Args:
 
             features (Tensor): (B, ...), the embedding layer's input.
-            output (Tensor): (B, ...), the embedding layer's output.
+            mean (Tensor): (B, d), of :meth:`mean`.
 
         Returns:
-            *Tensor*: (B,), differentiable with respect to ``features`` and ``output``.
+            *Tensor*: (B,), differentiable with respect to ``features`` and ``mean``.
         """
-        mean = self._mean(output)
         return expected_pairwise_distance(
             features.flatten(1), mean, self._folded.noise, self._dropout
         )
@@ -209,7 +210,7 @@ class ClosedForm:
             )
         quarters = mean_pairwise_distance(actual.unflatten(1, (4, -1)), "pairs")
         sampled, error = quarters.mean(1), quarters.std(1) / 2
-        expected = self.distance(features, output)
+        expected = self.distance(features, self.mean(output))
         if ((sampled - expected).abs() > _TOLERANCE * sampled + 4 * error).any():
             worst = float(((sampled - expected).abs() / sampled).max())
             raise NotAffineError(

@@ -133,7 +133,7 @@ class Sampling(QualityEstimator):
         split = stochastic.detach().split(images)
         parts = [self._quality(x, request.standard_error) for x in split]
         errors = [error for _, error in parts if error is not None]
-        quality = torch.cat([q for q, _ in parts])
+        quality = parts[0][0] if len(parts) == 1 else torch.cat([q for q, _ in parts])
         return Assessment(clean, quality, torch.cat(errors) if errors else None)
 
     def embeddings(self, request: Request) -> tuple[Tensor, Tensor]:
@@ -184,16 +184,18 @@ class ClosedFormEstimator(QualityEstimator):
         form = self._usable_form(request)
         if form is not None:
             clean, features, output = request.tap.features(request.model, request.inputs)
-            if not form.agrees(clean, output, partial(self._forget, form)):
+            if not request.differentiable:
+                features, output = features.detach(), output.detach()
+            mean = form.mean(output)
+            if not form.agrees(clean, mean, partial(self._forget, form)):
                 form = self._usable_form(request)
+                mean = mean if form is None else form.mean(output)
         if form is None:
             return self._sampling.assess(request)
-        if not request.differentiable:
-            features, output = features.detach(), output.detach()
-        distance = form.distance(features, output)
+        distance = form.distance(features, mean)
         if self._sampling.average == "paper":  # what m passes would be expected to give
             passes = self._sampling.masks.passes
-            distance = distance * (passes - 1) / passes
+            distance = distance * ((passes - 1) / passes)
         quality = quality_from_distance(distance)
         error = torch.zeros_like(quality) if request.standard_error else None
         return Assessment(clean, quality, error)

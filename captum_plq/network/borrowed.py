@@ -25,15 +25,14 @@ __all__ = [
     "HOOKS",
     "STRUCTURE",
     "borrowed",
-    "freeze",
     "hookable",
     "is_searched",
     "modules_of",
     "original_of",
     "own_attributes",
     "own_copy",
-    "restore",
     "with_weights",
+    "without_grad",
 ]
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -90,28 +89,17 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
                 hooks = vars(hookable(copy))[name]
                 for key, hook in hooks.items():
                     hooks[key] = _hook_on_copy(hook, original_of(copy), copies, rebind)
-        if frozen:
-            freeze(copy)
+        if frozen and state["_parameters"]:
+            state["_parameters"] = without_grad(state["_parameters"])
     return copied  # type: ignore[return-value]
 
 
-def freeze(copy: nn.Module) -> None:
-    """Let the parameters of one module of a copy require no grad."""
-    state = vars(copy)
-    if state["_parameters"]:
-        state["_parameters"] = {
-            name: p.detach() if type(p) is nn.Parameter and p.requires_grad else p
-            for name, p in state["_parameters"].items()
-        }
-
-
-def restore(copy: nn.Module) -> None:
-    """Let one module of a copy have the parameters of its original, and no hook but its own."""
-    state = vars(copy)
-    original = vars(state[_MARK])
-    state["_parameters"] = original["_parameters"]
-    if state["_forward_hooks"] is not original["_forward_hooks"]:
-        state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})
+def without_grad(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a module as tensors that share their memory and require no grad."""
+    return {
+        name: p.detach() if type(p) is nn.Parameter and p.requires_grad else p
+        for name, p in parameters.items()
+    }
 
 
 def with_weights(model: Module, weights: Mapping[int, torch.Tensor]) -> Module:

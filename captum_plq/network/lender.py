@@ -13,11 +13,10 @@ from captum_plq.network.borrowed import (
     HOOKS,
     STRUCTURE,
     borrowed,
-    freeze,
     is_searched,
     modules_of,
     own_attributes,
-    restore,
+    without_grad,
 )
 from captum_plq.network.exploration import structure_of
 from captum_plq.network.rebinding import may_hold_modules, modules_behind
@@ -79,8 +78,8 @@ class Lender:
         kept = self._taken(model)
         if kept is not None:
             lent = kept.lent
-            for module in kept.modules if self._frozen else ():
-                freeze(module)
+            if self._frozen:
+                kept.freeze()
         else:
             lent = Lent(borrowed(model, frozen=self._frozen), structure_of(model))
             kept = _Kept.of(model, lent)
@@ -162,8 +161,8 @@ class _Kept(NamedTuple):
     copies: list[_Own]
     loose: list[Any]
     """Attributes that could come to hold modules."""
-    modules: list[nn.Module]
-    """Of the copy."""
+    states: list[tuple[dict[str, Any], dict[str, Any]]]
+    """What each module of the copy holds, and what its original does."""
 
     @classmethod
     def of(cls, model: nn.Module, lent: Lent) -> _Kept | None:
@@ -182,7 +181,14 @@ class _Kept(NamedTuple):
                     return None
         pytorchs = [_PyTorchs.of(module) for module in modules if not is_searched(module)]
         loose = [x for one in own for x in one.attributes.values if may_hold_modules(x)]
-        return cls(model, lent, pytorchs, own, copies, loose, of_copy)
+        states = [(vars(a), vars(b)) for a, b in zip(of_copy, modules, strict=True)]
+        return cls(model, lent, pytorchs, own, copies, loose, states)
+
+    def freeze(self) -> None:
+        """Let the copy's parameters require no grad."""
+        for state, original in self.states:
+            if original["_parameters"]:
+                state["_parameters"] = without_grad(original["_parameters"])
 
     def fits(self, model: nn.Module) -> bool:
         """Tell whether another copy of the network would be the same."""
@@ -199,7 +205,12 @@ class _Kept(NamedTuple):
         return not any(map(modules_behind, self.loose))
 
     def is_as_it_was(self) -> bool:
-        """Tell whether the copy is, without hooks: a forward may have written to its attributes."""
-        for module in self.modules:
-            restore(module)
+        """Tell whether the copy is: a forward may have written to its attributes.
+
+        Its parameters become the original's, and hooks set on it are taken off.
+        """
+        for state, original in self.states:
+            state["_parameters"] = original["_parameters"]
+            if state["_forward_hooks"] is not original["_forward_hooks"]:
+                state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})
         return all([one.is_as_it_was() for one in self.copies])

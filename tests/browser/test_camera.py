@@ -38,6 +38,29 @@ def test_the_camera_can_be_closed_by_keyboard(visit):
     assert tracks.evaluate("all => all.map(one => one.readyState)") == ["ended"]
 
 
+def test_a_camera_that_comes_after_it_was_closed_is_let_go(visit):
+    page = visit(permissions=["camera"]).page
+    page.evaluate(
+        """() => {
+            const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia = async (wanted) => {
+                window.given = await real(wanted);
+                await new Promise((go) => { window.go = go; });
+                return given;
+            };
+        }"""
+    )
+    page.get_by_role("button", name="Use the camera").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Use the camera")).to_be_focused()
+    while not page.evaluate("Boolean(window.go)"):
+        page.wait_for_timeout(50)
+    page.evaluate("go()")
+    assert page.evaluate("given.getTracks().map((one) => one.readyState)") == ["ended"]
+    expect(page.locator("#camera")).to_be_hidden()
+    assert page.locator("#video").evaluate("video => video.srcObject") is None
+
+
 def test_a_camera_that_is_not_allowed_is_said_so(visit):
     page = visit().page
     page.get_by_role("button", name="Use the camera").click()

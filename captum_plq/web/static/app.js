@@ -139,13 +139,13 @@ async function openCamera() {
   byId("camera-take").disabled = true;
   byId("camera-close").focus();
   try {
-    await camera.open();
+    if (!(await camera.open())) return;
     byId("camera-take").disabled = false;
     byId("camera-take").focus();
     scrollTo(byId("camera"));
   } catch (error) {
     closeCamera();
-    if (error.name !== "AbortError") showProblem(error.message);
+    showProblem(error.message);
   }
 }
 

@@ -17,18 +17,28 @@ export class Camera {
   constructor(video) {
     this.video = video;
     this.stream = null;
+    this.turn = 0; // counts openings and closings: a camera that comes too late is let go
   }
 
+  /** Resolves to whether it shows a picture: not if it was closed meanwhile. */
   async open() {
     this.close();
+    const turn = this.turn;
+    let stream;
     try {
       const wanted = { facingMode: "user", width: { ideal: 1280 }, height: { ideal: 960 } };
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+      stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
     } catch (error) {
+      if (turn !== this.turn) return false;
       throw new Error(REFUSED[error.name] || "The camera cannot be used. Choose a photo.");
     }
-    this.video.srcObject = this.stream;
-    await this.video.play();
+    if (turn !== this.turn) {
+      stop(stream);
+      return false;
+    }
+    this.stream = this.video.srcObject = stream;
+    await this.video.play().catch(() => {}); // rejects if it is closed before the first picture
+    return turn === this.turn;
   }
 
   async take() {
@@ -42,8 +52,12 @@ export class Camera {
   }
 
   close() {
-    for (const track of this.stream?.getTracks() ?? []) track.stop();
-    this.stream = null;
-    this.video.srcObject = null;
+    this.turn += 1;
+    stop(this.stream);
+    this.stream = this.video.srcObject = null;
   }
+}
+
+function stop(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
 }

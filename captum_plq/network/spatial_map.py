@@ -138,7 +138,7 @@ def cut_at(
     embedding: Place | None,
     replacement: Tensor | None = None,
     forward: Forward | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run a copy of a network whose spatial map is a leaf of the graph.
 
     Nothing in front of the map is kept for a backward, and no hook is left behind.
@@ -154,7 +154,8 @@ def cut_at(
         forward (Callable, optional): Runs the network, see :data:`Forward`.
 
     Returns:
-        *tuple[Tensor, Tensor]*: the leaf (B, ...), and the embedding (B, d) under autograd.
+        *tuple[Tensor, Tensor, Tensor]*: the leaf (B, ...), the embedding (B, d) under autograd, and
+        by how much the network's output points elsewhere, the largest component.
 
     Raises:
         SpatialTailError: if the map's module does not run exactly once, or its rows are not the
@@ -190,7 +191,9 @@ def cut_at(
         raise SpatialTailError(
             f"{features.module!r} has {len(leaves[0])} rows for {len(found)} embeddings."
         )
-    return leaves[0], found.flatten(1)
+    found = found.flatten(1)
+    apart = F.normalize(found.detach()) - F.normalize(e.detach().flatten(1))
+    return leaves[0], found, torch.linalg.vector_norm(apart, math.inf)
 
 
 def as_map(x: Tensor, place: Place) -> Tensor:

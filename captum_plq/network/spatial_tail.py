@@ -198,7 +198,11 @@ def _run(
     forget: Callable[[], None],
 ) -> SpatialRun | None:
     """``None``: the tail is no longer the one that was found, and has been forgotten."""
-    map_, e = cut_at(network, inputs, output, tail.features, tail.embedding, forward=forward)
+    map_, e, turned = cut_at(
+        network, inputs, output, tail.features, tail.embedding, forward=forward
+    )
+    if not holds((turned,), lambda numbers: not numbers[0] > tolerance(e), forget):
+        return None
     mean = at_least_float32(e.detach())
     if isinstance(tail, _Linearised):
         squared, slopes = _estimated_norms(e, map_), _slopes(e, map_, e.detach())
@@ -269,7 +273,7 @@ def _explore(
         if changed and isinstance(arguments[0], Tensor):
             arguments[0] = 0.8 * arguments[0].flip(-1)
         network, places = borrowed(model), (tail.features, tail.embedding)
-        return cut_at(network, arguments, output, *places, replacement)
+        return cut_at(network, arguments, output, *places, replacement)[:2]
 
     map_, e = run()
     refuse_not_finite(e.detach())

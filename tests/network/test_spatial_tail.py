@@ -164,6 +164,17 @@ def test_weights_that_change_in_any_way_are_noticed():
         before = found
 
 
+def test_a_layer_behind_the_embedding_that_did_nothing_is_noticed_once_it_does_something():
+    net, x = build(lambda: nn.Sequential(build(Flat), nn.BatchNorm1d(16))), faces(2)
+    net[1].reset_parameters()
+    kept = SpatialSERFIQ(net)
+    before = kept(x)
+    net[1].weight.data.copy_(torch.linspace(0.2, 3.0, 16))
+    found = kept(x)
+    torch.testing.assert_close(found, SpatialSERFIQ(net)(x))
+    assert not torch.allclose(found, before)
+
+
 def test_a_normalised_tail_is_linearised_and_says_how_far_it_is_off():
     net = build(lambda: Pooled(nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 16))))
     x = faces(3)

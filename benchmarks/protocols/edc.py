@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,8 @@ from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.protocols.parts.discard_areas import FLOOR, LIMITS, discarded
 from benchmarks.protocols.parts.face_scores import CONTROLS, EMBEDDING, FaceScores, joined
 from benchmarks.subjects.faces import as_chip, as_image
-from benchmarks.subjects.pairs import Pair, paired_faces, read_pairs
+from benchmarks.subjects.layouts.templates import pooled
+from benchmarks.subjects.pairs import Pair, PairList, paired_faces, read_list
 from captum_plq.calibration.settings import network_digest
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.metrics import threshold_at_fmr
@@ -69,8 +70,10 @@ class EDC(Protocol):
 
     Args:
 
-        images (Path): Folder laid out like LFW: a subfolder is a person.
-        pairs (Path): CSV with the columns fold, first, second, mated.
+        images (Path): Folder that the names in the list are relative to.
+        pairs (Path): CSV with the columns fold, first, second, mated, or a list in the layout of
+            LFW, CFP, CALFW, CPLFW, AgeDB-30 or IJB-C.
+        pairs_limit (int, optional): Pairs of each kind, drawn; of templates, mated ones.
         fmr (tuple[float, ...]): False match rates of clean pairs, for the thresholds.
         scores (tuple[str, ...]): Which scores.
         batch (int): Images at a time.
@@ -80,6 +83,7 @@ class EDC(Protocol):
 
     images: Path
     pairs: Path
+    pairs_limit: PositiveInt | None = None
     fmr: Annotated[tuple[float, ...], some_of()] = (1e-2, 1e-3, 1e-4)
     scores: Annotated[tuple[str, ...], some_of(SCORES)] = tuple(SCORES)
     batch: PositiveInt = 16
@@ -97,24 +101,44 @@ class EDC(Protocol):
             ValueError: if the list is not as it should be, or holds too few images of different
                 people for a false match rate.
         """
-        mated = [pair for pair in read_pairs(self.pairs) if pair.mated]
+        listed = read_list(self.pairs, self.pairs_limit, self.seed)
         left_out: dict[str, str] = {}
         network, names = load_model(model).eval(), list[str]()
         clean, degraded = list[dict[str, Tensor]](), list[dict[str, Tensor]]()
         given = self.environment(passes=100, dropout=0.5, rows=self.batch)
         with given as (device, environment), torch.no_grad():
-            faces = FaceScores(network.to(device), self.scores, self.seed)
+            scorer = FaceScores(network.to(device), self.scores, self.seed)
             tell = partial(self.progress, model)
-            read = paired_faces(self.images, mated, network.spec, self.batch, left_out, tell)
+            read = paired_faces(
+                self.images, listed.images(), network.spec, self.batch, left_out, tell
+            )
             for some, images in read:
                 names += some
                 worse = [_degraded(x, n, self.seed) for x, n in zip(images, some, strict=True)]
-                clean.append(faces.of(some, images.to(device)))
+                clean.append(scorer.of(some, images.to(device)))
                 own = [f"{name} degraded" for name in some]
-                degraded.append(faces.of(own, torch.stack(worse).to(device)))
-        sides = [joined(clean), joined(degraded)]
-        pairs = [pair for pair in mated if {pair.first, pair.second} <= set(names)]
-        of_others = _scores_of_others(names, sides[0][EMBEDDING], self.seed)
+                degraded.append(scorer.of(own, torch.stack(worse).to(device)))
+        if not names:
+            raise ValueError(
+                f"None of the {len(left_out)} images that {self.pairs} lists can be used: "
+                f"{next(iter(left_out.items()), '')}"
+            )
+        sides, faces = [joined(clean), joined(degraded)], len(names)
+        if listed.templates is not None:
+            both = [pooled(side, names, listed.templates, EMBEDDING) for side in sides]
+            names, sides = both[0][0], [side for _, side in both]
+        known = set(names)
+        usable = [p for p in listed.pairs if {p.first, p.second} <= known]
+        pairs = [pair for pair in usable if pair.mated]
+        if not pairs:
+            raise ValueError(f"{self.pairs} has no mated pair of images that can be used.")
+        people = listed.people_of(pairs)
+        embeddings = sides[0][EMBEDDING]
+        if listed.tells_people:
+            of_others = _scores_of_others(_people(listed), names, embeddings, self.seed)
+        else:
+            others = [pair for pair in usable if not pair.mated]
+            of_others = _scores(others, names, embeddings, embeddings)
         yield (
             f"edc-{network.spec.name}",
             {
@@ -123,13 +147,16 @@ class EDC(Protocol):
                 "network": network_digest(network),
                 "images": self.images.name,
                 "pairs": self.pairs.name,
-                "faces": len(names),
+                "faces": faces,
+                "templates": None if listed.templates is None else len(names),
+                "tells_people": listed.tells_people,
+                "pairs_limit": self.pairs_limit,
                 "left_out": left_out,
                 "non_mated_pairs": len(of_others),
-                "failed": faces.failed,
-                "forwards": faces.costs(),
+                "failed": scorer.failed,
+                "forwards": scorer.costs(),
                 "at": [
-                    self._at(fmr, threshold_at_fmr(of_others, fmr), pairs, names, sides)
+                    self._at(fmr, threshold_at_fmr(of_others, fmr), pairs, people, names, sides)
                     for fmr in self.fmr
                 ],
                 "conditions": environment,
@@ -141,20 +168,19 @@ class EDC(Protocol):
         fmr: float,
         threshold: float,
         pairs: Sequence[Pair],
+        people: Sequence[str],
         names: Sequence[str],
         sides: Sequence[Mapping[str, Tensor]],
     ) -> dict[str, Any]:
         """What is found at one false match rate, with curves for the one in the middle."""
         number_of = {name: i for i, name in enumerate(names)}
         one, other = ([number_of[getattr(pair, x)] for pair in pairs] for x in ("first", "second"))
-        people = [_person(pair.first) for pair in pairs]
         common = [x for x in (*self.scores, *CONTROLS) if all(x in side for side in sides)]
         against = "serfiq-closed-form" if "serfiq-closed-form" in common else "random"
         sets = {}
         for name, second in zip(("as they are", "one degraded"), sides, strict=True):
             qualities = {key: (sides[0][key][one], second[key][other]) for key in common}
-            pairs_of = zip(sides[0][EMBEDDING][one], second[EMBEDDING][other], strict=True)
-            scores = torch.stack([x @ y for x, y in pairs_of])
+            scores = _scores(pairs, names, sides[0][EMBEDDING], second[EMBEDDING])
             found = discarded(scores, qualities, people, threshold, against=against, seed=self.seed)
             if fmr != self.fmr[len(self.fmr) // 2]:
                 del found["curves"]
@@ -182,7 +208,7 @@ class EDC(Protocol):
             f"{record['source']} (network {record['network']}). {record['faces']} images of "
             f"{record['images']}, {record['pairs']}, {len(record['left_out'])} left out; a match "
             f"from these cosines on (false match rates): {rates}, over "
-            f"{record['non_mated_pairs']} pairs of different people. "
+            f"{record['non_mated_pairs']} pairs of different people. {_of_list(record)}"
             f"{dated(record['conditions'])}.",
             "",
         ]
@@ -225,16 +251,48 @@ def _degraded(image: Tensor, name: str, seed: int) -> Tensor:
     return as_image(way(as_chip(image), int(generator.integers(2**31))), image)
 
 
-def _scores_of_others(names: Sequence[str], embeddings: Tensor, seed: int) -> Tensor:
-    """Cosines of pairs of different people."""
+def _scores(pairs: Sequence[Pair], names: Sequence[str], first: Tensor, second: Tensor) -> Tensor:
+    """Cosines of pairs, of the embeddings of their first and those of their second images."""
+    number_of = {name: i for i, name in enumerate(names)}
+    found = [first[number_of[p.first]] @ second[number_of[p.second]] for p in pairs]
+    return torch.stack(found) if found else first.new_zeros(0)
+
+
+def _scores_of_others(
+    people: Mapping[str, str], names: Sequence[str], embeddings: Tensor, seed: int
+) -> Tensor:
+    """Cosines of all pairs of different people, of some images."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(names))[:_AT_MOST])
-    people = np.unique([_person(names[i]) for i in drawn], return_inverse=True)[1]
-    of, unit = torch.from_numpy(people), embeddings[drawn].float()
+    of = torch.from_numpy(np.unique([people[names[i]] for i in drawn], return_inverse=True)[1])
+    unit = embeddings[drawn].float()
     return (unit @ unit.T)[(of[:, None] != of).triu(1)]
 
 
-def _person(name: str) -> str:
-    return str(PurePosixPath(name).parent)
+def _people(listed: PairList) -> dict[str, str]:
+    """Whom each image shows."""
+    return {
+        name: person
+        for pair in listed.pairs
+        for name, person in zip((pair.first, pair.second), pair.people, strict=True)
+    }
+
+
+def _of_list(record: Record) -> str:
+    """What is said of a list that does not tell people, has templates or was drawn from."""
+    text = ""
+    if limit := record.get("pairs_limit"):
+        text += f"At most {limit} mated pairs, drawn. "
+    if templates := record.get("templates"):
+        text += (
+            f"{templates} templates; embedding and quality of each: mean over images of a medium, "
+            "then over media. "
+        )
+    if not record.get("tells_people", True):
+        text += (
+            "The list does not tell people: non-mated pairs are those that it lists, and a person "
+            "is what its mated pairs connect, so intervals may be too narrow. "
+        )
+    return text
 
 
 def _of_set(

@@ -33,7 +33,7 @@ from benchmarks.protocols.parts.region_evidence import (
 )
 from benchmarks.protocols.parts.rule_scores import NOTHING, fitted, named_causes, scores
 from benchmarks.subjects.faces import as_images, spec_landmarks, usable_chips
-from benchmarks.subjects.pairs import read_pairs
+from benchmarks.subjects.pairs import read_pairs_of_folders
 from captum_plq._base.whole_file import whole_file
 from captum_plq.calibration.settings import network_digest
 from captum_plq.explanation import matching_calibration
@@ -152,7 +152,7 @@ class FeedbackCauses(Protocol):
         """Return, for each fold, the first image of each of its people, in a drawn order."""
         found: dict[str, dict[str, str]] = {}
         taken: set[str] = set()
-        pairs = read_pairs(self.pairs)
+        pairs = read_pairs_of_folders(self.pairs)
         for fold in dict.fromkeys(pair.fold for pair in pairs):
             own = found.setdefault(fold, {})
             for pair in (pair for pair in pairs if pair.fold == fold):

@@ -17,7 +17,7 @@ from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.pages import Field, listing
 from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.subjects.faces import unit_embeddings
-from benchmarks.subjects.pairs import Pair, paired_faces, read_pairs, require_folds
+from benchmarks.subjects.pairs import Pair, names_of, paired_faces, read_pairs, require_folds
 from captum_plq.models import FaceModel, load_model
 from captum_plq.network.output import select_embedding
 
@@ -118,7 +118,7 @@ def verify(
     listed = read_pairs(pairs_file)
     left_out: dict[str, str] = {}
     embeddings: dict[str, Tensor] = {}
-    read = paired_faces(directory, listed, model.spec, batch, left_out, progress)
+    read = paired_faces(directory, names_of(listed), model.spec, batch, left_out, progress)
     with torch.no_grad():
         for some, images in read:
             found = select_embedding(model(images.to(next(model.buffers()).device))).flatten(1)

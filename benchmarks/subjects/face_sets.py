@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.subjects.faces import aligned_chip, as_images, sample_image, usable_chips
-from benchmarks.subjects.pairs import read_pairs
+from benchmarks.subjects.pairs import read_pairs_of_folders
 from captum_plq.faces import add_noise, blur, draw_images, reduce_resolution, sample_face
 from captum_plq.models import ModelSpec
 
@@ -173,8 +173,8 @@ def pair_sets(
     Args:
 
         directory (Path): What the names of the list are relative to; a subfolder is a person.
-        pairs (Path): see :func:`~benchmarks.subjects.pairs.read_pairs`; the first image of a pair
-            is the gallery's.
+        pairs (Path): see :func:`~benchmarks.subjects.pairs.read_pairs_of_folders`; the first image
+            of a pair is the gallery's.
         spec (ModelSpec): Of the network.
         faces (int): How many pairs, ≥ 1.
         reference (int): How many people the reference is of, ≥ 2.
@@ -187,7 +187,7 @@ def pair_sets(
     """
     others = face_sets(directory, spec, 1, reference, seed)
     people = {_person(name) for name in others.reference_names}
-    mated = [pair for pair in read_pairs(pairs) if pair.mated]
+    mated = [pair for pair in read_pairs_of_folders(pairs) if pair.mated]
     gallery: dict[str, NDArray[np.uint8]] = {}
     probes: dict[str, NDArray[np.uint8]] = {}
     unusable = others.unusable

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.subjects.faces import as_images
-from benchmarks.subjects.pairs import read_pairs
+from benchmarks.subjects.pairs import read_pairs_of_folders
 from benchmarks.training.augment import augment
 from captum_plq.faces import read_crop
 from captum_plq.models import FaceModel
@@ -37,8 +37,7 @@ def split_people(pairs_file: Path, folds: Sequence[str], share: float, seed: int
 
     Args:
 
-        pairs_file (Path): see :func:`~benchmarks.subjects.pairs.read_pairs`. The images of one
-            person lie in one subfolder.
+        pairs_file (Path): see :func:`~benchmarks.subjects.pairs.read_pairs_of_folders`.
         folds (sequence of str): To train on.
         share (float): Of the people of these folds, for validation.
         seed (int): Which people.
@@ -46,7 +45,7 @@ def split_people(pairs_file: Path, folds: Sequence[str], share: float, seed: int
     Raises:
         ValueError: if a fold is not in the list, all are, or a person is in both kinds.
     """
-    pairs = read_pairs(pairs_file)
+    pairs = read_pairs_of_folders(pairs_file)
     known = {pair.fold for pair in pairs}
     if not set(folds) < known:
         raise ValueError(f"train_folds must be some of {sorted(known)}, but is {list(folds)}.")

@@ -1,6 +1,7 @@
 """Error versus discard: areas by hand, what knows the errors wins; and the command."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -136,6 +137,64 @@ def test_the_command(tmp_path):
     assert "- `native` failed here: Nothing says which part" in page
     assert (tmp_path / "edc.png").stat().st_size > 5000
     assert main([*command, "--fmr", "0.0001"]) == 2
+
+
+def measured(tmp_path, faces, pairs, **given):
+    (tmp_path / "net.py").write_text(NETWORK)
+    given = {"fmr": (0.5,), "scores": ("serfiq-closed-form",), **given}
+    protocol = EDC(model=(), images=faces, pairs=pairs, **given)
+    ((_, record),) = protocol.measure(str(tmp_path / "net.py"))
+    return record, EDC.page([record])
+
+
+def test_a_list_in_the_layout_of_lfw_gives_what_the_csv_gives(tmp_path):
+    faces, pairs = write_pairs(tmp_path, 4, 112)
+    for image in list(faces.rglob("*.png")):
+        person = image.parent.name
+        image.rename(image.with_name(f"{person}_000{image.stem}.jpg"))
+    pairs.write_text(re.sub(r"(p\d)/(\d)\.png", r"\1/\1_000\2.jpg", pairs.read_text()))
+    of_lfw = [f"p{i} 1 2" for i in range(4)] + [f"p{i} 1 p{(i + 1) % 4} 2" for i in range(4)]
+    (tmp_path / "pairs.txt").write_text("\n".join(["2 4", *of_lfw, *of_lfw]))
+    ours, page = measured(tmp_path, faces, pairs)
+    theirs, _ = measured(tmp_path, faces, tmp_path / "pairs.txt")
+    assert (ours["faces"], ours["left_out"], ours["non_mated_pairs"]) == (8, {}, 24)
+    assert ours["at"] == theirs["at"]
+    assert "does not tell people" not in page
+
+
+def test_templates(tmp_path):
+    """Two images of each person are a template's two media; one image is missing."""
+    faces, _ = write_pairs(tmp_path, 6, 112)
+    meta = tmp_path / "meta"
+    meta.mkdir()
+    images = "".join(f"p{i}/{k}.png {i} {k}\n" for i in range(6) for k in (1, 2))
+    (meta / "ijbc_face_tid_mid.txt").write_text(images)
+    pairs = ["0 1 1", "2 3 1", "4 5 1", "0 2 0", "1 3 0", "2 5 0", "1 4 0", "3 4 0", "0 5 0"]
+    (meta / "ijbc_template_pair_label.txt").write_text("\n".join(pairs))
+    (faces / "p0" / "1.png").unlink()
+    record, page = measured(tmp_path, faces, meta)
+    assert (record["faces"], record["templates"], record["non_mated_pairs"]) == (11, 6, 6)
+    assert list(record["left_out"]) == ["p0/1.png"]
+    assert record["at"][0]["sets"]["as they are"]["people"] == 3
+    assert "6 templates; embedding and quality" in page
+    assert "The list does not tell people" in page
+    (faces / "p0" / "2.png").unlink()
+    record, _ = measured(tmp_path, faces, meta)
+    found = record["at"][0]["sets"]["as they are"]
+    assert (record["templates"], found["pairs"], record["non_mated_pairs"]) == (5, 2, 4)
+
+
+def test_a_drawn_part_of_a_list_is_said_on_the_page(tmp_path):
+    faces, pairs = write_pairs(tmp_path, 6, 112)
+    record, page = measured(tmp_path, faces, pairs, pairs_limit=3)
+    assert record["at"][0]["sets"]["as they are"]["pairs"] == 3
+    assert "At most 3 mated pairs, drawn." in page
+
+
+def test_no_image_at_all_is_told(tmp_path):
+    _, pairs = write_pairs(tmp_path, 3, 112)
+    with pytest.raises(ValueError, match="None of the 6 images"):
+        measured(tmp_path, tmp_path, pairs)
 
 
 def test_all_scores_are_documented_on_the_page(monkeypatch):

@@ -17,7 +17,7 @@ from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.harness.statistics import rounded
 from benchmarks.protocols.parts.failure_bins import binned, rate_tables, summary
 from benchmarks.protocols.parts.graded_pairs import MIXES, SCORES, GradedPairs
-from benchmarks.subjects.pairs import read_pairs
+from benchmarks.subjects.pairs import read_pairs_of_folders
 from captum_plq.calibration import Calibration, FailureRates
 from captum_plq.calibration.settings import network_digest
 from captum_plq.calibration.thresholds import FMRS, TARGETS
@@ -73,7 +73,7 @@ class Thresholds(Protocol):
     def measure(self, model: str) -> Iterator[tuple[str, Record]]:
         """Yield the curves of one fold, and what is met on the other."""
         network = load_model(model).eval()
-        pairs = read_pairs(self.pairs)
+        pairs = read_pairs_of_folders(self.pairs)
         with self.environment(passes=100, dropout=0.5, rows=self.batch) as (device, environment):
             network = network.to(device)
             folds = [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.subjects.faces import as_chip, as_image, spec_landmarks
-from benchmarks.subjects.pairs import Pair, paired_faces
+from benchmarks.subjects.pairs import Pair, names_of, paired_faces
 from captum_plq import SERFIQ
 from captum_plq.faces import STANDARD_DEGRADATIONS
 from captum_plq.faces.disturb.standards import NONCOMPLIANCES
@@ -79,7 +79,7 @@ class GradedPairs:
         names: list[str] = []
         ways = {"graded": _graded(network), "strong": _strong}
         drawn_for: list[str] = []
-        read = paired_faces(images, pairs, network.spec, batch, self.left_out, progress)
+        read = paired_faces(images, names_of(pairs), network.spec, batch, self.left_out, progress)
         for some, originals in read:
             names += some
             parts.setdefault(("as they are", 0), []).append(self._side(originals))

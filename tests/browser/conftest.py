@@ -25,6 +25,7 @@ from tests.browser.photos import camera_film, photos  # noqa: E402
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LARGEST = 200_000  # bytes of a screenshot
+PATIENCE = 60_000  # ms, of a machine that does much else
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 NOTED = (  # by Chromium itself: of answers that are errors, and of addresses without https
     "Failed to load resource: the server responded with a status of 4",
@@ -32,6 +33,8 @@ NOTED = (  # by Chromium itself: of answers that are errors, and of addresses wi
     "The Cross-Origin-Opener-Policy header has been ignored",
 )
 SETTINGS = WebSettings(rate=100_000)
+
+playwright_api.expect.set_options(timeout=PATIENCE)
 
 
 def pytest_addoption(parser):
@@ -141,7 +144,7 @@ def visit(chromium, port):
             reduced_motion="reduce",
             **options,
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE)
         visits.append(Visit(context, url or f"http://127.0.0.1:{port}/"))
         return visits[-1]
 

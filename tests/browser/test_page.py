@@ -181,7 +181,7 @@ def test_too_many_photos_can_be_sent_again_after_the_wait(visit, files, assessor
         expect(page.get_by_role("alert")).to_contain_text("Too many photos from this address")
         again = page.get_by_role("button", name="Try again")
         expect(again).to_be_disabled()
-        expect(again).to_be_enabled(timeout=15_000)
+        expect(again).to_be_enabled()
         again.click()
         expect(page.locator("#verdict")).to_have_text("Nothing to correct")
         expect(page.get_by_role("alert")).to_be_empty()

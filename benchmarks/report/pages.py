@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness.pages import NULL, table
 from benchmarks.harness.protocol import Cell, Headline, Record, read_record
 from benchmarks.protocols import PROTOCOLS, protocol
+from benchmarks.report.arena_figure import write_arena
 from benchmarks.subjects.methods import is_null, null_name
 
 _SAME = 1.05
@@ -242,7 +243,7 @@ def write_pages(directory: Path) -> list[Path]:
     """
     run = [name for name in PROTOCOLS if any(directory.glob(f"{name}-*.json"))]
     written = [path for name in run for path in protocol(name).write(directory)]
-    return [*written, *write_overview(directory)]
+    return [*written, *write_arena(directory), *write_overview(directory)]
 
 
 def write_overview(directory: Path) -> list[Path]:

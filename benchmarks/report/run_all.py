@@ -17,6 +17,8 @@ from benchmarks.harness.protocol import RESULTS, read_record, write_record
 from benchmarks.harness.study import MapStudy
 from benchmarks.protocols import PROTOCOLS, protocol
 from benchmarks.report.amend import amended
+from benchmarks.report.arena import SOURCES
+from benchmarks.report.arena_figure import write_arena
 from benchmarks.report.pages import write_overview
 from benchmarks.report.readme import PAGES, refresh_figures, refreshed
 
@@ -64,13 +66,14 @@ def run_all(
 
 
 def report(*, output: Output = RESULTS) -> int:
-    """Write one table over all summaries in a folder.
+    """Write one table over all summaries in a folder, and one over all scores.
 
     Args:
 
         output (Path): Folder of the results.
     """
-    for path in write_overview(output):
+    scores = any(next(output.glob(pattern), None) for pattern in SOURCES)
+    for path in [*write_overview(output), *(write_arena(output) if scores else [])]:
         print(path)
     return 0
 

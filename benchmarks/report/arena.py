@@ -72,6 +72,8 @@ having been chosen."""
 _KNOWN = {
     "mobilefacenet-dropout": "No neutral ground: it was trained so that SER-FIQ's Q falls with "
     "such degradations, on people of LFW's folds 1–3, who are in three of the five folds of pairs.",
+    "mobilefacenet-places": "No neutral ground: it was trained so that SER-FIQ's Q falls with such "
+    "degradations, though on other people than those of the pairs here.",
 }
 """What must be said of a network before its numbers are read."""
 

@@ -17,7 +17,8 @@ from captum_plq.models import ModelSpec
 
 __all__ = ["Feedback", "Reason", "Verdict", "give_feedback"]
 
-Verdict = Literal["nothing to correct", "retake"]
+Verdict = Literal["nothing to correct", "retake", "not assessed"]
+"""The last: neither Q̂ nor regions are known, and the whole image shows nothing wrong."""
 
 _MOST = 3
 
@@ -68,9 +69,9 @@ class Feedback:
 
     Args:
 
-        verdict (str): ``"nothing to correct"`` or ``"retake"``.
+        verdict (str): See :data:`Verdict`.
         reasons (tuple[Reason, ...]): At most three, the most important first; empty if there is
-            nothing to correct.
+            nothing to correct, or nothing is known.
         measures (ImageMeasures): Of the whole image.
         without_map (str): Why no reason rests on regions of the face; ``""`` if they were looked
             at.
@@ -84,6 +85,10 @@ class Feedback:
     def lines(self) -> list[str]:
         """Return verdict and reasons as lines of text."""
         found: list[str] = [self.verdict]
+        if self.verdict == "not assessed":
+            found.append(
+                "The whole image shows nothing wrong, but the quality of this face is not known."
+            )
         found += [f"{x.sentence} ({x.evidence_in_words()})" for x in self.reasons]
         if self.without_map:
             found.append(f"Parts of the face were not looked at: {self.without_map}")
@@ -142,7 +147,10 @@ def give_feedback(
     losses = None if calibration is None else calibration.region_losses
     without = ""
     if lost is None:
-        without = "there is no local quality."
+        without = "there is no local quality"
+        without += (
+            "." if calibration is not None else ", for want of a calibration that holds here."
+        )
     elif losses is None:
         without = "the calibration has no losses of regions; make one with this version."
     elif np.shape(lost) != (len(REGIONS),) or not np.isfinite(lost).all():
@@ -157,7 +165,10 @@ def give_feedback(
     if known is not None and losses is not None:
         scores = losses.unusual(np.asarray(known)[None])[0]
     reasons = tuple(_reason(rule, numbers, known, scores, seen) for rule in seen[:_MOST])
-    return Feedback("retake" if reasons else "nothing to correct", reasons, measures, without)
+    verdict: Verdict = "retake" if reasons else "nothing to correct"
+    if not reasons and without and (quality is None or math.isnan(quality)):
+        verdict = "not assessed"
+    return Feedback(verdict, reasons, measures, without)
 
 
 def _reason(

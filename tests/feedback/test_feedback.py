@@ -89,11 +89,18 @@ def test_without_a_map_the_whole_image_is_looked_at_and_it_says_so():
     assert [x.cause for x in found.reasons] == ["blurred"]
     assert "no local quality" in found.lines()[-1]
     old = dataclasses.replace(CALIBRATION, region_losses=None)
-    found = give_feedback(CHIP, SPEC, lost=lost(mouth=1.0), calibration=old)
+    found = give_feedback(CHIP, SPEC, quality=0.8, lost=lost(mouth=1.0), calibration=old)
     assert (found.verdict, "no losses of regions" in found.without_map) == (
         "nothing to correct",
         True,
     )
+
+
+def test_where_neither_quality_nor_regions_are_known_a_face_is_not_called_good():
+    found = give_feedback(CHIP, SPEC)
+    assert (found.verdict, found.reasons) == ("not assessed", ())
+    assert "not known" in found.lines()[1]
+    assert "calibration" in found.lines()[-1]
 
 
 @pytest.mark.parametrize("values", [[0.0] * 8, [float("nan")] * 9])

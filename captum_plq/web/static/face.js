@@ -1,6 +1,6 @@
 // The aligned face, the map over it, and the outlines of regions that light up.
 
-import { byId, capital, drawn, isRetake, make, named, scoreInWords } from "./dom.js";
+import { byId, capital, drawn, make, named, scoreInWords } from "./dom.js";
 
 export class Face {
   constructor(stage) {
@@ -76,10 +76,9 @@ export class Face {
 }
 
 export function describe(answer) {
-  const verdict = isRetake(answer) ? "retake" : "nothing to correct";
   const worst = answer.worst_region ? answer.regions[answer.worst_region].name : "";
   const where = worst ? ` Most quality is lost here: ${worst}.` : "";
-  return `The face, cut out and turned upright. ${scoreInWords(answer)}, ${verdict}.${where}`;
+  return `The face, cut out and turned upright. ${scoreInWords(answer)}, ${answer.verdict}.${where}`;
 }
 
 export function drawScale(scale) {

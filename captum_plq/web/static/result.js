@@ -5,15 +5,20 @@ import {
   byId, capital, changeInWords, isRetake, isScaled, make, named, points, scoreInWords,
 } from "./dom.js";
 
-const GOOD = "No reason to take this photo again was found.";
+const WORDS = {
+  "nothing to correct": "No reason to take this photo again was found.",
+  retake: "Please take this photo again.",
+  "not assessed": "This network has no calibration for these settings, so its quality is not known.",
+};
 const COUNT = ["", "One reason", "Two reasons", "Three reasons"];
 
 export function showResult(face, answer, name) {
   const retake = isRetake(answer);
+  const good = answer.verdict === "nothing to correct";
   byId("verdict").textContent = capital(answer.verdict);
-  byId("verdict-words").textContent = retake ? "Please take this photo again." : GOOD;
-  byId("verdict-icon").setAttribute("href", retake ? "#icon-retake" : "#icon-good");
-  byId("verdict-box").classList.toggle("retake", retake);
+  byId("verdict-words").textContent = WORDS[answer.verdict];
+  byId("verdict-icon").setAttribute("href", good ? "#icon-good" : "#icon-retake");
+  byId("verdict-box").classList.toggle("retake", !good);
   byId("score").textContent = scoreInWords(answer);
   byId("score-bar").parentElement.hidden = !isScaled(answer);
   byId("score-bar").style.width = `${points(answer) ?? 0}%`;

@@ -252,12 +252,12 @@ def load_assessor(settings: WebSettings) -> PhotoAssessor:
 
 
 def _numbers(found: Explanation) -> dict[str, float | None]:
-    """Return Q, as regions add up to it where they are known, and Q̂."""
-    local, error = found.local, found.quality_standard_error[0]
+    """Return Q and Q̂, and the Q that regions add up to where they are known."""
     return {
-        "quality": found.quality[0] if local is None else local.quality[0],
+        "quality": found.quality[0],
+        "standard_error": found.quality_standard_error[0],
         "scaled_quality": None if found.scaled_quality is None else found.scaled_quality[0],
-        "standard_error": error if local is None else None,
+        "local_quality": None if found.local is None else found.local.quality[0],
     }
 
 

@@ -214,7 +214,11 @@ def test_what_a_network_without_calibration_does_not_know_is_left_out(visit, fil
     def poorer(name):
         answer = assessor.photo(files[name].read_bytes())
         answer.update(map=None, map_scale=None, scaled_quality=None, worst_region=None)
-        answer.update(standard_error=0.004, warnings=["2 faces were found.", "<b>Cut off</b>."])
+        answer.update(
+            standard_error=0.004,
+            local_quality=None,
+            warnings=["2 faces were found.", "<b>Cut off</b>."],
+        )
         for region in answer["regions"].values():
             region.update(lost=None, unusual=None)
         for reason in answer["reasons"]:

@@ -57,12 +57,14 @@ def test_numbers_are_those_of_explain(assessor, good):
     chip = aligned_faces(image, template="arcface", size=(112, 112))[0].chip
     found = Explainer(model, calibration=matching_calibration(model))(chip[None])
     answer = assessor.photo(good)
-    assert answer["quality"] == pytest.approx(found.local.quality[0])
+    assert answer["quality"] == pytest.approx(found.quality[0])
+    assert answer["standard_error"] == pytest.approx(found.quality_standard_error[0])
+    assert answer["local_quality"] == pytest.approx(found.local.quality[0])
     assert answer["scaled_quality"] == pytest.approx(found.scaled_quality[0])
     assert list(answer["regions"]) == list(REGIONS)
     lost = [answer["regions"][name]["lost"] for name in REGIONS]
     assert lost == pytest.approx(found.local.lost[0].tolist())
-    gone = found.local.reference_quality - answer["quality"] + found.local.offset[0]
+    gone = found.local.reference_quality - answer["local_quality"] + found.local.offset[0]
     assert sum(lost) == pytest.approx(gone, abs=1e-5)
 
 
@@ -119,7 +121,7 @@ def test_what_if_scores_what_inpainting_makes_of_the_face(assessor, good):
     image = decode_image(good, "photo")
     chip = align_face(image, detect_faces(image)[0], template="arcface", size=112)
     painted = inpaint(chip, face_regions("arcface", 112)["left_eye"], method="biharmonic")
-    expected = assessor._explainer(painted[None]).local.quality[0]
+    expected = assessor._explainer(painted[None]).quality[0]
     assert assessor.what_if(good, "left_eye")["quality"] == pytest.approx(expected)
 
 

@@ -23,7 +23,7 @@ export function showResult(face, answer, name) {
   byId("score-bar").parentElement.hidden = !isScaled(answer);
   byId("score-bar").style.width = `${points(answer) ?? 0}%`;
   byId("score-bar").parentElement.classList.toggle("retake", retake);
-  const error = answer.standard_error;
+  const error = answer.local_quality === null ? answer.standard_error : null;
   const spread = typeof error === "number" ? ` Standard error: ${error.toFixed(4)} of Q.` : "";
   byId("summary").textContent = sentence(answer.summary) + spread;
   byId("face-caption").textContent = name ? `Cut out of ${name} and turned upright.` : "";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from contextlib import closing
 from datetime import datetime, timezone
 from io import BytesIO
@@ -26,10 +27,21 @@ class Keeper:
     Args:
 
         folder (Path): Where; made if it is not there, for its owner alone.
+
+    Raises:
+        OSError: if it cannot be made, or written to.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"Photos cannot be kept in {folder} ({error.strerror or error}): name a folder "
+                "that can be written to."
+            ) from error
         self._folder = folder
 
     def keep(self, photo: bytes, answer: dict[str, Any]) -> None:

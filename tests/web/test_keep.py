@@ -2,6 +2,7 @@
 
 import json
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,9 @@ def test_a_photo_that_cannot_be_kept_is_answered_all_the_same(serve, post, tmp_p
     assert "could not be kept" in caplog.text
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(serve, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        serve(keep=tmp_path / "file")
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(serve, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for folder in (file, file / "below", Path("/proc")):
+        with pytest.raises(OSError, match="cannot be kept in .*: name a folder"):
+            serve(keep=folder)

@@ -16,7 +16,7 @@ from benchmarks.harness.options import PositiveInt
 from benchmarks.harness.protocol import Protocol, Record
 from benchmarks.harness.statistics import rounded
 from benchmarks.protocols.parts.failure_bins import binned, rate_tables, summary
-from benchmarks.protocols.parts.graded_pairs import MIXES, SCORES, GradedPairs
+from benchmarks.subjects.graded_pairs import MIXES, SCORES, GradedPairs
 from benchmarks.subjects.pairs import read_pairs_of_folders
 from captum_plq.calibration import Calibration, FailureRates
 from captum_plq.calibration.settings import network_digest

@@ -47,5 +47,5 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(serve, tmp_p
     file = tmp_path / "file"
     file.write_bytes(b"")
     for folder in (file, file / "below", Path("/proc")):
-        with pytest.raises(OSError, match="cannot be kept in .*: name a folder"):
+        with pytest.raises(OSError, match=r"cannot be kept in .*: name a folder"):
             serve(keep=folder)

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.protocols.parts.failure_bins import BINS, binned, summary
-from benchmarks.protocols.parts.graded_pairs import MIXES, SCORES
+from benchmarks.subjects.graded_pairs import MIXES, SCORES
 from captum_plq.calibration import Calibration, calibrate
 from captum_plq.metrics.failure import FailureCurve
 from captum_plq.models import load_model

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from captum_plq.explanation import Settings
     from captum_plq.models import FaceModel
 
-__all__ = ["Aligned", "Directory", "Estimating", "Explaining", "Method", "Network", "Whole"]
+__all__ = [
+    "Aligned",
+    "Directory",
+    "Estimating",
+    "Explaining",
+    "Method",
+    "Network",
+    "OwnCalibration",
+    "Whole",
+]
 
 
 def _whole(_: Any, tokens: Any) -> int:
@@ -21,6 +30,13 @@ def _whole(_: Any, tokens: Any) -> int:
 
 
 Whole = Annotated[int, Parameter(converter=_whole)]
+OwnCalibration = Annotated[
+    str | None,
+    Parameter(
+        help="A file of 'captum-plq calibrate', or none. Default: the network's own, if it "
+        "comes with this package."
+    ),
+]
 Aligned = Annotated[bool, Parameter(help="Images are aligned face crops.", show_default=False)]
 Directory = Annotated[Path, Parameter(name="DIR", help="Folder of photos, with its subfolders.")]
 

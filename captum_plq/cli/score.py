@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from captum_plq.cli.options import Aligned, Estimating, Whole
+from captum_plq.cli.options import Aligned, Estimating, OwnCalibration, Whole
 from captum_plq.cli.terminal import held, table, tell
 
 if TYPE_CHECKING:
@@ -38,13 +38,7 @@ command = App(
 class Scoring(Estimating):
     """What decides about the rows, and how they are computed."""
 
-    calibration: Annotated[
-        str | None,
-        Parameter(
-            help="A file of 'captum-plq calibrate', or none. Default: the network's own, if it "
-            "comes with this package."
-        ),
-    ] = None
+    calibration: OwnCalibration = None
     aligned: Aligned = False
     all_faces: Annotated[
         bool, Parameter(help="A row for every face found.", show_default=False)

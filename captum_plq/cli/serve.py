@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from captum_plq.cli.options import Estimating, Whole
+from captum_plq.cli.options import Estimating, OwnCalibration, Whole
 from captum_plq.cli.terminal import held, tell
 
 if TYPE_CHECKING:
@@ -31,13 +31,7 @@ command = App(
 class Serving:
     """Who gets answers, and to what."""
 
-    calibration: Annotated[
-        str | None,
-        Parameter(
-            help="A file of 'captum-plq calibrate', or none. Default: the network's own, if it "
-            "comes with this package."
-        ),
-    ] = None
+    calibration: OwnCalibration = None
     host: Annotated[
         str, Parameter(help="Address to listen at; any but the default opens the page to others.")
     ] = "127.0.0.1"

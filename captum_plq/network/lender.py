@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import is_
+from itertools import chain
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -78,12 +79,12 @@ class Lender:
         kept = self._taken(model)
         if kept is not None:
             lent = kept.lent
-            if self._frozen:
-                kept.freeze()
         else:
             lent = Lent(borrowed(model, frozen=self._frozen), structure_of(model))
-            kept = _Kept.of(model, lent)
             vars(lent.network)[STRUCTURE] = lent.structure
+            kept = _Kept.of(model, lent)
+        if self._frozen and kept is not None:
+            kept.freeze()
         yield lent
         if kept is not None and kept.is_as_it_was():
             self._kept.append(kept)
@@ -99,66 +100,50 @@ class Lender:
         return None
 
 
-class _Record(NamedTuple):
-    """Names in a dictionary, in order, and the very objects that it held."""
-
-    names: tuple[str, ...]
-    values: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, held: Mapping[str, Any]) -> _Record:
-        return cls(tuple(held), tuple(held.values()))
-
-    def holds_for(self, held: Mapping[str, Any]) -> bool:
-        return tuple(held) == self.names and all(map(is_, held.values(), self.values))
-
-
 class _Own(NamedTuple):
-    """A module as it was, one that may write to its attributes."""
+    """Modules that may write to their attributes, and the very objects that they hold."""
 
-    module: nn.Module
-    kind: type
-    attributes: _Record
-    children: _Record
+    modules: list[nn.Module]
+    names: list[str]
+    values: list[Any]
 
     @classmethod
-    def of(cls, module: nn.Module) -> _Own:
-        attributes, children = _Record.of(own_attributes(module)), _Record.of(module._modules)
-        return cls(module, type(module), attributes, children)
+    def of(cls, modules: list[nn.Module]) -> _Own:
+        names, values = _held(modules)
+        return cls(modules, list(names), list(values))
 
     def is_as_it_was(self) -> bool:
-        return (
-            type(self.module) is self.kind
-            and not any(map(vars(self.module).get, HOOKS))
-            and self.attributes.holds_for(own_attributes(self.module))
-            and self.children.holds_for(self.module._modules)
-        )
+        names, values = _held(self.modules)
+        return list(names) == self.names and all(map(is_, values, self.values))
 
 
-class _PyTorchs(NamedTuple):
-    """A module of PyTorch's own as it was, of which the attributes are numbers and the like."""
-
-    module: nn.Module
-    kind: type
-    state: dict[str, Any]
-    """Without hooks."""
-    children: list[str]
-
-    @classmethod
-    def of(cls, module: nn.Module) -> _PyTorchs:
-        children = module._modules
-        state = vars(module) | {"_modules": children.copy()} | {name: {} for name in HOOKS}
-        return cls(module, type(module), state, list(children))
+def _held(modules: list[nn.Module]) -> tuple[Iterable[str], Iterable[Any]]:
+    """Return the names and the values of all attributes and children, module by module."""
+    states = list(map(vars, modules))
+    both = states + list(map(itemgetter("_modules"), states))
+    return chain.from_iterable(both), chain.from_iterable(map(dict.values, both))
 
 
 class _Kept(NamedTuple):
-    """A copy and all that it was made of."""
+    """A copy and all that it was made of.
+
+    Thousands of attributes are compared at each call, so without a step of Python for each.
+    """
 
     model: nn.Module
     lent: Lent
-    pytorchs: list[_PyTorchs]
-    own: list[_Own]
-    copies: list[_Own]
+    modules: list[nn.Module]
+    kinds: list[type]
+    empty: list[dict[Any, Any]]
+    """The dictionaries of their hooks, and of the children of those that have none."""
+    own: _Own
+    pytorchs: list[nn.Module]
+    """Modules of PyTorch's own, of which the attributes are numbers and the like."""
+    contents: list[dict[str, Any]]
+    """What these hold."""
+    children: list[tuple[nn.Module, list[str]]]
+    """Those of these with several children, and the names of those, in their order."""
+    copies: _Own
     loose: list[Any]
     """Attributes that could come to hold modules."""
     states: list[tuple[dict[str, Any], dict[str, Any]]]
@@ -168,21 +153,43 @@ class _Kept(NamedTuple):
     def of(cls, model: nn.Module, lent: Lent) -> _Kept | None:
         """``None``: the copy is of use for one call only."""
         modules, of_copy = modules_of(model), modules_of(lent.network)
-        own: list[_Own] = []
-        copies: list[_Own] = []
+        own: list[nn.Module] = []
+        copies: list[nn.Module] = []
         for module, copy in zip(modules, of_copy, strict=True):
             hooked = any(map(vars(module).get, HOOKS))
             if hooked or module is copy or type(module) is not type(copy):
                 return None
             if is_searched(module):
-                own.append(_Own.of(module))
-                copies.append(_Own.of(copy))
-                if not own[-1].attributes.holds_for(own_attributes(copy)):  # they hold modules
+                own.append(module)
+                copies.append(copy)
+                held, of_the_copy = own_attributes(module), own_attributes(copy)
+                if list(held) != list(of_the_copy) or not all(
+                    map(is_, held.values(), of_the_copy.values())
+                ):  # they hold modules
                     return None
-        pytorchs = [_PyTorchs.of(module) for module in modules if not is_searched(module)]
-        loose = [x for one in own for x in one.attributes.values if may_hold_modules(x)]
+        pytorchs = [module for module in modules if not is_searched(module)]
         states = [(vars(a), vars(b)) for a, b in zip(of_copy, modules, strict=True)]
-        return cls(model, lent, pytorchs, own, copies, loose, states)
+        _restore(states)
+        hooks = [vars(module)[name] for module in modules for name in HOOKS]
+        return cls(
+            model,
+            lent,
+            modules,
+            kinds=[type(module) for module in modules],
+            empty=hooks + [x._modules for x in modules if not x._modules],
+            own=_Own.of(own),
+            pytorchs=pytorchs,
+            contents=[
+                vars(x) | {"_modules": x._modules.copy()} if x._modules else vars(x).copy()
+                for x in pytorchs
+            ],
+            children=[(x, list(x._modules)) for x in pytorchs if len(x._modules) > 1],
+            copies=_Own.of(copies),
+            loose=[
+                x for module in own for x in own_attributes(module).values() if may_hold_modules(x)
+            ],
+            states=states,
+        )
 
     def freeze(self) -> None:
         """Let the copy's parameters require no grad."""
@@ -192,25 +199,31 @@ class _Kept(NamedTuple):
 
     def fits(self, model: nn.Module) -> bool:
         """Tell whether another copy of the network would be the same."""
-        if self.model is not model or not all([one.is_as_it_was() for one in self.own]):
+        if self.model is not model or list(map(type, self.modules)) != self.kinds:
             return False
         try:
-            for module, kind, state, children in self.pytorchs:
-                if type(module) is not kind or vars(module) != state:
-                    return False
-                if len(children) > 1 and list(module._modules) != children:
-                    return False
+            if list(map(vars, self.pytorchs)) != self.contents:
+                return False
         except (RuntimeError, ValueError):  # an array cannot be compared as a number is
             return False
-        return not any(map(modules_behind, self.loose))
+        return (
+            not any(self.empty)
+            and self.own.is_as_it_was()
+            and all(list(x._modules) == names for x, names in self.children)
+            and not any(map(modules_behind, self.loose))
+        )
 
     def is_as_it_was(self) -> bool:
         """Tell whether the copy is: a forward may have written to its attributes.
 
         Its parameters become the original's, and hooks set on it are taken off.
         """
-        for state, original in self.states:
-            state["_parameters"] = original["_parameters"]
-            if state["_forward_hooks"] is not original["_forward_hooks"]:
-                state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})
-        return all([one.is_as_it_was() for one in self.copies])
+        _restore(self.states)
+        return self.copies.is_as_it_was()
+
+
+def _restore(states: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    for state, original in states:
+        state["_parameters"] = original["_parameters"]
+        if state["_forward_hooks"] is not original["_forward_hooks"]:
+            state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})

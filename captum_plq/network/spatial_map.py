@@ -138,7 +138,7 @@ def cut_at(
     embedding: Place | None,
     replacement: Tensor | None = None,
     forward: Forward | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run a copy of a network whose spatial map is a leaf of the graph.
 
     Nothing in front of the map is kept for a backward, and no hook is left behind.
@@ -154,8 +154,9 @@ def cut_at(
         forward (Callable, optional): Runs the network, see :data:`Forward`.
 
     Returns:
-        *tuple[Tensor, Tensor, Tensor]*: the leaf (B, ...), the embedding (B, d) under autograd, and
-        by how much the network's output points elsewhere, the largest component.
+        *tuple[Tensor, Tensor, Tensor or None]*: the leaf (B, ...), the embedding (B, d) under
+        autograd, and by how much the network's output points elsewhere, the largest component;
+        ``None``: it is the embedding itself.
 
     Raises:
         SpatialTailError: if the map's module does not run exactly once, or its rows are not the
@@ -163,6 +164,7 @@ def cut_at(
     """
     leaves: list[Tensor] = []
     seen: list[Tensor] = []
+    given: list[tuple[Tensor, int]] = []
 
     def cut(value: Tensor) -> Tensor:
         torch.set_grad_enabled(True)  # until the end of the forward
@@ -171,6 +173,7 @@ def cut_at(
 
     def see(value: Tensor) -> Tensor:
         seen.append(value.clone())
+        given.append((value, value._version))
         return value
 
     with ExitStack() as hooks, torch.no_grad():
@@ -183,7 +186,8 @@ def cut_at(
             f"{features.module!r} runs {len(leaves)} times in a forward, but must run once."
         )
     found = seen[0] if seen else e
-    if seen and replacement is None:  # what follows may blank an image
+    as_given = not seen or any(e is value and e._version == then for value, then in given)
+    if not as_given and replacement is None:  # what follows may blank an image
         refuse_zeros(e.detach().flatten(1))
     if forward is not None and len(found) > len(e) > 0:
         found = found[:: len(found) // len(e)]
@@ -192,6 +196,8 @@ def cut_at(
             f"{features.module!r} has {len(leaves[0])} rows for {len(found)} embeddings."
         )
     found = found.flatten(1)
+    if as_given:
+        return leaves[0], found, None
     apart = F.normalize(found.detach()) - F.normalize(e.detach().flatten(1))
     return leaves[0], found, torch.linalg.vector_norm(apart, math.inf)
 

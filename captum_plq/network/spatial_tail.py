@@ -17,7 +17,7 @@ from captum_plq._base.tracing import never_compiled
 from captum_plq.functional.directions import signs_on
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.exploration import first_images, structure_of
-from captum_plq.network.independence import refuse_not_finite
+from captum_plq.network.independence import refuse_not_finite, refuse_zeros
 from captum_plq.network.lender import Lender
 from captum_plq.network.output import OutputSelector
 from captum_plq.network.spatial_map import (
@@ -76,10 +76,10 @@ class _Affine(_Tail):
     """``e = J a + b`` for all images."""
 
     squared_norms: Tensor
-    bias: Tensor
-    probe: Tensor
-    slopes_of_probe: Tensor
-    largest_slope: float
+    signs: Tensor
+    """Of the map's shape; the slopes times these are added up over the channels of a place."""
+    sums: Tensor
+    """(d, places + 1): these sums along each component of e, and b."""
     gap: float = 0.0
 
 
@@ -102,8 +102,9 @@ class SpatialTail:
     square number of tokens, that the embedding depends on; class and register tokens in front of
     these are left out if nothing of them reaches the embedding. Where what follows it is affine
     (flattening, pooling, linear layers, BatchNorm), J and b are measured once. Each call tells
-    whether they still hold: the slopes along a fixed direction have to be the same for all images
-    and at all times, and the squared length of the embedding is the sum of all places and e·b.
+    whether they still hold: at each image, the slopes along e, added up over a place's channels
+    with fixed random signs, have to be those that J gives for e, and the squared length of e is
+    the sum of all places and e·b.
     Where it is not affine (a normalisation of each image), it is linearised at each image, and
     :attr:`gap` says how far that is off.
 
@@ -201,35 +202,42 @@ def _run(
     map_, e, turned = cut_at(
         network, inputs, output, tail.features, tail.embedding, forward=forward
     )
-    if not holds((turned,), lambda numbers: not numbers[0] > tolerance(e), forget):
+    share = tolerance(map_)
+    if turned is not None and not holds(
+        (turned,), lambda numbers: not numbers[0] > tolerance(e), forget
+    ):
         return None
-    mean = at_least_float32(e.detach())
+    mean, features = at_least_float32(e.detach()), at_least_float32(map_.detach())
     if isinstance(tail, _Linearised):
         squared, slopes = _estimated_norms(e, map_), _slopes(e, map_, e.detach())
-        features = at_least_float32(map_.detach())
         offset = mean.square().sum(1) - (features * slopes).flatten(1).sum(1)
         return _spatial_run(tail.features, features, slopes, mean, squared, offset)
-    if map_.shape[1:] != tail.squared_norms.shape or e.shape[1:] != tail.bias.shape:
+    if map_.shape[1:] != tail.squared_norms.shape or e.shape[1] != len(tail.sums):
         forget()
         return None
-    known = tail.slopes_of_probe.to(map_.device)
-    apart = torch.linalg.vector_norm(_slopes(e, map_, tail.probe.to(e)) - known, math.inf)
-    most, share = tolerance(map_) * tail.largest_slope, tolerance(map_)
-    if not holds((apart,), lambda numbers: numbers[0] <= most, forget):
-        return None
-    slopes, offset = _slopes(e, map_, e.detach()), mean @ tail.bias.to(mean)
-    features, length = at_least_float32(map_.detach()), mean.square().sum(1)
+    slopes, norms = _slopes(e, map_, e.detach()), tail.squared_norms.to(map_.device)
+    expected = (mean.unsqueeze(2) * tail.sums.to(mean)).sum(1)
+    found, offset = _place_sums(slopes, tail.signs.to(slopes), tail.features), expected[:, -1]
+    length = mean.square().sum(1)
     missing = length - (features * slopes).flatten(1).sum(1) - offset
+    apart = torch.linalg.vector_norm(found - expected[:, :-1], math.inf, dim=1)
+    largest = torch.linalg.vector_norm(found, math.inf, dim=1)
 
-    def adds_up(numbers: list[float]) -> bool:
-        off, lengths = numbers[: len(mean)], numbers[len(mean) :]
-        agree = all(abs(x) <= share * whole for x, whole in zip(off, lengths, strict=True))
-        return agree or not all(map(math.isfinite, lengths))
+    def still(numbers: list[float]) -> bool:
+        parts = (numbers[i :: len(mean)] for i in range(len(mean)))  # of each image
+        return all(
+            not math.isfinite(whole) or (abs(off) <= share * whole and wrong <= 2 * share * most)
+            for whole, off, wrong, most in parts
+        )
 
-    if not holds((missing, length), adds_up, forget):
+    if not holds((length, missing, apart, largest), still, forget):
         return None
-    norms = tail.squared_norms.to(map_.device)
     return _spatial_run(tail.features, features, slopes, mean, norms, offset)
+
+
+def _place_sums(slopes: Tensor, signs: Tensor, place: Place) -> Tensor:
+    """(B, places), of a map's slopes."""
+    return as_map(slopes * signs, place).sum(1).flatten(1)
 
 
 def _spatial_run(
@@ -277,6 +285,7 @@ def _explore(
 
     map_, e = run()
     refuse_not_finite(e.detach())
+    refuse_zeros(e.detach())
     other, expected = run(changed=True)
     scale = e.detach().abs().max() * tolerance(map_)
     end = run(other)[1]
@@ -293,21 +302,14 @@ def _explore(
     if not affine or not may_be_affine:
         return _linearised(tail, model, map_, e, run, dropout)
     squared = torch.zeros_like(at_least_float32(map_[0].detach()))
+    signs = signs_on(1, tuple(squared.shape), 0, squared.device)[0].to(squared)
+    rows = []
     for row in torch.eye(e.shape[1]).to(e):
-        squared += _slopes(e[:1], map_, row)[0].square()
-    generator = torch.Generator("cpu").manual_seed(0)
-    probe = torch.randn(e.shape[1], generator=generator, device="cpu").to(e)
-    slopes = _slopes(e[:1], map_, probe)[0]
-    return _Affine(
-        tail.structure,
-        tail.features,
-        tail.embedding,
-        squared,
-        at_least_float32(bias[0].detach()),
-        probe,
-        slopes,
-        float(slopes.abs().max()),
-    )
+        slopes = _slopes(e[:1], map_, row)[:1]
+        squared += slopes[0].square()
+        rows.append(_place_sums(slopes, signs, tail.features)[0])
+    sums = torch.column_stack([torch.stack(rows), at_least_float32(bias[0].detach())])
+    return _Affine(tail.structure, tail.features, tail.embedding, squared, signs, sums)
 
 
 def _linearised(

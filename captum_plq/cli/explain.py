@@ -230,11 +230,14 @@ class _Run:
     def _feedback(self, face: PhotoFace, found: Explanation) -> Feedback:
         from captum_plq.feedback import give_feedback
 
+        detected = face.face.face
         return give_feedback(
             found.images[0],
             self.spec,
-            landmarks=None if face.face.face is None else face.face.face.landmarks,
-            quality=None if found.scaled_quality is None else found.scaled_quality[0],
+            landmarks=None if detected is None else detected.landmarks,
+            detector_score=None if detected is None else detected.score,
+            cut_off=None if detected is None else face.face.cut_off,
+            scaled_quality=None if found.scaled_quality is None else found.scaled_quality[0],
             lost=None if found.local is None else found.local.lost[0],
             calibration=self.calibration,
         )

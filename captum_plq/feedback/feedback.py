@@ -11,16 +11,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from captum_plq.calibration.file import Calibration
 from captum_plq.faces import REGION_WORDS, REGIONS
+from captum_plq.faces.detect import WEAK_SCORE
 from captum_plq.feedback.measures import ImageMeasures, measure_image
-from captum_plq.feedback.rules import GROUPS, RULES, Rule, quantities, shares
+from captum_plq.feedback.rules import CUT_OFF, GROUPS, NO_FACE, RULES, Rule, quantities, shares
 from captum_plq.models import ModelSpec
 
 __all__ = ["Feedback", "Reason", "Verdict", "give_feedback"]
 
-Verdict = Literal["nothing to correct", "retake", "not assessed"]
-"""The last: neither Q̂ nor regions are known, and the whole image shows nothing wrong."""
+Verdict = Literal["nothing to correct", "retake", "perhaps no face", "not assessed"]
+"""The third: a weak detection, see :attr:`~captum_plq.faces.Face.weak`; such a photo is to be
+taken again, too. The last: neither Q̂ nor regions are known, and nothing else is wrong."""
 
 _MOST = 3
+_WORDS = {
+    "cut_off": "{1:.0%} of the face lies beyond the edge",
+    "detector_score": f"detector score {{1:.2f}}, where most faces exceed {WEAK_SCORE}",
+}
+"""How a number is told, by name ({0}) and value ({1}), if not as ``name value``."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,9 @@ class Reason:
 
         cause (str): In a word or two, as in :data:`~captum_plq.feedback.RULES`.
         sentence (str): What is wrong, and what to do.
-        weak (bool): Whether the evidence is weak: a limit is passed by less than a fifth of it, or
-            a damage of the whole image explains the loss as well.
+        weak (bool): Whether the evidence is weak: a limit is passed by less than a fifth of it; a
+            damage of the whole image, or a cut by the photo's edge, explains the loss as well; or
+            it is perhaps no face.
         evidence (dict): Number → value: those that the rule is about, by the names that it has for
             them.
         region (str, optional): Of the regions that are evidence, the one that loses most.
@@ -54,7 +62,11 @@ class Reason:
     def evidence_in_words(self) -> str:
         """Return the evidence in a few words."""
         if self.region is None or self.lost is None or self.share is None:
-            words = ", ".join(f"{name.replace('_', ' ')} {x:.2g}" for name, x in _own(self))
+            words = ", ".join(
+                _WORDS.get(name, "{0} {1:.2g}").format(name.replace("_", " "), x)
+                for name, x in self.evidence.items()
+                if not math.isnan(x)
+            )
         else:
             words = (
                 f"{REGION_WORDS[self.region]}: {self.share:.0%} of what is lost, {self.lost:.3f} "
@@ -109,14 +121,16 @@ def give_feedback(
     spec: ModelSpec,
     *,
     landmarks: NDArray[np.float64] | None = None,
-    quality: float | None = None,
+    detector_score: float | None = None,
+    cut_off: float | None = None,
+    scaled_quality: float | None = None,
     lost: ArrayLike | None = None,
     calibration: Calibration | None = None,
 ) -> Feedback:
     """Find out what is wrong with a photo of a face, if anything is.
 
     Without ``lost``, or a calibration that says what good faces lose, only measures of the whole
-    image and Q̂ are looked at.
+    image, the detection and Q̂ are looked at.
 
     Args:
 
@@ -124,7 +138,11 @@ def give_feedback(
         spec (ModelSpec): Of the network.
         landmarks (ndarray, optional): (5, 2), in the photo; ``None``: the photo is not known, and
             neither is the size of the face in it.
-        quality (float, optional): Q̂; ``None``: no rule that is about it holds.
+        detector_score (float, optional): Of the detection; ``None``, for an aligned crop: whether
+            it is a face is not asked.
+        cut_off (float, optional): Which share of the face lies beyond the photo's edge, of
+            :func:`~captum_plq.faces.cut_off_share`; ``None``, for an aligned crop: not known.
+        scaled_quality (float, optional): Q̂; ``None``: no rule that is about it holds.
         lost (array-like, optional): (9,), what each region loses, of
             :attr:`~captum_plq.explanation.LocalMaps.lost`.
         calibration (Calibration, optional): Of the network.
@@ -157,7 +175,9 @@ def give_feedback(
         raise ValueError(f"lost must be {len(REGIONS)} finite numbers.")
     measures = measure_image(chip, spec.alignment, landmarks)
     known = None if without else lost
-    numbers = quantities(measures, quality, known, losses)
+    numbers = quantities(
+        measures, scaled_quality, known, losses, detector_score=detector_score, cut_off=cut_off
+    )
     seen = [rule for rule in RULES if rule.holds(numbers)]
     if len(seen) > 1:  # the last says that no cause was found
         seen = [rule for rule in seen if rule is not RULES[-1]]
@@ -166,7 +186,9 @@ def give_feedback(
         scores = losses.unusual(np.asarray(known)[None])[0]
     reasons = tuple(_reason(rule, numbers, known, scores, seen) for rule in seen[:_MOST])
     verdict: Verdict = "retake" if reasons else "nothing to correct"
-    if not reasons and without and (quality is None or math.isnan(quality)):
+    if NO_FACE in seen:
+        verdict = "perhaps no face"
+    elif not reasons and without and math.isnan(numbers["scaled_quality"]):
         verdict = "not assessed"
     return Feedback(verdict, reasons, measures, without)
 
@@ -179,8 +201,9 @@ def _reason(
     seen: list[Rule],
 ) -> Reason:
     explained = bool(rule.group) and any(not other.group for other in seen)
+    doubtful = NO_FACE in seen or (CUT_OFF in seen and rule is not CUT_OFF)
     evidence = {one.quantity: numbers[one.quantity] for one in rule.when}
-    weak = explained or rule is RULES[-1] or not rule.is_clear(numbers)
+    weak = doubtful or explained or rule is RULES[-1] or not rule.is_clear(numbers)
     if not rule.group or lost is None:
         return Reason(rule.cause, rule.sentence, weak, evidence)
     values = np.asarray(lost, dtype=np.float64)
@@ -196,7 +219,3 @@ def _reason(
         float(shares(values)[place]),
         float(scores[place]),
     )
-
-
-def _own(reason: Reason) -> list[tuple[str, float]]:
-    return [(name, x) for name, x in reason.evidence.items() if not math.isnan(x)]

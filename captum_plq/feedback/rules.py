@@ -1,13 +1,15 @@
 """From numbers to causes: one table.
 
 A rule is a cause, the conditions that must all hold, and the sentence that a person is told. The
-table is read from top to bottom: what damages the whole image comes before what covers a part of
-it, since blur takes quality away everywhere.
+table is read from top to bottom: whether it is a face at all, then what damages the whole image,
+then what covers a part of it, since blur takes quality away everywhere.
 
 What conditions are about:
 
 - a measure of the whole image, by its name in :class:`~captum_plq.feedback.ImageMeasures`;
-- ``quality``: Q̂, from 0 to 1;
+- ``detector_score``: of the detection, and ``cut_off``: the share of the face, as it is aligned,
+  that lies beyond the photo's edge; neither is known of an aligned crop;
+- ``scaled_quality``: Q̂, from 0 to 1;
 - ``GROUP share``: the part of all that regions lose which a group of regions loses, 0 to 1;
 - ``GROUP unusual``: how unusual that is for a high-quality face, in standard deviations, in the
   region of the group where it is most unusual, see
@@ -35,9 +37,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from captum_plq.calibration.regions import RegionLosses
 from captum_plq.faces import REGIONS
+from captum_plq.faces.detect import WEAK_SCORE
 from captum_plq.feedback.measures import ImageMeasures
 
-__all__ = ["GROUPS", "RULES", "Condition", "Rule", "at_least", "at_most", "quantities"]
+__all__ = [
+    "CUT_OFF",
+    "GROUPS",
+    "NO_FACE",
+    "RULES",
+    "Condition",
+    "Rule",
+    "at_least",
+    "at_most",
+    "quantities",
+]
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "eyes": ("left_eye", "right_eye"),
@@ -119,7 +132,25 @@ def at_most(quantity: str, limit: float) -> Condition:
     return Condition(quantity, "at most", limit)
 
 
+NO_FACE = Rule(
+    "perhaps no face",
+    (at_most("detector_score", WEAK_SCORE),),
+    "Perhaps no face was found: retake the photo with the whole face visible, nothing over it, and "
+    "turned to the camera.",
+)
+"""Where it holds, what else is found may be about a piece of the background."""
+
+CUT_OFF = Rule(
+    "cut off",
+    (at_least("cut_off", 0.08),),
+    "The face is cut off by the photo's edge: move back, and retake it with the whole face in the "
+    "photo.",
+)
+"""Where it holds, what is missing is black, and darkens and covers the face for other rules."""
+
 RULES: tuple[Rule, ...] = (
+    NO_FACE,
+    CUT_OFF,
     Rule(
         "too dark",
         (at_most("luminance_mean", 0.2),),
@@ -158,7 +189,7 @@ RULES: tuple[Rule, ...] = (
             at_least("eyes share", 0.3),
             at_least("eyes unusual", 3),
             at_most("lower face share", 0.14),
-            at_most("quality", 0.6),
+            at_most("scaled_quality", 0.6),
         ),
         "The eyes are dark or covered: take off dark glasses, or move the hair away.",
         "eyes",
@@ -171,7 +202,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "unclear",
-        (at_most("quality", 0.3),),
+        (at_most("scaled_quality", 0.3),),
         "The quality is low and no cause stands out: face the camera in even light and try again.",
     ),
 )
@@ -180,18 +211,24 @@ RULES: tuple[Rule, ...] = (
 
 def quantities(
     measures: ImageMeasures,
-    quality: float | None = None,
+    scaled_quality: float | None = None,
     lost: ArrayLike | None = None,
     losses: RegionLosses | None = None,
+    *,
+    detector_score: float | None = None,
+    cut_off: float | None = None,
 ) -> dict[str, float]:
     """Return all numbers that rules may be about.
 
     Args:
 
         measures (ImageMeasures): Of the whole image.
-        quality (float, optional): Q̂.
+        scaled_quality (float, optional): Q̂.
         lost (array-like, optional): (9,), what each of :data:`~captum_plq.faces.REGIONS` loses.
         losses (RegionLosses, optional): What high-quality faces lose there.
+        detector_score (float, optional): Of the detection, by
+            :func:`~captum_plq.faces.detect_faces`.
+        cut_off (float, optional): Of :func:`~captum_plq.faces.cut_off_share`.
 
     Returns:
         *dict[str, float]*: NaN for what is not known.
@@ -201,8 +238,12 @@ def quantities(
         >>> numbers = quantities(measure_image(chip, "arcface"), 0.7, lost, losses)
         >>> numbers["eyes share"], numbers["eyes unusual"]
     """
-    found = {name: math.nan if x is None else x for name, x in measures._asdict().items()}
-    found["quality"] = math.nan if quality is None else quality
+    numbers = measures._asdict() | {
+        "scaled_quality": scaled_quality,
+        "detector_score": detector_score,
+        "cut_off": cut_off,
+    }
+    found = {name: math.nan if x is None else float(x) for name, x in numbers.items()}
     unusual = np.full(len(REGIONS), math.nan)
     share = unusual.copy()
     if lost is not None:

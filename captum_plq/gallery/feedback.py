@@ -40,7 +40,11 @@ def add_feedback(
             chips[i],
             scorer.spec,
             landmarks=None if points is None else np.reshape(points, (5, 2)).astype(np.float64),
-            quality=float(columns["scaled_quality"][i]) if "scaled_quality" in columns else None,
+            detector_score=row.get("detector_score"),
+            cut_off=row.get("cut_off"),
+            scaled_quality=(
+                float(columns["scaled_quality"][i]) if "scaled_quality" in columns else None
+            ),
             lost=[float(values[i]) for values in lost] or None,
             calibration=scorer.calibration,
         )

@@ -204,11 +204,14 @@ class PhotoAssessor:
 
     def _assess(self, chip: NDArray[np.uint8], face: _Face) -> tuple[Explanation, Feedback]:
         found = self._explainer(chip[None])
+        detected = face.aligned.face
         feedback = give_feedback(
             chip,
             self._explainer.spec,
-            landmarks=None if face.aligned.face is None else face.aligned.face.landmarks,
-            quality=None if found.scaled_quality is None else found.scaled_quality[0],
+            landmarks=None if detected is None else detected.landmarks,
+            detector_score=None if detected is None else detected.score,
+            cut_off=None if detected is None else face.aligned.cut_off,
+            scaled_quality=None if found.scaled_quality is None else found.scaled_quality[0],
             lost=None if found.local is None else found.local.lost[0],
             calibration=self._explainer.calibration,
         )

@@ -1,5 +1,6 @@
 """Feedback on the command line: ``explain --feedback`` and the columns of ``score``."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ from PIL import Image
 pytest.importorskip("dlib", reason="needs the extra [faces]")
 data = pytest.importorskip("skimage.data", reason="needs scikit-image")
 
-from captum_plq.faces import blur, sample_face  # noqa: E402
+from captum_plq.faces import blur, detect_faces, sample_face  # noqa: E402
 from captum_plq.faces.disturb.standards import change_exposure  # noqa: E402
 
 
@@ -33,6 +34,39 @@ def test_explain_tells_verdict_and_reasons_as_text_and_json(run, photo, tmp_path
     lines = capsys.readouterr().out
     assert "  retake\n" in lines
     assert first["sentence"] in lines
+
+
+@pytest.mark.parametrize("command", ["explain", "score"])
+def test_a_cut_off_face_and_a_weak_detection_are_told(run, tmp_path, monkeypatch, command):
+    def told():
+        if command == "explain":
+            assert run("explain", path, "--feedback", "--write", "none", "-o", out) == 0
+            found = json.loads((out / "cut.json").read_text("utf-8"))["feedback"]
+            reasons = [(x["cause"], x["weak"]) for x in found["reasons"]]
+            return found["verdict"], reasons
+        pytest.importorskip("pyarrow", reason="needs the extra [gallery]")
+        from captum_plq.gallery import read_result
+
+        assert run("score", path.parent, "--feedback", "--workers", "0", "-o", out) == 0
+        (row,) = read_result(out).table().to_pylist()
+        return row["verdict"], list(zip(row["causes"], row["weak"], strict=True))
+
+    portrait, path = data.astronaut(), tmp_path / "photos" / "cut.png"
+    path.parent.mkdir()
+    (face,) = detect_faces(portrait)
+    left, _, right, _ = face.box
+    Image.fromarray(portrait[:, left + (right - left) // 3 :]).save(path)
+    out = tmp_path / "out"
+    verdict, reasons = told()
+    assert (verdict, reasons[0]) == ("retake", ("cut off", False))
+
+    def faintly(image):
+        return [dataclasses.replace(face, score=0.1) for face in detect_faces(image)]
+
+    monkeypatch.setattr("captum_plq.faces.aligned.detect_faces", faintly)
+    out = tmp_path / "faint"
+    verdict, reasons = told()
+    assert (verdict, reasons[1]) == ("perhaps no face", ("cut off", True))
 
 
 def test_without_the_option_nothing_is_said(run, photo, tmp_path, capsys):

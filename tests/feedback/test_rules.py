@@ -7,6 +7,7 @@ import pytest
 
 from captum_plq.calibration.regions import RegionLosses
 from captum_plq.faces import REGIONS
+from captum_plq.faces.detect import WEAK_SCORE
 from captum_plq.feedback import GROUPS, RULES, ImageMeasures, quantities
 from captum_plq.feedback.rules import Rule, at_least, at_most
 
@@ -24,7 +25,7 @@ def test_shares_and_scores_of_groups():
     assert (numbers["eyes share"], numbers["middle share"]) == (0, pytest.approx(0.5))
     expected = LOSSES.unusual([lost(mouth=0.03)])[0][REGIONS.index("mouth")]
     assert numbers["lower face unusual"] == pytest.approx(expected)
-    assert (numbers["quality"], numbers["sharpness"]) == (0.7, 1.5)
+    assert (numbers["scaled_quality"], numbers["sharpness"]) == (0.7, 1.5)
 
 
 def test_what_is_not_known_is_nan_and_no_condition_holds():
@@ -32,7 +33,13 @@ def test_what_is_not_known_is_nan_and_no_condition_holds():
     assert math.isnan(numbers["inter_eye_distance"])
     assert math.isnan(numbers["eyes share"])
     assert not any(rule.holds(numbers) for rule in RULES)
-    assert not at_most("quality", 5.0).holds(math.nan)
+    assert not at_most("scaled_quality", 5.0).holds(math.nan)
+
+
+def test_the_limit_of_a_weak_detection_is_that_of_faces():
+    (limit,) = RULES[0].when
+    assert (limit.quantity, limit.side, limit.limit) == ("detector_score", "at most", WEAK_SCORE)
+    assert quantities(MEASURES, detector_score=0.1, cut_off=0.2)["cut_off"] == 0.2
 
 
 def test_nothing_lost_is_no_share():

@@ -1,7 +1,9 @@
 """Answers on real photos, beside what the library itself says of them."""
 
 import base64
+import dataclasses
 import json
+import re
 from io import BytesIO
 
 import numpy as np
@@ -31,7 +33,7 @@ def masked(portrait):
     """The portrait with a white patch over mouth and chin."""
     image, face = portrait.copy(), detect_faces(portrait)[0]
     left, top, right, bottom = face.box
-    image[(top + 2 * bottom) // 3 : bottom + 12, left + 4 : right - 4] = (190, 210, 225)
+    image[(top + 3 * bottom) // 4 : bottom + 12, left + 4 : right - 4] = (190, 210, 225)
     return encoded(Image.fromarray(image), "PNG")
 
 
@@ -76,7 +78,7 @@ def test_a_covered_mouth_is_named_with_its_regions(assessor, masked):
     assert set(reason["regions"]) <= {"mouth", "chin"}
     assert reason["lost"] == answer["regions"][reason["regions"][0]]["lost"]
     assert 0.1 < reason["share"] <= 1
-    assert reason["unusual"] > 8
+    assert reason["unusual"] > 5
     assert "of what is lost" in reason["evidence"]
     assert pixels(answer["map"])[..., 3].max() > 200
 
@@ -100,6 +102,23 @@ def test_a_face_cut_off_by_the_edge_is_told(assessor, portrait):
     (warning,) = assessor.photo(encoded(Image.fromarray(cut), "PNG"))["warnings"]
     assert "is cut off by the photo's edge" in warning
     assert warning.endswith(".")
+    cut = np.ascontiguousarray(portrait[:, left + (right - left) // 4 :])
+    answer = assessor.photo(encoded(Image.fromarray(cut), "PNG"))
+    first = answer["reasons"][0]
+    assert (answer["verdict"], first["cause"], first["regions"]) == ("retake", "cut off", [])
+    assert re.search(r"\d\d% of the face lies beyond the edge", first["evidence"])
+
+
+def test_a_weak_detection_is_perhaps_no_face(assessor, masked, monkeypatch):
+    def faintly(image):
+        return [dataclasses.replace(face, score=0.1) for face in detect_faces(image)]
+
+    monkeypatch.setattr("captum_plq.faces.aligned.detect_faces", faintly)
+    answer = assessor.photo(masked)
+    assert answer["verdict"] == answer["reasons"][0]["cause"] == "perhaps no face"
+    assert len(answer["reasons"]) > 1
+    assert all(reason["weak"] for reason in answer["reasons"])
+    assert assessor.what_if(masked, "mouth")["verdict"] == "perhaps no face"
 
 
 def test_what_if_paints_over_the_region_and_nothing_else(assessor, masked):

@@ -46,7 +46,7 @@ def seconds_a_photo(network: FaceModel, calibration: Calibration | None) -> Reco
             chip,
             spec,
             landmarks=face.landmarks,
-            quality=None if found.scaled_quality is None else found.scaled_quality[0],
+            scaled_quality=None if found.scaled_quality is None else found.scaled_quality[0],
             lost=None if found.local is None else found.local.lost[0],
             calibration=calibration,
         )

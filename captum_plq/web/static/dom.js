@@ -21,7 +21,7 @@ export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 export const named = (answer, names) =>
   capital(names.map((name) => answer.regions[name].name).join(" + "));
 
-export const isRetake = (answer) => answer.verdict === "retake";
+export const isRetake = (answer) => ["retake", "perhaps no face"].includes(answer.verdict);
 
 export const isScaled = (answer) => typeof answer.scaled_quality === "number";
 

@@ -8,6 +8,7 @@ import {
 const WORDS = {
   "nothing to correct": "No reason to take this photo again was found.",
   retake: "Please take this photo again.",
+  "perhaps no face": "What was found may be no face. Please take this photo again.",
   "not assessed": "This network has no calibration for these settings, so its quality is not known.",
 };
 const COUNT = ["", "One reason", "Two reasons", "Three reasons"];

@@ -43,6 +43,7 @@ from captum_plq.metrics import with_random_weights
 from captum_plq.models import FaceModel, load_model
 
 _BATCH = 32
+_ASKED = sorted({one.quantity for rule in RULES for one in rule.when})
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -135,7 +136,7 @@ class FeedbackCauses(Protocol):
         """Measure the people of a fold, or read what an earlier run with these options measured."""
         nulls = [f"{RANDOM} {number}" for number in range(self.random_networks)]
         controls = [*nulls, EIGENFACES]
-        told = (network_digest(network), sorted(chips), controls, self.reference, self.seed)
+        told = (network_digest(network), sorted(chips), controls, self.reference, self.seed, _ASKED)
         known = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
         path = self.output / "raw" / f"feedback-{network.spec.name}-{fold}-{known}.npz"
         if path.is_file():

@@ -31,6 +31,10 @@ PROTOCOLS = {
         "do relative maps survive faces that do not fit?",
     ),
     "feedback": ("feedback:FeedbackCauses", "is the right cause of a low quality named?"),
+    "photos": (
+        "photos.cut_off:Photos",
+        "is a face that is cut off or covered found, and what is said of it?",
+    ),
     "edc": ("edc:EDC", "does recognition err less without low qualities?"),
     "thresholds": ("thresholds:Thresholds", "how often do images of a Q fail, and is it so?"),
 }

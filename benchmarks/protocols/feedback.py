@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import ClassVar, cast
 
 import numpy as np
@@ -33,7 +33,7 @@ from benchmarks.protocols.parts.region_evidence import (
 )
 from benchmarks.protocols.parts.rule_scores import NOTHING, fitted, named_causes, scores
 from benchmarks.subjects.faces import as_images, spec_landmarks, usable_chips
-from benchmarks.subjects.pairs import read_pairs_of_folders
+from benchmarks.subjects.pairs import people_of_folds
 from captum_plq._base.whole_file import whole_file
 from captum_plq.calibration.settings import network_digest
 from captum_plq.explanation import matching_calibration
@@ -96,7 +96,7 @@ class FeedbackCauses(Protocol):
         network = load_model(model)
         with self.environment(passes=100, dropout=0.5, rows=_BATCH) as (device, environment):
             network = network.to(device)
-            folds = self._people()
+            folds = people_of_folds(self.pairs, self._folds(), self.seed)
             counts = zip(self._folds(), (self.set_faces, self.faces), strict=True)
             seen = [self._chips(network, folds[fold], count) for fold, count in counts]
             others = [name for fold, own in folds.items() if fold not in self._folds()
@@ -148,28 +148,6 @@ class FeedbackCauses(Protocol):
 
     def _folds(self) -> tuple[str, str]:
         return self.set_on, self.report_on
-
-    def _people(self) -> dict[str, list[str]]:
-        """Return, for each fold, the first image of each of its people, in a drawn order."""
-        found: dict[str, dict[str, str]] = {}
-        taken: set[str] = set()
-        pairs = read_pairs_of_folders(self.pairs)
-        for fold in dict.fromkeys(pair.fold for pair in pairs):
-            own = found.setdefault(fold, {})
-            for pair in (pair for pair in pairs if pair.fold == fold):
-                for name in (pair.first, pair.second):
-                    person = str(PurePath(name).parent)
-                    if person not in taken:
-                        own.setdefault(person, name)
-            taken |= own.keys()
-        for fold in self._folds():
-            if not found.get(fold):
-                raise ValueError(f"{self.pairs} has no people of its own in fold {fold!r}.")
-        draw = np.random.default_rng(self.seed)
-        return {
-            fold: [sorted(own.values())[i] for i in draw.permutation(len(own))]
-            for fold, own in found.items()
-        }
 
     def _chips(
         self, network: FaceModel, names: Sequence[str], count: int

@@ -21,6 +21,7 @@ __all__ = [
     "PairList",
     "names_of",
     "paired_faces",
+    "people_of_folds",
     "read_list",
     "read_pairs",
     "read_pairs_of_folders",
@@ -132,6 +133,38 @@ def read_pairs_of_folders(path: Path) -> list[Pair]:
                 f"{pair.second}, {'' if pair.mated else 'non-'}mated."
             )
     return pairs
+
+
+def people_of_folds(path: Path, folds: Sequence[str], seed: int = 0) -> dict[str, list[str]]:
+    """Return, for each fold of a list, the first image of each person of no fold before it.
+
+    Args:
+
+        path (Path): The list, see :func:`read_pairs_of_folders`.
+        folds (sequence of str): Those that must have people.
+        seed (int): Of the order, which is drawn.
+
+    Raises:
+        ValueError: of :func:`read_pairs_of_folders`; and if one of ``folds`` has nobody.
+    """
+    found: dict[str, dict[str, str]] = {}
+    taken: set[str] = set()
+    pairs = read_pairs_of_folders(path)
+    for fold in dict.fromkeys(pair.fold for pair in pairs):
+        own = found.setdefault(fold, {})
+        for pair in (pair for pair in pairs if pair.fold == fold):
+            for name in (pair.first, pair.second):
+                if folder_of(name) not in taken:
+                    own.setdefault(folder_of(name), name)
+        taken |= own.keys()
+    for fold in folds:
+        if not found.get(fold):
+            raise ValueError(f"{path} has no people of its own in fold {fold!r}.")
+    draw = np.random.default_rng(seed)
+    return {
+        fold: [sorted(own.values())[i] for i in draw.permutation(len(own))]
+        for fold, own in found.items()
+    }
 
 
 def names_of(pairs: Sequence[Pair]) -> list[str]:

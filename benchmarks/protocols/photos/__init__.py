@@ -1,0 +1,1 @@
+"""What is said of photos, from detection on."""

@@ -26,7 +26,11 @@ __all__ = [
 
 def _whole(_: Any, tokens: Any) -> int:
     """Convert a whole number; cyclopts would round 5.5."""
-    return int(tokens[0].value)
+    value = tokens[0].value
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a whole number.") from None
 
 
 Whole = Annotated[int, Parameter(converter=_whole)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from captum_plq.cli.options import Estimating, OwnCalibration, Whole
 from captum_plq.cli.terminal import held, tell
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from captum_plq.web import WebSettings
 
 __all__ = ["command"]
+
+_LAST_PORT = 65535
 
 command = App(
     "serve",
@@ -26,6 +28,36 @@ command = App(
 )
 
 
+def _port(_: Any, tokens: Any) -> int:
+    value = tokens[0].value
+    if not (value.isascii() and value.isdecimal() and int(value) <= _LAST_PORT):
+        raise ValueError(
+            f"{value!r} is no port; give a whole number from 1 to {_LAST_PORT}, or 0 for any that "
+            "is free."
+        )
+    return int(value)
+
+
+def _address(_: Any, tokens: Any) -> str:
+    return _something(tokens, "an address, such as 127.0.0.1")
+
+
+def _name(_: Any, tokens: Any) -> str:
+    return _something(tokens, "a name, such as photos.example.org, or leave the option out")
+
+
+def _folder(_: Any, tokens: Any) -> Path:
+    return Path(_something(tokens, "a folder, or leave the option out to keep no photo"))
+
+
+def _something(tokens: Any, what: str) -> str:
+    """Return a value that is not empty, as that of an unset variable of a shell is."""
+    value = str(tokens[0].value)
+    if not value.strip():
+        raise ValueError(f"it is empty; give {what}.")
+    return value
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Serving:
@@ -33,23 +65,40 @@ class Serving:
 
     calibration: OwnCalibration = None
     host: Annotated[
-        str, Parameter(help="Address to listen at; any but the default opens the page to others.")
+        str,
+        Parameter(
+            converter=_address,
+            help="Address to listen at; any but the default opens the page to others.",
+        ),
     ] = "127.0.0.1"
-    port: Annotated[Whole, Parameter(help="Port to listen at; 0: any that is free.")] = 8000
+    port: Annotated[
+        int, Parameter(converter=_port, help="Port to listen at; 0: any that is free.")
+    ] = 8000
     proxied_as: Annotated[
         str,
         Parameter(
             name="--proxied-as",
+            converter=_name,
             help="Name under which a reverse proxy on this machine serves the page to others.",
             show_default=False,
         ),
     ] = ""
     keep: Annotated[
-        Path | None, Parameter(help="Folder in which photos and answers are kept. Default: none.")
+        Path | None,
+        Parameter(
+            converter=_folder, help="Folder in which photos and answers are kept. Default: none."
+        ),
     ] = None
     max_bytes: Annotated[Whole, Parameter(help="Longest photo, in bytes.")] = 10 * 2**20
     max_pixels: Annotated[Whole, Parameter(help="Largest photo, in pixels.")] = 40_000_000
-    rate: Annotated[Whole, Parameter(help="Photos a minute from one address.")] = 30
+    rate: Annotated[
+        Whole,
+        Parameter(help="Photos a minute from one address; after a pause, as many in a row."),
+    ] = 30
+    places: Annotated[
+        Whole,
+        Parameter(help="Photos that arrive, wait or are computed at once; half for one address."),
+    ] = 32
 
     def settings(self, network: Estimating) -> WebSettings:
         """Return the settings that these options and those of the network ask for."""
@@ -73,6 +122,7 @@ class Serving:
             max_bytes=self.max_bytes,
             max_pixels=self.max_pixels,
             rate=self.rate,
+            places=self.places,
         )
 
 
@@ -88,7 +138,10 @@ def serve(*, network: Estimating = Estimating(), options: Serving = Serving()) -
     with extra("web"):
         import uvicorn
 
-    settings = options.settings(network)
+    try:
+        settings = options.settings(network)
+    except ValueError as error:
+        raise _misused(str(error)) from error
     with _listen(options.host, options.port) as listening:
         app = create_app(settings)
         for line in _warnings(settings):
@@ -113,12 +166,16 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
+    except (OSError, TypeError, ValueError) as error:  # the last two: of a name that none has
         reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
-        raise OSError(
+        raise _misused(
             f"Port {port} of {host} cannot be used ({reason.rstrip('.')}): choose another with "
             "--port or --host."
         ) from error
+
+
+def _misused(sentence: str) -> CycloptsError:
+    return CycloptsError(msg=sentence, command_chain=command.name)
 
 
 def _warnings(settings: WebSettings) -> list[str]:

@@ -127,7 +127,7 @@ def decode_image(
             raise ImageError(_unidentified(name, data, formats.values()), "not_an_image") from error
         except Image.DecompressionBombError as error:
             raise ImageError(
-                f"{name} has more pixels than Pillow will decode; scale it down.", "too_large"
+                f"{name} has more pixels than are ever decoded; scale it down.", "too_large"
             ) from error
         except Exception as error:  # Pillow's readers raise whatever their parsing runs into.
             raise ImageError(
@@ -139,8 +139,8 @@ def _unidentified(name: str, data: bytes, formats: Iterable[str]) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         return f"{name} is a HEIC photo, which cannot be read; export it as JPEG or PNG."
     return (
-        f"{name} is not an image of a format that is read ({', '.join(formats)}), or is damaged "
-        "where it says so; save it as JPEG or PNG."
+        f"{name} is not an image of a format that is read ({', '.join(formats)}), or its beginning "
+        "is damaged; save it as JPEG or PNG."
     )
 
 

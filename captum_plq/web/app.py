@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from captum_plq.errors import extra
 from captum_plq.web.assess import PhotoAssessor, load_assessor
+from captum_plq.web.keep import Keeper
 from captum_plq.web.settings import WebSettings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def create_app(
 
     Raises:
         ValueError: if network, calibration or parameters cannot be used.
-        OSError: if a file is not there.
+        OSError: if a file is not there, or photos cannot be kept where they are to be.
         MissingExtraError: if the extra ``web`` is not installed.
 
     Examples::
@@ -44,4 +45,5 @@ def create_app(
         from captum_plq.web.routes import make_app
 
     settings = settings or WebSettings()
-    return make_app(settings, assessor or load_assessor(settings))
+    keeper = None if settings.keep is None else Keeper(settings.keep)  # before it takes time
+    return make_app(settings, assessor or load_assessor(settings), keeper)

@@ -155,10 +155,16 @@ class PhotoAssessor:
             ``region`` and ``caution``.
 
         Raises:
-            RefusedError: 422 for a region that is unknown or has no pixel.
+            RefusedError: 422 for a region that is missing, unknown or has no pixel.
             ValueError: as :meth:`photo`.
         """
         names = [name.strip() for name in region.split(",")]
+        if "" in names:
+            raise RefusedError(
+                422,
+                "It is not said which region to paint over: send as 'region' one or more of "
+                f"{', '.join(REGIONS)}, with commas between them.",
+            )
         if unknown := [name for name in names if name not in REGIONS]:
             which = f"'{unknown[0][:40]}'" if unknown[0].isprintable() else "that"
             raise RefusedError(

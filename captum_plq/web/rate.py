@@ -16,7 +16,7 @@ _CLIENTS = 4096
 
 
 class RateLimit:
-    """A token bucket for each client: so many at once, and so many a minute.
+    """A token bucket for each client: so many a minute, and after a pause so many in a row.
 
     Of the clients, the last 4096 are remembered.
 
@@ -51,7 +51,10 @@ class RateLimit:
             wait = math.ceil((1 - left) * 60 / self._rate)
             seconds = "1 second" if wait == 1 else f"{wait} seconds"
             raise RefusedError(
-                429, f"Too many photos from this address: try again in {seconds}.", wait
+                429,
+                f"More than {self._rate} photos a minute came from this address: try again in "
+                f"{seconds}.",
+                wait,
             )
 
 

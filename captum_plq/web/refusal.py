@@ -5,12 +5,24 @@ from __future__ import annotations
 from captum_plq.errors import UnusableImagesError
 from captum_plq.faces import ImageError, NoFaceError
 
-__all__ = ["RefusedError", "refusal_of"]
+__all__ = ["RefusedError", "broken_off", "refusal_of"]
 
 _LONGEST = 300  # characters of a sentence
 
 _STATUS = {"empty": 400, "too_large": 413, "not_an_image": 415}
 """Reason of :class:`~captum_plq.faces.ImageError` → status; 422 for all others."""
+
+
+_PLAIN = {
+    "damaged": (
+        "The photo is damaged or incomplete: choose it again, or open it in another program and "
+        "save it anew as JPEG or PNG."
+    ),
+    "unknown_range": (
+        "The file holds other numbers than the colours of a photo: save it as JPEG or PNG."
+    ),
+}
+"""Reason → what people are told, where the error itself speaks of chunks, markers and bits."""
 
 
 class RefusedError(Exception):
@@ -26,6 +38,11 @@ class RefusedError(Exception):
     def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.retry_after = status, sentence, retry_after
+
+
+def broken_off() -> RefusedError:
+    """Return what is said, to nobody, of an upload whose sender has gone away."""
+    return RefusedError(400, "The upload was broken off: try again.")
 
 
 def refusal_of(error: Exception) -> RefusedError | None:
@@ -46,7 +63,8 @@ def refusal_of(error: Exception) -> RefusedError | None:
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, ImageError):
-        return RefusedError(_STATUS.get(error.reason, 422), _one_line(str(error)))
+        words = _PLAIN.get(error.reason) or _one_line(str(error))
+        return RefusedError(_STATUS.get(error.reason, 422), words)
     if isinstance(error, NoFaceError):
         return RefusedError(
             422,

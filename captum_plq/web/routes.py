@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +21,7 @@ from captum_plq.web.rate import RateLimit, household
 from captum_plq.web.refusal import RefusedError, refusal_of
 from captum_plq.web.settings import WebSettings
 from captum_plq.web.upload import Body, Upload, read_upload
+from captum_plq.web.waiting import Waiting
 
 __all__ = ["make_app"]
 
@@ -34,16 +33,13 @@ _FAULT = "The server failed at this photo, which is its fault: try another; its 
 class _Desk:
     """Takes photos in and hands them, one at a time, to the thread that computes."""
 
-    def __init__(self, settings: WebSettings, assessor: PhotoAssessor) -> None:
-        self._settings, self._assessor = settings, assessor
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="captum-plq")
+    def __init__(
+        self, settings: WebSettings, assessor: PhotoAssessor, keeper: Keeper | None
+    ) -> None:
+        self._settings, self._assessor, self._keeper = settings, assessor, keeper
         self._limit = RateLimit(settings.rate)
-        self._taken: Counter[str] = Counter()
-        self._keeper = None if settings.keep is None else Keeper(settings.keep)
-
-    def close(self) -> None:
-        """End the thread; what waits for it is dropped."""
-        self._thread.shutdown(cancel_futures=True)
+        self._waiting = Waiting(settings.places)
+        self.close = self._waiting.close
 
     async def photo(self, request: Request) -> Response:
         """Answer ``POST /api/photo``."""
@@ -76,11 +72,11 @@ class _Desk:
         body = Body(request, self._settings.max_bytes)
         try:
             client = household("" if request.client is None else request.client.host)
-            self._limit.take(client)
-            with self._place(client):
+            with self._waiting.place(client):
+                self._limit.take(client)
                 upload = await read_upload(body, self._settings.patience)
-                loop = asyncio.get_running_loop()
-                return JSONResponse(await loop.run_in_executor(self._thread, work, upload))
+                answer = await self._waiting.computed(partial(work, upload), body.left())
+                return JSONResponse(answer)
         except Exception as error:  # whatever a decoder makes of a damaged file
             refusal = refusal_of(error)
             if refusal is None:
@@ -89,35 +85,22 @@ class _Desk:
             await body.read_past()
             return _refused(refusal)
 
-    @contextmanager
-    def _place(self, client: str) -> Iterator[None]:
-        places = self._settings.places
-        if self._taken.total() >= places:
-            raise RefusedError(503, "Too many photos are waiting: try again in 5 seconds.", 5)
-        if self._taken[client] >= -(-places // 2):  # no one client keeps the others out
-            raise RefusedError(
-                429, "Too many photos of this address are waiting: try again in 5 seconds.", 5
-            )
-        self._taken[client] += 1
-        try:
-            yield
-        finally:
-            self._taken[client] -= 1
-            self._taken += Counter()  # without those that have none
 
-
-def make_app(settings: WebSettings, assessor: PhotoAssessor) -> FastAPI:
+def make_app(
+    settings: WebSettings, assessor: PhotoAssessor, keeper: Keeper | None = None
+) -> FastAPI:
     """Return the application.
 
     Args:
 
         settings (WebSettings): Limits, and who may ask.
         assessor (PhotoAssessor): Of photos.
+        keeper (Keeper, optional): Of photos that are assessed. ``None``: none is kept.
 
     Returns:
         *FastAPI*: without pages of documentation, which would load scripts from elsewhere.
     """
-    desk = _Desk(settings, assessor)
+    desk = _Desk(settings, assessor, keeper)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

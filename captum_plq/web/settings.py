@@ -30,13 +30,15 @@ class WebSettings:
             if none does.
         max_bytes (int): Longest photo, in bytes.
         max_pixels (int): Largest photo, in pixels.
-        rate (int): Photos a minute from one client; as many may come at once.
-        places (int): Photos that are received, wait or are computed at the same time.
+        rate (int): Photos a minute from one client; after a minute's pause, as many in a row.
+        places (int): Photos that arrive, wait or are computed at the same time; of one client half
+            of them, rounded up.
         patience (float): Seconds in which an upload must arrive.
         keep (Path, optional): Folder in which photos and answers are kept. ``None``: none is.
 
     Raises:
-        ValueError: if a limit is too low for any photo, or a name holds a port or a path.
+        ValueError: if a limit is too low for any photo, the address is empty, or a name holds a
+            port or a path.
 
     Examples::
 
@@ -62,6 +64,8 @@ class WebSettings:
                 raise ValueError(f"{name} must be {least} or more, but got {getattr(self, name)}.")
         if not self.patience > 0:
             raise ValueError(f"patience must be positive, but got {self.patience}.")
+        if not self.host.strip():
+            raise ValueError("host must be an address such as 127.0.0.1, but got nothing.")
         if any(c in self.proxied_as for c in ":/ "):
             raise ValueError(
                 f"proxied_as must be a name such as photos.example.org, but got "

@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from captum_plq.web.refusal import RefusedError
+from captum_plq.web.refusal import RefusedError, broken_off
 
 __all__ = ["Body", "Upload", "read_upload"]
 
@@ -80,11 +80,16 @@ class Body:
         with suppress(asyncio.TimeoutError, RefusedError):
             await asyncio.wait_for(read(), patience)
 
+    async def left(self) -> None:
+        """Wait, once all of it has been read, until the client goes away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def _next(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._ended = True
-            raise RefusedError(400, "The upload was broken off: try again.")
+            raise broken_off()
         self._ended = not message.get("more_body", False)
         return bytes(message.get("body", b""))
 

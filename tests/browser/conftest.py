@@ -2,10 +2,6 @@
 
 import os
 import shutil
-import socket
-import threading
-import time
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,10 +14,9 @@ playwright_api = pytest.importorskip(
 for module in ("fastapi", "uvicorn", "cv2", "dlib", "skimage"):
     pytest.importorskip(module, reason="needs the extra [web], and scikit-image")
 
-import uvicorn  # noqa: E402
-
 from captum_plq.web import WebSettings, create_app, load_assessor  # noqa: E402
 from tests.browser.photos import camera_film, photos  # noqa: E402
+from tests.support.serving import running  # noqa: E402
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LARGEST = 200_000  # bytes of a screenshot
@@ -71,23 +66,6 @@ def chromium(files, tmp_path_factory):
         browser = playwright.chromium.launch(executable_path=found, args=arguments)
         yield browser
         browser.close()
-
-
-@contextmanager
-def running(app):
-    """Serve an application from a thread; gives its port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ import pytest
 from playwright.sync_api import expect
 
 from captum_plq.web import WebSettings, create_app
-from tests.browser.conftest import SIZES, running
+from tests.browser.conftest import SIZES
+from tests.support.serving import running
 
 
 @pytest.mark.parametrize("size", SIZES)

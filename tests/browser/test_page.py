@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from captum_plq.web import WebSettings, create_app
-from tests.browser.conftest import SIZES, running
+from tests.browser.conftest import SIZES
+from tests.support.serving import running
 
 
 def lit(page):
@@ -178,7 +179,9 @@ def test_too_many_photos_can_be_sent_again_after_the_wait(visit, files, assessor
         while page.request.post(f"{one.url}api/photo", multipart=nothing).status != 429:
             pass
         one.send(files["good.png"])
-        expect(page.get_by_role("alert")).to_contain_text("Too many photos from this address")
+        expect(page.get_by_role("alert")).to_contain_text(
+            "More than 6 photos a minute came from this address"
+        )
         again = page.get_by_role("button", name="Try again")
         expect(again).to_be_disabled()
         expect(again).to_be_enabled()

@@ -98,33 +98,72 @@ def test_it_says_what_it_means_to_open_it_and_to_keep_photos(tmp_path):
 def test_a_port_that_is_taken_is_an_error_of_one_line(run, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert run("serve", "--port", port) == 1
+        assert run("serve", "--port", port) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"captum-plq: Port {port} of 127.0.0.1 cannot be used")
-    assert error.count("\n") == 1
+    assert error.endswith("usage: captum-plq serve --help\n")
+    assert error.count("\n") == 2
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rate", "0"], "rate must be 1 or more"),
         (["--model", "nothing"], "nothing"),
         (["--calibration", "nothing.npz"], "no calibration file"),
-        (["--proxied-as", "http://a"], "a name such as"),
     ],
 )
-def test_bad_choices_are_errors_of_one_line(run, capsys, options, message):
+def test_what_cannot_be_used_is_an_error_of_one_line(run, capsys, options, message):
     assert run("serve", *options) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
+NO_PORT = "is no port; give a whole number from 1 to 65535, or 0 for any that is free."
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--port", "99999"], f"Invalid value for --port: '99999' {NO_PORT}"),
+        (["--port", "abc"], f"'abc' {NO_PORT}"),
+        (["--port=-1"], f"'-1' {NO_PORT}"),
+        (["--port", ""], f"'' {NO_PORT}"),
+        (["--port", "8000.5"], f"'8000.5' {NO_PORT}"),
+        (["--port", "²"], f"'²' {NO_PORT}"),
+        (["--host", ""], "--host: it is empty; give an address"),
+        (["--host", "ü..x"], "Port 8000 of ü..x cannot be used"),
+        (["--keep", ""], "--keep: it is empty; give a folder, or leave the option out"),
+        (["--keep", "  "], "--keep: it is empty; give a folder"),
+        (["--proxied-as", ""], "--proxied-as: it is empty; give a name"),
+        (["--proxied-as", "http://a"], "a name such as"),
+        (["--rate", "0"], "rate must be 1 or more"),
+        (["--rate", "many"], "Invalid value for --rate: 'many' is not a whole number."),
+        (["--places", "0"], "places must be 1 or more"),
+    ],
+)
+def test_bad_choices_are_wrong_usage_before_the_network_is_loaded(
+    run, capsys, monkeypatch, options, message
+):
+    monkeypatch.setattr("captum_plq.web.assess.load_model", None)  # which could not be called
+    assert run("serve", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.endswith("\nusage: captum-plq serve --help\n")
+    assert error.count("\n") == 2
+
+
+def test_a_folder_for_photos_is_tried_before_the_network_is_loaded(run, capsys, monkeypatch):
+    monkeypatch.setattr("captum_plq.web.assess.load_model", None)
+    assert run("serve", "--port", "0", "--keep", "/proc/nowhere") == 1
+    assert "Photos cannot be kept in /proc/nowhere" in capsys.readouterr().err
+
+
 def test_every_option_reaches_the_settings():
     line = (
         "serve --model m --checkpoint w --passes 7 --device meta --dropout .3 --seed 2 --estimator "
         "balanced --calibration c --host h --port 1 --proxied-as p --keep k --max-bytes 5000 "
-        "--max-pixels 60000 --rate 9"
+        "--max-pixels 60000 --rate 9 --places 5"
     )
     _, bound, _ = app.parse_args(line.split())
     options, network = bound.kwargs["options"], bound.kwargs["network"]
@@ -140,5 +179,6 @@ def test_every_option_reaches_the_settings():
         max_bytes=5000,
         max_pixels=60_000,
         rate=9,
+        places=5,
     )
     assert Serving().settings(Estimating()) == WebSettings()

@@ -46,6 +46,18 @@ def test_what_cannot_be_assessed_gets_one_sentence(client, post, caplog, name):
     assert caplog.text == ""  # no fault of the server
 
 
+JARGON = (
+    r"[Cc]hunk|IDAT|checksum|marker|codestream|decoder|bytes|Pillow|Plugin|PNG file|Corrupt|b'|"
+    r"Truncated|floating|bits?\b|segment|scans|\("
+)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, status) in REFUSED.items() if status == 422])
+def test_a_damaged_file_is_told_without_the_words_of_a_library(client, post, name):
+    sentence = post(client, REFUSED[name][0], name).json()["error"]
+    assert not re.search(JARGON, sentence), sentence
+
+
 @pytest.mark.parametrize("name", PHOTOS)
 def test_what_holds_a_face_is_assessed_however_it_is_kept(client, post, name):
     answer = post(client, PHOTOS[name], name)

@@ -16,10 +16,11 @@ def limit(clock):
     return RateLimit(6, now=lambda: clock[0])
 
 
-def test_as_many_as_the_rate_may_come_at_once_and_then_one_every_ten_seconds(limit, clock):
+def test_as_many_as_the_rate_may_come_in_a_row_and_then_one_every_ten_seconds(limit, clock):
     for _ in range(6):
         limit.take("1.2.3.4")
-    with pytest.raises(RefusedError, match="try again in 10 seconds") as refused:
+    words = "More than 6 photos a minute came from this address: try again in 10 seconds."
+    with pytest.raises(RefusedError, match=words) as refused:
         limit.take("1.2.3.4")
     assert (refused.value.status, refused.value.retry_after) == (429, 10)
     clock[0] = 9.5

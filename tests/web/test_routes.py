@@ -61,7 +61,8 @@ class Failing(Stub):
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (ImageError("The file is bad; get it again.", "damaged"), 422, "The file is bad; get"),
+        (ImageError("The file is bad (IDAT 7).", "damaged"), 422, "The photo is damaged or incom"),
+        (ImageError("The file is small; get it.", "too_small"), 422, "The file is small; get it."),
         (ImageError("The file\nis\x1b[3m bad.", "not_an_image"), 415, "The file is [3m bad."),
         (ValueError("x" * 5000), 422, "The face cannot be assessed: xxx"),
         (KeyError("secret"), 500, "The server failed at this photo"),
@@ -79,6 +80,7 @@ def test_no_more_than_a_sentence_of_an_error_leaves_the_server(
     assert len(sentence) <= 300
     assert "Traceback" not in answer.text
     assert "secret" not in answer.text
+    assert "IDAT" not in answer.text
     assert ("Traceback" in caplog.text) == (status == 500)
 
 

@@ -13,6 +13,7 @@ from captum_plq.web import WebSettings, is_loopback
         ({"max_pixels": 0}, "max_pixels must be"),
         ({"places": 0}, "places must be 1"),
         ({"patience": 0.0}, "patience must be positive"),
+        ({"host": " "}, r"host must be an address such as 127\.0\.0\.1"),
         ({"proxied_as": "http://a.org"}, "a name such as photos.example.org"),
         ({"proxied_as": "a.org:80"}, "a name such as"),
     ],

@@ -121,6 +121,7 @@ class PhotoAssessor:
             warnings.append(f"Parts of the face were not looked at: {feedback.without_map}")
         return {
             **_numbers(found),
+            "meaning": _meaning(found),
             "verdict": feedback.verdict,
             "reasons": [_reason(reason, found) for reason in feedback.reasons],
             "face": data_url(face.shown),
@@ -268,6 +269,14 @@ def _numbers(found: Explanation) -> dict[str, float | None]:
         "scaled_quality": None if found.scaled_quality is None else found.scaled_quality[0],
         "local_quality": None if found.local is None else found.local.quality[0],
     }
+
+
+def _meaning(found: Explanation) -> dict[str, Any] | None:
+    """Return what Q means on this network, where that was measured."""
+    known = found.thresholds
+    if known is None:
+        return None
+    return {**known.records(found.quality)[0], "measured_on": known.measured_on()}
 
 
 def _reason(reason: Reason, found: Explanation) -> dict[str, Any]:

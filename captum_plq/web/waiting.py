@@ -84,7 +84,8 @@ class Waiting:
         answer = asyncio.wrap_future(submitted)
         gone = asyncio.ensure_future(leaving)
         try:
-            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {answer, gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and submitted.cancel():
                 raise broken_off()
             return await answer

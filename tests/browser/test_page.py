@@ -1,4 +1,4 @@
-"""What a person does with the page, in order: a photo, reasons, a retake, "what if", bad files."""
+"""What a person does with the page, in order: a photo, reasons, a retake, "what if"."""
 
 import base64
 import re
@@ -6,9 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from captum_plq.web import WebSettings, create_app
 from tests.browser.conftest import SIZES
-from tests.support.serving import running
 
 
 def lit(page):
@@ -65,6 +63,22 @@ def test_a_covered_mouth_is_said_and_shown_by_pointer_and_by_keyboard(visit, fil
     row = page.locator("#regions tbody tr").first
     expect(row).to_contain_text("Mouth")
     expect(row).to_contain_text("very unusual")
+
+
+def test_what_q_means_stands_under_the_verdict_and_is_explained(visit, files, assessor):
+    page, meaning = (one := visit()).page, None
+    for name, words in {
+        "mouth.png": r"Lower than all good faces; 1 in \d+ such images fails at FMR 1e-3 .+ %\)\.",
+        "good.png": r"\d+(st|nd|rd|th) percentile of good faces; .+ fails at FMR 1e-3 .+ %\)\.",
+    }.items():
+        one.send(files[name])
+        expect(page.locator("#meaning")).to_have_text(re.compile(words))
+        meaning = assessor.photo(files[name].read_bytes())["meaning"]
+        expect(page.locator("#meaning")).to_have_text(re.compile(re.escape(meaning["words"][1:])))
+        expect(page.locator("#meaning")).to_be_in_viewport()
+    page.get_by_text("What the numbers mean").click()
+    expect(page.locator("#measured-on")).to_have_text(meaning["measured_on"])
+    expect(page.locator("#measured-on")).to_be_visible()
 
 
 def test_outlines_lie_where_the_regions_are(visit, files):
@@ -146,60 +160,6 @@ def test_what_if_paints_over_the_worst_region_and_calls_it_an_illustration(visit
     expect(answer).to_be_hidden()
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("notes.png", "not an image of a format that is read"),
-        ("empty.png", "The file is empty"),
-        ("half.png", "damaged"),
-        ("no-face.png", "No face was found"),
-        ("long.jpg", "The file has 11 MiB; at most 10 MiB can be taken."),
-        ("<img src=x onerror=alert(1)>.png", "not an image of a format that is read"),
-    ],
-)
-def test_a_bad_file_gets_a_sentence_and_the_result_before_stays(visit, files, name, words):
-    page = (one := visit()).page
-    one.send(files["good.png"])
-    one.send(files[name])
-    problem = page.get_by_role("alert")
-    expect(problem).to_contain_text(f"{name}: ")
-    expect(problem).to_contain_text(words)
-    expect(problem).to_be_in_viewport()
-    expect(page.locator("#face-caption")).to_contain_text("good.png")
-    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
-    one.send(files["dark.png"])
-    expect(problem).to_be_empty()
-    expect(page.locator("#reasons")).to_contain_text("too dark")
-
-
-def test_too_many_photos_can_be_sent_again_after_the_wait(visit, files, assessor):
-    with running(create_app(WebSettings(rate=6), assessor)) as port:
-        one = visit(f"http://127.0.0.1:{port}/")
-        page, nothing = one.page, {"photo": "no file"}
-        while page.request.post(f"{one.url}api/photo", multipart=nothing).status != 429:
-            pass
-        one.send(files["good.png"])
-        expect(page.get_by_role("alert")).to_contain_text(
-            "More than 6 photos a minute came from this address"
-        )
-        again = page.get_by_role("button", name="Try again")
-        expect(again).to_be_disabled()
-        expect(again).to_be_enabled()
-        again.click()
-        expect(page.locator("#verdict")).to_have_text("Nothing to correct")
-        expect(page.get_by_role("alert")).to_be_empty()
-
-
-def test_a_server_that_does_not_answer_is_said_so(visit, files):
-    page = (one := visit()).page
-    page.route("**/api/photo", lambda route: route.abort())
-    one.send(files["good.png"])
-    expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
-    page.unroute("**/api/photo")
-    page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#verdict")).to_have_text("Nothing to correct")
-
-
 def test_of_two_photos_in_a_row_the_second_counts(visit, files):
     page, held = (one := visit()).page, []
     page.route("**/api/photo", lambda route: route.continue_() if held else held.append(route))
@@ -216,7 +176,9 @@ def test_what_a_network_without_calibration_does_not_know_is_left_out(visit, fil
 
     def poorer(name):
         answer = assessor.photo(files[name].read_bytes())
-        answer.update(map=None, map_scale=None, scaled_quality=None, worst_region=None)
+        answer.update(
+            map=None, map_scale=None, scaled_quality=None, worst_region=None, meaning=None
+        )
         answer.update(
             standard_error=0.004,
             local_quality=None,
@@ -240,7 +202,8 @@ def test_what_a_network_without_calibration_does_not_know_is_left_out(visit, fil
     reason = page.locator("#reasons li")
     expect(reason).to_contain_text("Weak evidence Luminance mean 0.1.")
     expect(reason.get_by_role("button")).to_have_count(0)
-    for part in ("#map-tools", "#regions-box", "#what-if", ".meter"):
+    page.get_by_text("What the numbers mean").click()
+    for part in ("#map-tools", "#regions-box", "#what-if", ".meter", "#meaning", "#measured-on"):
         expect(page.locator(part)).to_be_hidden()
     one.send(files["good.png"])
     expect(page.locator("#compare-words")).to_have_text(

@@ -53,6 +53,18 @@ def test_a_good_photo_has_nothing_to_correct(assessor, good):
     json.dumps(answer, allow_nan=False)
 
 
+def test_what_q_means_is_said_as_explain_says_it(assessor, good, masked):
+    known = matching_calibration(load_model("mobilefacenet-places")).thresholds
+    for photo in (good, masked):
+        answer = assessor.photo(photo)
+        meaning = answer["meaning"]
+        assert meaning["words"] == known.in_words(answer["quality"])
+        assert meaning["percentile"] == known.percentile(answer["quality"])
+        assert meaning["failures"][0]["rate"] == known.failure_rate(answer["quality"])[0]
+        assert meaning["measured_on"] == known.measured_on()
+    assert meaning["words"].startswith("lower than all good faces; 1 in ")
+
+
 def test_numbers_are_those_of_explain(assessor, good):
     model = load_model("mobilefacenet-places")
     image = decode_image(good, "photo")
@@ -172,6 +184,7 @@ def test_without_a_calibration_the_answer_says_what_is_not_known(good):
     assert assessor.about()["calibrated"] is False
     assert (answer["map"], answer["map_scale"], answer["worst_region"]) == (None, None, None)
     assert {region["lost"] for region in answer["regions"].values()} == {None}
+    assert answer["meaning"] is None
     assert answer["standard_error"] > 0
     assert answer["summary"].startswith(f"Q = {answer['quality']:.3f} ± ")
     assert answer["warnings"][-1].startswith("Parts of the face were not looked at")

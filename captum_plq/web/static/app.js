@@ -27,7 +27,7 @@ async function take(photo, name, fromCamera = false) {
   state.fromCamera = fromCamera;
   clearProblem();
   if (photo.size > state.maxBytes) {
-    return showProblem(
+    return notTaken(
       `${called(name)}The file has ${shownAs(photo.size)}; at most ${shownAs(state.maxBytes)} can be taken. Scale the photo down and try again.`,
     );
   }
@@ -40,7 +40,7 @@ async function take(photo, name, fromCamera = false) {
     say("");
     const known = error instanceof Refusal;
     if (!known) console.error(error);
-    showProblem(called(name) + (known ? error.message : "The answer cannot be shown. Load the page again."), {
+    notTaken(called(name) + (known ? error.message : "The answer cannot be shown. Load the page again."), {
       again: known && error.again ? () => take(photo, name, fromCamera) : null,
       wait: known ? error.wait : 0,
     });
@@ -54,6 +54,7 @@ const called = (name) => (name ? `${name}: ` : "");
 function shown(next) {
   const before = state.current;
   state.current = next;
+  byId("older").hidden = true;
   showResult(face, next.answer, next.name);
   face.setOpacity(byId("opacity").value / 100);
   const change = showComparison(before, next);
@@ -80,6 +81,13 @@ function say(words, { heardOnly = false } = {}) {
 const scrollTo = (element, block = "nearest") =>
   element.scrollIntoView({ behavior: still.matches ? "auto" : "smooth", block });
 
+/** A photo that got no answer: what is shown is that of the one before, and is said to be. */
+function notTaken(sentence, options) {
+  byId("older").hidden = !state.current;
+  byId("older").textContent = `This is still the answer to ${state.current?.name || "the photo before"}.`;
+  showProblem(sentence, options);
+}
+
 function showProblem(sentence, { again = null, wait = 0 } = {}) {
   byId("problem").textContent = sentence;
   const button = byId("again");
@@ -88,6 +96,10 @@ function showProblem(sentence, { again = null, wait = 0 } = {}) {
   button.disabled = wait > 0;
   clearTimeout(state.waiting);
   if (wait > 0) state.waiting = setTimeout(() => (button.disabled = false), 1000 * wait);
+  if (document.activeElement === document.body) {
+    // the button that was pressed is gone: the next is not to be looked for from the top
+    (again && !wait ? button : byId("file")).focus({ preventScroll: true });
+  }
   scrollTo(byId("problem"));
 }
 
@@ -99,6 +111,9 @@ function clearProblem() {
 function takeFiles(files) {
   if (!files.length) {
     return showProblem("That was no file. Drop or paste a photo, or choose one.");
+  }
+  if (files.length > 1) {
+    return notTaken(`Those were ${files.length} files. Send one photo at a time.`);
   }
   take(files[0], files[0].name);
 }

@@ -27,6 +27,7 @@ export function showResult(face, answer, name) {
   const error = answer.local_quality === null ? answer.standard_error : null;
   const spread = typeof error === "number" ? ` Standard error: ${error.toFixed(4)} of Q.` : "";
   byId("summary").textContent = sentence(answer.summary) + spread;
+  showMeaning(answer.meaning);
   byId("face-caption").textContent = name ? `Cut out of ${name} and turned upright.` : "";
   byId("retake").textContent = retake ? "Retake" : "Check another photo";
   byId("retake").classList.toggle("primary", retake);
@@ -38,6 +39,15 @@ export function showResult(face, answer, name) {
   if (answer.map_scale) drawScale(answer.map_scale);
   showReasons(face, answer);
   showRegions(face, answer);
+}
+
+/** How the score stands among good faces, and how often such photos fail, where that was measured. */
+function showMeaning(meaning) {
+  byId("meaning").textContent = meaning ? sentence(meaning.words) : "";
+  byId("meaning").hidden = !meaning;
+  byId("measured-on").textContent = meaning?.measured_on ?? "";
+  for (const item of document.querySelectorAll("li.meaning")) item.hidden = !meaning;
+  for (const item of document.querySelectorAll("li.failing")) item.hidden = !meaning?.measured_on;
 }
 
 export function inOneSentence(answer) {

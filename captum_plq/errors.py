@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 from torch import Tensor
@@ -18,10 +19,13 @@ __all__ = [
     "UninformativeWarning",
     "UnusableImagesError",
     "extra",
+    "muted",
     "places",
     "refuse_images",
     "warn_caller",
 ]
+
+_muted: ContextVar[tuple[type[Warning], ...]] = ContextVar("captum_plq_muted", default=())
 
 
 class MissingExtraError(ImportError):
@@ -114,10 +118,27 @@ def refuse_images(bad: Tensor, problem: str, advice: str) -> None:
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if at the line, outside of this package, torch and Captum, that called it."""
+    if issubclass(category, _muted.get()):
+        return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _root(frame) in ("captum_plq", "captum", "torch"):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def muted(*categories: type[Warning]) -> Iterator[None]:
+    """Keep this package from warning, in this thread; Python's own filters are of all threads.
+
+    Args:
+
+        categories (type[Warning]): Of what.
+    """
+    before = _muted.set((*_muted.get(), *categories))
+    try:
+        yield
+    finally:
+        _muted.reset(before)
 
 
 def _root(frame: FrameType) -> str:

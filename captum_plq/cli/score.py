@@ -51,7 +51,7 @@ class Scoring(Estimating):
         bool,
         Parameter(help="Say of each face whether to take it again, and why.", show_default=False),
     ] = False
-    batch_size: Annotated[Whole, Parameter(help="Images given to the network at once.")] = 32
+    batch_size: Annotated[Whole, Parameter(help="Images given to the network at once.")] = 16
     workers: Annotated[
         int | None,
         Parameter(help="Processes that decode and align. Default: processors less one."),

@@ -228,6 +228,9 @@ def _to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
     width, height = image.size
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     rows = max(1, _BAND // width)
+    if rows >= height:
+        pixels[:] = convert(name, image)
+        return pixels
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         pixels[top:bottom] = convert(name, image.crop((0, top, width, bottom)))
@@ -241,7 +244,7 @@ def _eight_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:
         rgba = image.convert("RGBA")
         white = PillowImage.new("RGBA", rgba.size, "white")
         image = PillowImage.alpha_composite(white, rgba)
-    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _sixteen_bit_to_rgb(name: str, image: Image) -> NDArray[np.uint8]:

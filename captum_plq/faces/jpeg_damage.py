@@ -19,8 +19,8 @@ from captum_plq.errors import extra
 __all__ = ["jpeg_damage"]
 
 _ZEROS = bytes(16)
-_MARKER = re.compile(rb"\xff+[^\x00\xff]")
-_MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _END, _SCAN, _TABLES = 0xD9, 0xDA, 0xC4
 _BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
@@ -84,24 +84,34 @@ def _segments(data: bytes) -> Iterator[_Segment]:
     """
     position = 0
     for _ in range(_MOST_SEGMENTS):
-        found = _MARKER.search(data, position)
+        found = _find(_MARKER, data, position)
         if found is None:
             break
-        marker, position = data[found.end() - 1], found.end()
+        first, position = found
+        marker = data[position - 1]
         if marker == _END:
             return
         if marker in _BARE:
             continue
         start, end = position + 2, position + int.from_bytes(data[position : position + 2], "big")
-        segment = _Segment(marker, data[found.start() : end], data[start:end])
+        segment = _Segment(marker, data[first:end], data[start:end])
         if marker == _SCAN:
-            after = _MARKER_AFTER_SCAN.search(data, end)
+            after = _find(_MARKER_AFTER_SCAN, data, end)
             if after is None:
                 break
-            segment, end = segment._replace(pixels=data[end : after.start()]), after.start()
+            segment, end = segment._replace(pixels=data[end : after[0]]), after[0]
         yield segment
         position = max(start, end)
     raise EOFError
+
+
+def _find(marker: re.Pattern[bytes], data: bytes, position: int) -> tuple[int, int] | None:
+    """Where the next marker begins, with the bytes 0xff that fill up before it, and ends."""
+    found = marker.search(data, position)  # ten times as fast as one for "\xff+" too
+    if found is None:
+        return None
+    filled = data[position : found.start()]
+    return position + len(filled.rstrip(b"\xff")), found.end()
 
 
 def _most_scans(segments: Iterable[_Segment]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,12 @@ from captum_plq._base.device import device_name
 from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.known import load_calibration
 from captum_plq.calibration.settings import network_digest
-from captum_plq.errors import PixelScaleWarning, UninformativeWarning, UnusableImagesError
+from captum_plq.errors import (
+    PixelScaleWarning,
+    UninformativeWarning,
+    UnusableImagesError,
+    muted,
+)
 from captum_plq.explanation import Explainer, Settings, matching_calibration
 from captum_plq.faces import REGIONS, sample_face
 from captum_plq.functional import scale_quality
@@ -59,7 +63,7 @@ class FaceScorer:
 
     It is tried on the package's sample face first: that decides, for all images, whether there is
     local quality (otherwise ``regions`` is empty and ``without_local`` says why), and whether it is
-    had from the same forward of the network.
+    had from the same forward of the network. Threads may share it.
 
     Args:
 
@@ -162,9 +166,8 @@ class FaceScorer:
         return self._merged(len(images), [[i] for i in range(len(images))], alone, {})
 
     def _measure(self, images: Tensor) -> Measured:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore", PixelScaleWarning)  # of a face in the dark
-            warnings.simplefilter("ignore", UninformativeWarning)  # it is refused here
+        # Of a face in the dark, and of one that is refused here.
+        with muted(PixelScaleWarning, UninformativeWarning), torch.no_grad():
             assessed, shares = self._assess(images)
             embedding = assessed.embedding.detach().flatten(1).float()
             columns: dict[str, Tensor] = {

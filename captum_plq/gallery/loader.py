@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from captum_plq.gallery.prepare import Chunk, Preparation, lost_chunk, prepare_c
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.gallery.source import Entries, SourceGoneError
 
-__all__ = ["chunks_of", "chunks_one_by_one", "is_lost_worker"]
+__all__ = ["Waited", "chunks_of", "chunks_one_by_one", "is_lost_worker"]
 
 _GRACE = 30.0
 _PATIENCE = 5.0
@@ -39,6 +39,28 @@ class _Chunks(Dataset["Chunk | Exception"]):
             return prepare_chunk(list(self._entries.between(*places)), self._how)
         except (SourceGoneError, ImportError) as error:  # as it is, without the loader's traceback
             return error
+
+
+class Waited(Iterator[Chunk]):
+    """Passes chunks on, and counts how long they were waited for.
+
+    Args:
+
+        chunks (iterable of Chunk): As of :func:`chunks_of`.
+    """
+
+    seconds: float = 0.0
+    """So far, or since it was set."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._chunks = iter(chunks)
+
+    def __next__(self) -> Chunk:
+        start = time.perf_counter()
+        try:
+            return next(self._chunks)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 def chunks_of(

@@ -122,7 +122,7 @@ def prepare_chunk(entries: list[Entry], how: Preparation) -> Chunk:
     seconds = {"read": 0.0, "decode": 0.0, "align": 0.0}
     for entry in entries:
         for row, chip in _prepare(entry, how, seconds):
-            if chip is not None and (chip == chip[0, 0]).all():
+            if chip is not None and _is_of_one_colour(chip):
                 row |= _why("uninformative", "shows one colour only, so there is no face to judge.")
             elif chip is not None:
                 places.append(len(rows))
@@ -144,6 +144,12 @@ def lost_chunk(entry: Entry, how: Preparation, reason: str, detail: str) -> Chun
     """
     chips = np.empty((0, *how.size, 3), np.uint8)
     return Chunk(entry.index, [_failure(entry, reason, detail, {})], [], chips, {}, 1)
+
+
+def _is_of_one_colour(chip: NDArray[np.uint8]) -> bool:
+    """Tell whether all pixels (H, W, 3) are the same; the first row as a rule says no."""
+    first = chip[0, 0]
+    return bool((chip[0] == first).all()) and bool((chip == first).all())
 
 
 def _prepare(

@@ -6,13 +6,13 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_plq.gallery.compute import FaceScorer
-from captum_plq.gallery.loader import chunks_of, chunks_one_by_one, is_lost_worker
+from captum_plq.gallery.loader import Waited, chunks_of, chunks_one_by_one, is_lost_worker
 from captum_plq.gallery.prepare import Chunk, source_state
 from captum_plq.gallery.result import MANIFEST
 from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
@@ -126,13 +126,14 @@ class ShardWorker:
         raise AssertionError
 
     def _attempt(self, shard: int, carefully: bool) -> Record:
-        order, self._waited = self._order, 0.0
+        order = self._order
         chunks: Iterable[Chunk]
         if carefully:
             chunks = chunks_one_by_one(order.entries, shard, self._how, order.settings)
         else:
             chunks = chunks_of(order.entries, [shard], self._how, order.settings)
-        scored = score_chunks(self._timed(iter(chunks)), self._scorer, order.settings, self._schema)
+        waited = Waited(chunks)
+        scored = score_chunks(waited, self._scorer, order.settings, self._schema)
         start, directory = time.perf_counter(), Path(order.directory)
         try:
             record = write_shard(directory, shard, scored, order.settings.maps)
@@ -142,20 +143,8 @@ class ShardWorker:
                 f"({error.strerror or error}): mend that, and run the same again to go on."
             ) from error
         record["seconds"]["write"] = time.perf_counter() - start
-        record["seconds"]["wait"] = self._waited
+        record["seconds"]["wait"] = waited.seconds
         return record
-
-    def _timed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Pass chunks on, and note how long they were waited for."""
-        while True:
-            start = time.perf_counter()
-            chunk = next(chunks, None)
-            self._waited += time.perf_counter() - start
-            if chunk is None:
-                return
-            yield chunk
-
-    _waited: float = 0.0
 
 
 def manifest_digest(directory: Path) -> str | None:

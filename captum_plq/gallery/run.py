@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,12 +16,19 @@ from captum_plq._base.choices import require_choice
 from captum_plq._base.whole_file import write_json
 from captum_plq.explanation.run_record import folder_lock
 from captum_plq.gallery.compute import FaceScorer
-from captum_plq.gallery.loader import chunks_of, chunks_one_by_one, is_lost_worker
+from captum_plq.gallery.loader import Waited, chunks_of, chunks_one_by_one, is_lost_worker
 from captum_plq.gallery.manifest import Manifest, open_manifest
 from captum_plq.gallery.prepare import Chunk, Preparation
 from captum_plq.gallery.ray_engine import work_on_ray
 from captum_plq.gallery.ray_worker import Order
-from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
+from captum_plq.gallery.score import (
+    MeasuredChunk,
+    Scored,
+    assembled,
+    measured_chunks,
+    preparation_of,
+    schema_of,
+)
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.gallery.shards import make_folders, shards_to_do, write_shard
 from captum_plq.gallery.source import Entries, list_entries
@@ -256,14 +263,11 @@ class _Run:
             self._counted = 0
             try:
                 if lost[todo[0]] < _LOSSES:
-                    chunks = chunks_of(self.entries, todo, self.how, self.settings, self.lock)
-                    for shard, own in groupby(self._timed(chunks), self._shard_of):
-                        self._do(shard, own)
+                    self._score(chunks_of(self.entries, todo, self.how, self.settings, self.lock))
                 else:
-                    found = chunks_one_by_one(
-                        self.entries, todo[0], self.how, self.settings, self.lock
+                    self._score(
+                        chunks_one_by_one(self.entries, todo[0], self.how, self.settings, self.lock)
                     )
-                    self._do(todo[0], self._timed(iter(found)))
             except RuntimeError as error:
                 if not is_lost_worker(error):
                     raise
@@ -272,37 +276,36 @@ class _Run:
                     lost[left[0]] += 1
                 self.tell(-self._counted, f"{error} It is begun again.")
 
-    def _do(self, shard: int, chunks: Iterable[Chunk]) -> None:
-        self._waited = 0.0
-        scored = score_chunks(chunks, self.scorer, self.settings, self.schema)
+    def _score(self, chunks: Iterable[Chunk]) -> None:
+        """Score the chunks of some shards, and write each shard when it is complete."""
+        self._waited = Waited(chunks)
+        with closing(measured_chunks(self._waited, self.scorer, self.settings)) as measured:
+            for shard, own in groupby(measured, self._shard_of):
+                self._write(shard, assembled(self._told(own), self.settings, self.schema))
+
+    def _write(self, shard: int, scored: Scored) -> None:
         start = time.perf_counter()
         try:
             with self.undisturbed():
                 record = write_shard(self.manifest.directory, shard, scored, self.settings.maps)
                 record["seconds"]["write"] = time.perf_counter() - start
-                record["seconds"]["wait"] = self._waited
+                record["seconds"]["wait"] = self._waited.seconds
                 self.manifest.note(record)
         except OSError as error:
             raise OSError(
                 f"{self.manifest.directory} cannot be written to ({error.strerror or error}): mend "
                 "that, and run the same again to go on."
             ) from error
-        self._counted = 0
+        self._waited.seconds, self._counted = 0.0, 0
 
-    def _shard_of(self, chunk: Chunk) -> int:
-        return chunk.start // self.settings.shard_size
+    def _shard_of(self, measured: MeasuredChunk) -> int:
+        return measured.chunk.start // self.settings.shard_size
 
-    def _timed(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """Pass chunks on; note how long they were waited for, and tell of those that are done."""
-        while True:
-            start = time.perf_counter()
-            chunk = next(chunks, None)
-            self._waited += time.perf_counter() - start
-            if chunk is None:
-                return
-            yield chunk
-            self._counted += chunk.entries
-            self.tell(chunk.entries, "")
+    def _told(self, measured: Iterable[MeasuredChunk]) -> Iterator[MeasuredChunk]:
+        """Pass on what was measured, and tell of it."""
+        for one in measured:
+            yield one
+            self._counted += one.chunk.entries
+            self.tell(one.chunk.entries, "")
 
-    _waited: float = 0.0
     _counted: int = 0

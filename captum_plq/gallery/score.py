@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_plq._base.lanes import in_lanes, lanes_on
 from captum_plq._base.versions import package_versions
 from captum_plq.gallery.compute import FaceScorer, Measured
 from captum_plq.gallery.feedback import add_feedback
@@ -23,7 +25,16 @@ from captum_plq.gallery.source import Entry
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Scored", "preparation_of", "schema_of", "score_chunks", "score_shard"]
+__all__ = [
+    "MeasuredChunk",
+    "Scored",
+    "assembled",
+    "measured_chunks",
+    "preparation_of",
+    "schema_of",
+    "score_chunks",
+    "score_shard",
+]
 
 
 class Scored(NamedTuple):
@@ -40,6 +51,20 @@ class Scored(NamedTuple):
     table: pa.Table
     maps: NDArray[np.float32]
     seconds: dict[str, float]
+
+
+class MeasuredChunk(NamedTuple):
+    """A chunk, and what the network makes of its faces.
+
+    Args:
+
+        chunk (Chunk): With the reasons for which the network refused faces, and the seconds that
+            it took.
+        parts (list): Batches of faces: their rows in the chunk, and what was measured.
+    """
+
+    chunk: Chunk
+    parts: list[tuple[list[int], Measured]]
 
 
 def score_shard(
@@ -100,36 +125,86 @@ def score_chunks(
     Returns:
         *Scored*: its rows, in the order of the chunks.
     """
+    with closing(measured_chunks(chunks, scorer, settings)) as measured:
+        return assembled(measured, settings, schema)
+
+
+def measured_chunks(
+    chunks: Iterable[Chunk], scorer: FaceScorer, settings: ScoreSettings
+) -> Generator[MeasuredChunk]:
+    """Put chunks through the network: on processors several at once, see :mod:`._base.lanes`.
+
+    Args:
+
+        chunks (iterable of Chunk): Each of ``settings.batch_size`` entries, but the last of a
+            shard.
+        scorer (FaceScorer): Of these settings.
+        settings (ScoreSettings): The choices.
+
+    Yields:
+        *MeasuredChunk*: in the order of the chunks.
+
+    Raises:
+        RuntimeError: if the network, or its device, does not work any more.
+    """
+    work = partial(_measured, scorer=scorer, settings=settings)
+    lanes = lanes_on(scorer.device)
+    with closing(in_lanes(work, _on_device(chunks, scorer.device), lanes)) as measured:
+        yield from measured
+
+
+def assembled(
+    measured: Iterable[MeasuredChunk], settings: ScoreSettings, schema: pa.Schema
+) -> Scored:
+    """Put together what was measured of a shard.
+
+    Args:
+
+        measured (iterable of MeasuredChunk): Of all its chunks, in order.
+        settings (ScoreSettings): The choices.
+        schema (pyarrow.Schema): From :func:`schema_of`.
+
+    Returns:
+        *Scored*: its rows, in the order of the chunks.
+    """
     rows: list[dict[str, Any]] = []
     parts: list[tuple[list[int], Measured]] = []
     seconds = dict.fromkeys(("read", "decode", "align", "network"), 0.0)
-    if settings.feedback:
-        seconds["feedback"] = 0.0
-    for chunk, images in _on_device(chunks, scorer.device):
-        start, done = time.perf_counter(), 0
-        for batch, places in zip(
-            images.split(settings.batch_size), _split(chunk.places, settings), strict=False
-        ):
-            if not len(places):
-                continue
-            measured = scorer(batch.permute(0, 3, 1, 2).float())
-            for place, (reason, detail) in measured.refused.items():
-                told = {"status": REASONS[reason], "reason": reason, "detail": detail}
-                chunk.rows[places[place]].update(told)
-            parts.append(([len(rows) + place for place in places], measured))
-            if settings.feedback:
-                began, chips = time.perf_counter(), chunk.chips[done : done + len(places)]
-                add_feedback([chunk.rows[place] for place in places], chips, measured, scorer)
-                spent = time.perf_counter() - began
-                seconds["feedback"] += spent
-                start += spent
-            done += len(places)
+    for chunk, found in measured:
+        parts += [([len(rows) + place for place in places], part) for places, part in found]
         rows += chunk.rows
-        seconds["network"] += time.perf_counter() - start
         for stage, spent in chunk.seconds.items():
-            seconds[stage] += spent
+            seconds[stage] = seconds.get(stage, 0.0) + spent
     table, maps = _assemble(rows, parts, schema, settings.maps != "none")
     return Scored(table, maps, seconds)
+
+
+def _measured(
+    given: tuple[Chunk, Tensor], scorer: FaceScorer, settings: ScoreSettings
+) -> MeasuredChunk:
+    """What the network makes of a chunk, whose chips are on its device."""
+    (chunk, images), began, feedback = given, time.perf_counter(), 0.0
+    parts: list[tuple[list[int], Measured]] = []
+    done = 0
+    for batch, places in zip(
+        images.split(settings.batch_size), _split(chunk.places, settings), strict=False
+    ):
+        if not len(places):
+            continue
+        measured = scorer(batch.permute(0, 3, 1, 2).float())
+        for place, (reason, detail) in measured.refused.items():
+            told = {"status": REASONS[reason], "reason": reason, "detail": detail}
+            chunk.rows[places[place]].update(told)
+        parts.append((places, measured))
+        if settings.feedback:
+            start, chips = time.perf_counter(), chunk.chips[done : done + len(places)]
+            add_feedback([chunk.rows[place] for place in places], chips, measured, scorer)
+            feedback += time.perf_counter() - start
+        done += len(places)
+    chunk.seconds["network"] = time.perf_counter() - began - feedback
+    if settings.feedback:
+        chunk.seconds["feedback"] = feedback
+    return MeasuredChunk(chunk, parts)
 
 
 def preparation_of(scorer: FaceScorer, settings: ScoreSettings, anchor: str = "") -> Preparation:

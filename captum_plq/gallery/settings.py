@@ -67,7 +67,7 @@ class ScoreSettings:
     embeddings: bool = False
     feedback: bool = False
     shard_size: int = 1024
-    batch_size: int = 32
+    batch_size: int = 16
     workers: int | None = None
     device: str = "cpu"
     timeout: float = 60.0

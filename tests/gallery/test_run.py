@@ -1,10 +1,12 @@
 """A run over a gallery: what its rows say, and that they depend on nothing else."""
 
 import json
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from captum_plq import SERFIQ, LocalQuality
 from captum_plq.faces import load_image
@@ -19,8 +21,6 @@ def numbers(result, name):
 
 
 def test_rows_are_what_the_api_computes(crops, undisturbed):
-    import torch
-
     result = read_result(undisturbed)
     table = result.table()
     assert table["index"].to_pylist() == list(range(IMAGES))
@@ -44,6 +44,20 @@ def test_rows_are_what_the_api_computes(crops, undisturbed):
 def test_workers_change_no_bit(crops, undisturbed, settings, tmp_path, changed):
     score_gallery(crops, tmp_path / "result", settings(**changed))
     assert rows_of(tmp_path / "result") == rows_of(undisturbed)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_threads_change_no_bit(crops, undisturbed, settings, tmp_path, threads, workers):
+    before, filters = torch.get_num_threads(), list(warnings.filters)
+    torch.set_num_threads(threads)
+    try:
+        score_gallery(crops, tmp_path / "result", settings(workers=workers))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert rows_of(tmp_path / "result") == rows_of(undisturbed)
+    assert warnings.filters == filters
 
 
 @pytest.mark.parametrize("changed", [{"batch_size": 1}, {"batch_size": 5, "shard_size": 7}])

@@ -44,8 +44,8 @@ def lanes_on(device: torch.device) -> int:
 def in_lanes(work: Callable[[T], R], items: Iterable[T], lanes: int) -> Generator[R]:
     """Apply a function to items in threads, and yield what it returns, in the order of the items.
 
-    PyTorch's threads are divided among the lanes. Items are taken in the caller's thread, one more
-    than there are lanes ahead of what was yielded. Close the iterator if you leave it early: then
+    PyTorch's threads are divided among the lanes. Items are taken in the caller's thread, at
+    most two for each lane ahead of what was yielded. Close the iterator if you leave it early: then
     what has begun is finished, and the rest left.
 
     Args:
@@ -82,7 +82,7 @@ def in_lanes(work: Callable[[T], R], items: Iterable[T], lanes: int) -> Generato
                     failure = error
                     break
                 waiting.append(pool.submit(work, item))
-                if len(waiting) > lanes:
+                if len(waiting) == 2 * lanes:  # enough that no lane waits for the caller
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

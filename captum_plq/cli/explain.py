@@ -318,7 +318,7 @@ def load_explainer(options: Explaining, calibration: str | None = None) -> Expla
     from captum_plq.calibration.known import load_calibration
     from captum_plq.explanation import Explainer, matching_calibration
 
-    settings = options.settings(options.gamma)
+    settings = options.settings()
     found = None if calibration in (None, "none") else load_calibration(calibration)
     model = options.load()
     if calibration is None:

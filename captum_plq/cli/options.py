@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,6 +78,18 @@ class Estimating(Network):
         Parameter(help="How Q is estimated; sampling is the paper's."),
     ] = "sampling"
 
+    def settings(self) -> Settings:
+        """Return the settings that these options ask for."""
+        from captum_plq.explanation import Settings
+
+        return Settings(
+            passes=self.passes,
+            dropout=self.dropout,
+            seed=self.seed,
+            estimator=self.estimator,
+            device=self.device,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Estimating):
@@ -100,20 +112,13 @@ class Method(Estimating):
         ),
     ] = None
 
-    def settings(self, gamma: float | None = None) -> Settings:
+    def settings(self) -> Settings:
         """Return the settings that these options ask for."""
-        from captum_plq.explanation import Settings
-
-        return Settings(
-            passes=self.passes,
-            dropout=self.dropout,
-            seed=self.seed,
-            estimator=self.estimator,
+        return replace(
+            super().settings(),
             weights=self.weights,
             target_scalar=self.target,
             directions=self.directions,
-            gamma=gamma,
-            device=self.device,
         )
 
 
@@ -125,6 +130,10 @@ class Explaining(Method):
     gamma: Annotated[
         float | None, Parameter(help="γ of the map, for 0-255 pixels. Default: the network's.")
     ] = None
+
+    def settings(self) -> Settings:
+        """Return the settings that these options ask for."""
+        return replace(super().settings(), gamma=self.gamma)
 
     def extra(self, source: object) -> dict[str, Any]:
         """Return what the record of an explanation says of its input files."""

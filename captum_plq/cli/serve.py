@@ -102,20 +102,13 @@ class Serving:
 
     def settings(self, network: Estimating) -> WebSettings:
         """Return the settings that these options and those of the network ask for."""
-        from captum_plq.explanation import Settings
         from captum_plq.web import WebSettings
 
         return WebSettings(
             model=network.model,
             checkpoint=network.checkpoint,
             calibration=self.calibration,
-            explaining=Settings(
-                passes=network.passes,
-                dropout=network.dropout,
-                seed=network.seed,
-                estimator=network.estimator,
-                device=network.device,
-            ),
+            explaining=network.settings(),
             host=self.host,
             proxied_as=self.proxied_as,
             keep=self.keep,

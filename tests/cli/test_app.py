@@ -73,7 +73,7 @@ def test_every_option_reaches_the_settings():
     options = bound.kwargs["options"]
     assert (options.output, options.checkpoint) == (Path("out"), Path("w"))
     expected = Settings(9, 0.3, 2, "balanced", "l2", "serfiq", 4, -3.0, "meta")
-    assert options.settings(options.gamma) == expected
+    assert options.settings() == expected
     _, bound, _ = app.parse_args(["demo", "-o", "out"])
     assert bound.kwargs["options"].settings() == Settings()
 

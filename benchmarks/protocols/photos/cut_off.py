@@ -57,7 +57,9 @@ class Photos(Protocol):
     weak ones*: of weak detections. The limit of the rule is set on the people of one fold, and
     reported on those of another.
 
-    What it cannot say: a margin that is made is plainer than life.
+    What it cannot say: a margin that is made is plainer than life. A crop that is enlarged and
+    aligned anew is softer than it was, so that more whole faces are called blurred than of crops as
+    they are.
 
     Args:
 

@@ -199,7 +199,7 @@ def _as_current(call: _Call | None) -> Iterator[None]:
 def _read(parts: Sequence[Sequence[Tensor]]) -> list[list[float]]:
     """Copy tensors to the host, all those of a device together; a list for each sequence."""
     with torch.no_grad(), untraced():
-        flat = [x.detach().reshape(-1) for part in parts for x in part]
+        flat = [x if x.ndim == 1 else x.reshape(-1) for part in parts for x in part]
         numbers: dict[torch.device, Iterator[float]] = {
             device: iter(torch.cat([x for x in flat if x.device == device]).tolist())
             for device in dict.fromkeys(x.device for x in flat)

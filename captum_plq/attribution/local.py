@@ -19,7 +19,6 @@ from captum_plq.functional.local import (
     PlaceShares,
     local_quality,
     quality_from_snr,
-    signal_to_noise,
 )
 from captum_plq.quality.serfiq import SERFIQ
 from captum_plq.quality.spatial import SpatialSERFIQ
@@ -118,14 +117,14 @@ class LocalQuality(PlaceAttribution):
                 :meth:`SpatialSERFIQ.shares <captum_plq.SpatialSERFIQ.shares>`.
         """
         images = only_images(inputs, target)
-        shares = self._shares(images, additional_forward_args)
+        shares, snr = self._shares(images, additional_forward_args)
         with torch.no_grad():
-            maps, offset = local_quality(shares, self.reference)
+            maps, offset = local_quality(shares, self.reference, snr=snr)
             told: list[Tensor] = []
             if return_quality:
-                told.append(quality_from_snr(signal_to_noise(shares)))
+                told.append(quality_from_snr(snr))
             if return_convergence_delta:
-                told.append(self._delta(maps, offset, shares))
+                told.append(self._delta(maps, offset, snr))
             return self._answer(maps, told, inputs, at_places)
 
     def compute_convergence_delta(
@@ -145,17 +144,16 @@ class LocalQuality(PlaceAttribution):
         Returns:
             *Tensor*: (B,), in units of Q.
         """
-        shares = self._shares(only_images(inputs, None), additional_forward_args)
+        shares, snr = self._shares(only_images(inputs, None), additional_forward_args)
         maps = attributions[0] if isinstance(attributions, tuple) else attributions
         with torch.no_grad():
-            _, offset = local_quality(shares, self.reference)
-            return self._delta(maps.to(offset.dtype), offset, shares)
+            _, offset = local_quality(shares, self.reference, snr=snr)
+            return self._delta(maps.to(offset.dtype), offset, snr)
 
-    def _shares(self, images: Tensor, additional_forward_args: object) -> PlaceShares:
-        return self.spatial.shares(images, *extra_arguments(additional_forward_args))
+    def _shares(self, images: Tensor, further: object) -> tuple[PlaceShares, Tensor]:
+        return self.spatial.shares_with_snr(images, *extra_arguments(further))
 
-    def _delta(self, maps: Tensor, offset: Tensor, shares: PlaceShares) -> Tensor:
-        snr = signal_to_noise(shares)
+    def _delta(self, maps: Tensor, offset: Tensor, snr: Tensor) -> Tensor:
         gained = quality_from_snr(snr)
         against = snr if self.reference is None else torch.full_like(snr, self.reference)
         return maps.flatten(1).sum(1) + offset - (gained - quality_from_snr(against))

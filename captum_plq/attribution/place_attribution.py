@@ -38,9 +38,10 @@ class PlaceAttribution(Attribution):  # type: ignore[misc]
         """Maps (B, h, w) in the shape of the images, or as they are, in front of what is told."""
         if not at_places:
             images = inputs[0] if isinstance(inputs, tuple) else inputs
-            pixels = enlarge(maps, (images.shape[-2], images.shape[-1])).unsqueeze(1)
-            channels = images.shape[1]
-            maps = (pixels / channels).expand(-1, channels, -1, -1).to(images.dtype).contiguous()
+            channels, height, width = images.shape[1:]
+            even = (maps / channels).unsqueeze(1).expand(-1, channels, -1, -1)
+            pixels = enlarge(even.flatten(0, 1), (height, width))
+            maps = pixels.view(len(maps), channels, height, width).to(images.dtype)
         attributions = (maps,) if isinstance(inputs, tuple) else maps
         return (attributions, *told) if told else attributions
 

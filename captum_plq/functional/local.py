@@ -23,11 +23,13 @@ evidence against the rest of the face. Not in the paper; derived in docs/local_q
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import vecdot
 
 from captum_plq._base.precision import at_least_float32
 from captum_plq.functional.quality import quality_from_distance
@@ -38,6 +40,7 @@ __all__ = [
     "local_quality",
     "local_reference",
     "local_zscore",
+    "place_noise",
     "place_shares",
     "quality_from_snr",
     "signal_to_noise",
@@ -106,9 +109,31 @@ def place_shares(
         *PlaceShares*: float32, or float64 if ``features`` are.
     """
     a = at_least_float32(features)
-    evidence = (a * slopes.to(a)).sum(1)
-    noise = dropout / (1 - dropout) * (a.square() * squared_norms.to(a)).sum(1)
-    return PlaceShares(evidence, noise, offset.to(a))
+    noise = place_noise(a, squared_norms, dropout)
+    return PlaceShares(vecdot(a, slopes.to(a), dim=1), noise, offset.to(a))
+
+
+def place_noise(features: Tensor, squared_norms: Tensor, dropout: float = 0.5) -> Tensor:
+    """Return T, the noise of :func:`place_shares` alone.
+
+    Examples::
+
+        >>> place_noise(torch.ones(1, 8, 2, 2), torch.ones(8, 2, 2))
+        tensor([[[8., 8.],
+                 [8., 8.]]])
+
+    Args:
+
+        features (Tensor): As for :func:`place_shares`.
+        squared_norms (Tensor): Likewise.
+        dropout (float): Likewise.
+
+    Returns:
+        *Tensor*: (B, H, W), float32, or float64 if ``features`` are.
+    """
+    a = at_least_float32(features)
+    noise: Tensor = vecdot(a.square(), squared_norms.to(a), dim=-3) * (dropout / (1 - dropout))
+    return noise
 
 
 def signal_to_noise(shares: PlaceShares) -> Tensor:
@@ -147,7 +172,7 @@ def quality_from_snr(snr: Tensor) -> Tensor:
 
 
 def local_quality(
-    shares: PlaceShares, reference: float | Tensor | None = None
+    shares: PlaceShares, reference: float | Tensor | None = None, *, snr: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Return what each place adds to the quality of an image, or takes from it.
 
@@ -165,21 +190,20 @@ def local_quality(
         shares (PlaceShares): of B images.
         reference (float or Tensor, optional): ρ₀ > 0, one for all images or (B,). ``None``: each
             image's own ρ, against which the image as a whole neither gains nor loses.
+        snr (Tensor, optional): What :func:`signal_to_noise` gives for ``shares``, if that is known.
 
     Returns:
         *tuple[Tensor, Tensor]*: map (B, H, W) and offset (B,), in units of Q; NaN for an image
         whose ρ is.
     """
-    snr = signal_to_noise(shares)
-    if reference is None:
-        against = snr
-    elif isinstance(reference, Tensor):
-        against = reference.to(snr).expand_as(snr)
+    snr = signal_to_noise(shares) if snr is None else snr
+    slope = _chord(snr, reference) / shares.noise.sum((1, 2))
+    if reference is None or isinstance(reference, Tensor):
+        against = snr if reference is None else reference.to(snr).expand_as(snr)
+        excess = shares.evidence - against.view(-1, 1, 1) * shares.noise
     else:
-        against = torch.full_like(snr, reference)
-    slope = _chord(snr, against) / shares.noise.sum((1, 2))
-    gains = (shares.evidence - against[:, None, None] * shares.noise) * slope[:, None, None]
-    return gains, shares.offset * slope
+        excess = shares.evidence.sub(shares.noise, alpha=reference)
+    return excess * slope.view(-1, 1, 1), shares.offset * slope
 
 
 def local_reference(shares: PlaceShares, smooth: bool = True) -> LocalReference:
@@ -270,21 +294,29 @@ def _around(scores: Tensor) -> Tensor:
 
 
 def _distance(snr: Tensor) -> Tensor:
-    return (2 / (1 + snr.clamp_min(0))).sqrt()
+    return (0.5 * snr.clamp_min(0) + 0.5).rsqrt()
 
 
-def _chord(snr: Tensor, reference: Tensor) -> Tensor:
+def _chord(snr: Tensor, reference: float | Tensor | None) -> Tensor:
     r"""Slope of Q(ρ) from ρ₀ to ρ, without cancellation; of the tangent where they are equal.
 
     With :math:`u = \sqrt{2/(1 + \rho)}`, :math:`Q = 1 - \tanh(u/2)`, so
-    :math:`Q - Q_0 = \sinh(\delta/2) / (\cosh(u/2) \cosh(u_0/2))` with :math:`\delta = u_0 - u =
-    2 (\rho - \rho_0) / ((1 + \rho)(1 + \rho_0)(u + u_0))`.
+    :math:`Q - Q_0 = \sinh(h) / (\cosh(u/2) \cosh(u_0/2))` with :math:`h = (u_0 - u)/2`, and
+    :math:`\rho - \rho_0 = 4 h (u + u_0) / (u u_0)^2`.
     """
-    u, u_0 = _distance(snr), _distance(reference)
-    step = 2 / ((1 + snr) * (1 + reference) * (u + u_0))  # δ / (ρ - ρ₀)
-    half = (u_0 - u) / 2
-    ratio = torch.where(half == 0, 1.0, half.sinh() / half)
-    return ratio * step / (2 * (u / 2).cosh() * (u_0 / 2).cosh())
+    u = _distance(snr)
+    if reference is None:
+        return u.pow(3) / (4 * u.cosh() + 4)
+    u_0: Tensor | float
+    factor: Tensor | float
+    if isinstance(reference, Tensor):
+        u_0 = _distance(reference.to(snr))
+        factor = u_0.square() / (4 * (u_0 / 2).cosh())
+    else:
+        u_0 = math.sqrt(2 / (1 + reference))
+        factor = u_0**2 / (4 * math.cosh(u_0 / 2))
+    h = (u - u_0) / 2 + 1e-30  # sinh(h) / h is 1 at 0
+    return factor * (h.sinh() / h) * u.square() / ((u + u_0) * (u / 2).cosh())
 
 
 def _finite(x: Tensor) -> Tensor:

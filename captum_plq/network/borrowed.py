@@ -31,6 +31,7 @@ __all__ = [
     "original_of",
     "own_attributes",
     "own_copy",
+    "unhook",
     "with_weights",
     "without_grad",
 ]
@@ -42,7 +43,9 @@ _MARK = "_borrowed_by_captum_plq"
 STRUCTURE = "_structure_by_captum_plq"
 """Attribute of a copy that is kept, of what :func:`~captum_plq.network.exploration.structure_of`
 gives."""
-_OWN = frozenset({*vars(nn.Module()), _MARK, STRUCTURE})
+_HOOKED = "_hooked_by_captum_plq"
+"""Attribute of a copy: a list, one for all modules of the tree, of those that have own hooks."""
+_OWN = frozenset({*vars(nn.Module()), _MARK, STRUCTURE, _HOOKED})
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Dictionaries of the hooks that a module runs."""
 _FUNCTIONS = frozenset([FunctionType, MethodType])
@@ -64,11 +67,13 @@ def borrowed(model: Module, *, frozen: bool = False) -> Module:
     """
     copies: dict[int, nn.Module] = {}
     waiting: list[nn.Module] = []
+    hooked: list[nn.Module] = []
 
     def copy_of(module: nn.Module, training: bool | None = None) -> nn.Module:
         for inner in modules_of(module) if id(module) not in copies else ():
             if id(inner) not in copies:
-                copies[id(inner)] = _copy(inner, inner.training if training is None else training)
+                mode = inner.training if training is None else training
+                copies[id(inner)] = _copy(inner, mode, hooked)
                 waiting.append(copies[id(inner)])
         return copies[id(module)]
 
@@ -161,7 +166,22 @@ def hookable(module: nn.Module) -> nn.Module:
         for name, value in state.items():
             if "_hooks" in name and isinstance(value, dict):
                 state[name] = value.copy()
+        state[_HOOKED].append(module)
     return module
+
+
+def unhook(copy: nn.Module) -> None:
+    """Take all hooks off a copy, and off its children, but those of its original.
+
+    Args:
+
+        copy (nn.Module): Of :func:`borrowed`.
+    """
+    hooked = vars(copy)[_HOOKED]
+    while hooked:
+        state = vars(hooked.pop())
+        original = vars(state[_MARK])
+        state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})
 
 
 def is_searched(module: nn.Module) -> bool:
@@ -194,7 +214,7 @@ class _Eager(nn.Module):
         return original if name == "_orig_mod" else getattr(original, name)
 
 
-def _copy(module: nn.Module, training: bool) -> nn.Module:
+def _copy(module: nn.Module, training: bool, hooked: list[nn.Module]) -> nn.Module:
     """Copy the module alone: its children are still the original's."""
     if isinstance(module, torch.jit.ScriptModule):
         return module
@@ -207,7 +227,7 @@ def _copy(module: nn.Module, training: bool) -> nn.Module:
     if state["_modules"]:
         state["_modules"] = state["_modules"].copy()
     state["training"] = training
-    state[_MARK] = module
+    state[_MARK], state[_HOOKED] = module, hooked
     if state.get("_compiled_call_impl") is not None:  # of module.compile()
         state["_compiled_call_impl"] = None
     object.__setattr__(copy, "__dict__", state)

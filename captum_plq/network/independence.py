@@ -82,14 +82,17 @@ def refuse_zeros(embedding: Tensor) -> None:
     refuse_images((embedding == 0).all(1), "The network gives an embedding of zeros", LOOK)
 
 
-def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> None:
+def refuse_uninformative(
+    images: object, embedding: Tensor, quality: Tensor, unmoved: float = 1.0
+) -> None:
     """Raise where embeddings carry no information, so that a quality would mean nothing.
 
     Args:
 
         images (Tensor): (B, ...).
         embedding (Tensor): (B, ...), clean.
-        quality (Tensor): (B,), Q, made of the stochastic ones.
+        quality (Tensor): (B,), Q, made of the stochastic ones, or a ratio it is a function of.
+        unmoved (float): What it is at least where dropout does not move the embedding.
 
     Raises:
         UnusableImagesError: for embeddings that are not finite, or of length 0; names the images.
@@ -101,7 +104,7 @@ def refuse_uninformative(images: object, embedding: Tensor, quality: Tensor) -> 
     with torch.no_grad(), untraced():
         e, q = embedding.detach().flatten(1), quality.detach()
         numbers = (largest_of_each(e), q) if e.shape[1] else (q,)
-        look(numbers, partial(_judge, images, e, q))
+        look(numbers, partial(_judge, images, e, q, unmoved))
 
 
 def largest_of_each(rows: Tensor) -> Tensor:
@@ -111,13 +114,13 @@ def largest_of_each(rows: Tensor) -> Tensor:
     return largest
 
 
-def _judge(images: object, e: Tensor, q: Tensor, numbers: list[float]) -> None:
+def _judge(images: object, e: Tensor, q: Tensor, full: float, numbers: list[float]) -> None:
     """Raise or warn; the largest of an embedding and its quality tell that there is no need to."""
     largest, qualities = numbers[: -len(e)], numbers[-len(e) :]
     if (
         len(largest) == len(e)
         and all(0 < x < math.inf for x in largest)
-        and all(-1 < x < 1 for x in qualities)
+        and all(-1 < x < full for x in qualities)
         and (len(e) == 1 or len(set(largest)) > 1)
     ):
         return
@@ -126,7 +129,7 @@ def _judge(images: object, e: Tensor, q: Tensor, numbers: list[float]) -> None:
     refuse_images(
         ~torch.isfinite(q), "A stochastic embedding is NaN, infinite or of length 0", LOOK
     )
-    unmoved = [place for place, quality in enumerate(qualities) if quality >= 1]
+    unmoved = [place for place, quality in enumerate(qualities) if quality >= full]
     if unmoved:
         warn_caller(
             "Dropout does not move the embedding of an image at all"

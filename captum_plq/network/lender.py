@@ -17,10 +17,11 @@ from captum_plq.network.borrowed import (
     is_searched,
     modules_of,
     own_attributes,
+    unhook,
     without_grad,
 )
 from captum_plq.network.exploration import structure_of
-from captum_plq.network.rebinding import may_hold_modules, modules_behind
+from captum_plq.network.rebinding import is_settled, modules_behind
 
 __all__ = ["Lender", "Lent"]
 
@@ -86,7 +87,7 @@ class Lender:
         if self._frozen and kept is not None:
             kept.freeze()
         yield lent
-        if kept is not None and kept.is_as_it_was():
+        if kept is not None and kept.is_as_it_was(frozen=self._frozen):
             self._kept.append(kept)
 
     def _taken(self, model: nn.Module) -> _Kept | None:
@@ -124,6 +125,16 @@ def _held(modules: list[nn.Module]) -> tuple[Iterable[str], Iterable[Any]]:
     return chain.from_iterable(both), chain.from_iterable(map(dict.values, both))
 
 
+def _contents(modules: list[nn.Module], parents: list[nn.Module]) -> list[Any]:
+    """Return what modules hold, then the names of children, then these."""
+    children = [vars(module)["_modules"] for module in parents]
+    return [
+        *chain.from_iterable(map(dict.values, map(vars, modules))),
+        *chain.from_iterable(children),
+        *chain.from_iterable(map(dict.values, children)),
+    ]
+
+
 class _Kept(NamedTuple):
     """A copy and all that it was made of.
 
@@ -139,10 +150,10 @@ class _Kept(NamedTuple):
     own: _Own
     pytorchs: list[nn.Module]
     """Modules of PyTorch's own, of which the attributes are numbers and the like."""
-    contents: list[dict[str, Any]]
-    """What these hold."""
-    children: list[tuple[nn.Module, list[str]]]
-    """Those of these with several children, and the names of those, in their order."""
+    parents: list[nn.Module]
+    """Those of these that have children."""
+    contents: list[Any]
+    """What both hold, see :func:`_contents`."""
     copies: _Own
     loose: list[Any]
     """Attributes that could come to hold modules."""
@@ -168,8 +179,9 @@ class _Kept(NamedTuple):
                 ):  # they hold modules
                     return None
         pytorchs = [module for module in modules if not is_searched(module)]
+        parents = [module for module in pytorchs if module._modules]
         states = [(vars(a), vars(b)) for a, b in zip(of_copy, modules, strict=True)]
-        _restore(states)
+        _thaw(states)
         hooks = [vars(module)[name] for module in modules for name in HOOKS]
         return cls(
             model,
@@ -179,14 +191,11 @@ class _Kept(NamedTuple):
             empty=hooks + [x._modules for x in modules if not x._modules],
             own=_Own.of(own),
             pytorchs=pytorchs,
-            contents=[
-                vars(x) | {"_modules": x._modules.copy()} if x._modules else vars(x).copy()
-                for x in pytorchs
-            ],
-            children=[(x, list(x._modules)) for x in pytorchs if len(x._modules) > 1],
+            parents=parents,
+            contents=_contents(pytorchs, parents),
             copies=_Own.of(copies),
             loose=[
-                x for module in own for x in own_attributes(module).values() if may_hold_modules(x)
+                x for module in own for x in own_attributes(module).values() if not is_settled(x)
             ],
             states=states,
         )
@@ -202,28 +211,28 @@ class _Kept(NamedTuple):
         if self.model is not model or list(map(type, self.modules)) != self.kinds:
             return False
         try:
-            if list(map(vars, self.pytorchs)) != self.contents:
+            if _contents(self.pytorchs, self.parents) != self.contents:
                 return False
         except (RuntimeError, ValueError):  # an array cannot be compared as a number is
             return False
         return (
             not any(self.empty)
             and self.own.is_as_it_was()
-            and all(list(x._modules) == names for x, names in self.children)
             and not any(map(modules_behind, self.loose))
         )
 
-    def is_as_it_was(self) -> bool:
+    def is_as_it_was(self, frozen: bool) -> bool:
         """Tell whether the copy is: a forward may have written to its attributes.
 
         Its parameters become the original's, and hooks set on it are taken off.
         """
-        _restore(self.states)
+        unhook(self.lent.network)
+        if frozen:
+            _thaw(self.states)
         return self.copies.is_as_it_was()
 
 
-def _restore(states: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+def _thaw(states: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    """Give copies the parameters of the originals."""
     for state, original in states:
         state["_parameters"] = original["_parameters"]
-        if state["_forward_hooks"] is not original["_forward_hooks"]:
-            state.update({name: hooks for name, hooks in original.items() if "_hooks" in name})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Collection, MutableMapping
+from dataclasses import fields, is_dataclass
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, device, dtype, nn
 
-__all__ = ["Rebinder", "may_hold_modules", "modules_behind"]
+__all__ = ["Rebinder", "is_settled", "may_hold_modules", "modules_behind"]
 
 _PLAIN = frozenset(
     [bool, bytes, complex, device, dtype, float, int, str, type, type(None), Tensor, nn.Parameter]
@@ -74,6 +75,16 @@ class Rebinder:
 def may_hold_modules(value: object) -> bool:
     """Tell whether a value, by its kind, is or could come to hold a module."""
     return type(value) not in _PLAIN and not isinstance(value, (type, ModuleType, Tensor))
+
+
+def is_settled(value: object) -> bool:
+    """Tell whether a value holds no module, and is of a kind that is not written to."""
+    if type(value) in (tuple, frozenset):
+        return all(map(is_settled, value))  # type: ignore[call-overload]
+    if is_dataclass(value) and not isinstance(value, type):
+        frozen = value.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        return frozen and all(is_settled(getattr(value, one.name)) for one in fields(value))
+    return not may_hold_modules(value)
 
 
 def modules_behind(function: object) -> list[nn.Module]:

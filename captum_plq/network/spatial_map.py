@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from captum_plq._base.precision import at_least_float32
+from captum_plq.functional.directions import signs_on
 from captum_plq.network.borrowed import borrowed, hookable
 from captum_plq.network.independence import refuse_zeros
 from captum_plq.network.output import (
@@ -32,12 +34,16 @@ __all__ = [
     "SpatialTailError",
     "as_map",
     "cut_at",
+    "estimated_norms",
     "find_spatial_map",
+    "slopes_along",
     "tolerance",
+    "wide_map",
 ]
 
 Forward = Callable[[nn.Module, Sequence[object]], Tensor]
 """Runs a copy of a network on its arguments, and returns the embeddings (B, ...) of the images."""
+_PROBES = 16
 _MOST_OTHER_TOKENS = 8
 """Class and register tokens, in front of those of the places."""
 
@@ -56,7 +62,10 @@ class Place:
 
     def on(self, network: nn.Module, hook: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Let a function see, and replace, the tensor in a copy of the network."""
-        module = hookable(network.get_submodule(self.module))
+        module = network
+        for name in self.module.split("."):
+            module = module._modules[name]  # type: ignore[assignment]
+        module = hookable(module)
         if not self.of_input:
             return module.register_forward_hook(lambda _, __, y: hook(y))
 
@@ -122,6 +131,8 @@ def find_spatial_map(
     _refuse_other_tokens(features, slope)
     direction = F.normalize(e.detach().flatten(1).float())
     for place, x in seen[spatial[-1] + 1 :]:
+        if x is e:
+            break
         flat = x.detach().flatten(1).float()
         if place.of_input or flat.shape != direction.shape:
             continue
@@ -211,6 +222,34 @@ def as_map(x: Tensor, place: Place) -> Tensor:
         side = math.isqrt(x.shape[1])
         return x[:, -side * side :].transpose(1, 2).reshape(len(x), -1, side, side)
     return x.permute(0, 3, 1, 2) if place.channels_last else x
+
+
+def wide_map(x: Tensor, place: Place) -> Tensor:
+    """Return :func:`as_map` in float32, or float64 if the map is."""
+    return at_least_float32(as_map(x, place))
+
+
+def slopes_along(embedding: Tensor, map_: Tensor, direction: Tensor) -> Tensor:
+    """Return how the embeddings' components along a direction follow the map, in its shape.
+
+    Args:
+
+        embedding (Tensor): (B, d), under autograd.
+        map_ (Tensor): The leaf (B, ...) that it follows from.
+        direction (Tensor): (d,) or (B, d).
+    """
+    direction = direction.expand_as(embedding)
+    (slopes,) = torch.autograd.grad(embedding, map_, direction, retain_graph=True)
+    return slopes
+
+
+def estimated_norms(embedding: Tensor, map_: Tensor) -> Tensor:
+    """Return ‖J_k‖² of each image, of the map's shape: the mean square slope along fixed ±1."""
+    coins = signs_on(_PROBES, (embedding.shape[1],), 0, embedding.device).to(embedding.dtype)
+    total = torch.zeros_like(at_least_float32(map_.detach()))
+    for coin in coins:
+        total += at_least_float32(slopes_along(embedding, map_, coin)).square()
+    return total / _PROBES
 
 
 def tolerance(x: Tensor) -> float:

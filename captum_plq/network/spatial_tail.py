@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vecdot
 
 from captum_plq._base.late import holds
 from captum_plq._base.precision import at_least_float32
@@ -24,19 +25,23 @@ from captum_plq.network.spatial_map import (
     Forward,
     Place,
     SpatialTailError,
-    as_map,
     cut_at,
+    estimated_norms,
     find_spatial_map,
+    slopes_along,
     tolerance,
+    wide_map,
 )
 from captum_plq.network.state import eager, outside_inference, unnoticed, weights_state
 
 __all__ = ["SpatialRun", "SpatialTail"]
 
-_PROBES = 16
 _CHECK_PASSES = 32
 _LARGEST_GAP = 0.25
 """Of the trace of a linearised tail's noise; half of it, about, of the distance of Eq. 1."""
+_LEAST_ROUNDING = 1e-6
+_MARGIN = 50
+"""How much more than on the first images the slopes may be off by rounding."""
 
 
 class SpatialRun(NamedTuple):
@@ -46,6 +51,7 @@ class SpatialRun(NamedTuple):
 
         features (Tensor): (B, C, H, W), a, the map.
         slopes (Tensor): (B, C, H, W), :math:`J^\top e`.
+        evidence (Tensor): (B, H, W), the sum of both's product over the channels.
         embedding (Tensor): (B, d), e, before any normalisation.
         squared_norms (Tensor): (C, H, W), or (B, C, H, W) of a linearised tail, of J's columns.
         offset (Tensor): (B,), e·b.
@@ -53,6 +59,7 @@ class SpatialRun(NamedTuple):
 
     features: Tensor
     slopes: Tensor
+    evidence: Tensor
     embedding: Tensor
     squared_norms: Tensor
     offset: Tensor
@@ -75,11 +82,17 @@ class _Tail:
 class _Affine(_Tail):
     """``e = J a + b`` for all images."""
 
+    shape: torch.Size
+    """Of the map of an image, as the network has it."""
     squared_norms: Tensor
     signs: Tensor
-    """Of the map's shape; the slopes times these are added up over the channels of a place."""
+    """(C, H, W), the slopes times these are added up over the channels of a place."""
     sums: Tensor
     """(d, places + 1): these sums along each component of e, and b."""
+    width: float
+    """The length of the largest column of these, but for b."""
+    rounding: float
+    """By how much a sum along e may be off, relative to the width times the length of e."""
     gap: float = 0.0
 
 
@@ -207,63 +220,43 @@ def _run(
         (turned,), lambda numbers: not numbers[0] > tolerance(e), forget
     ):
         return None
-    mean, features = at_least_float32(e.detach()), at_least_float32(map_.detach())
+    mean, features = at_least_float32(e.detach()), wide_map(map_.detach(), tail.features)
     if isinstance(tail, _Linearised):
-        squared, slopes = _estimated_norms(e, map_), _slopes(e, map_, e.detach())
-        offset = mean.square().sum(1) - (features * slopes).flatten(1).sum(1)
-        return _spatial_run(tail.features, features, slopes, mean, squared, offset)
-    if map_.shape[1:] != tail.squared_norms.shape or e.shape[1] != len(tail.sums):
+        squared = wide_map(estimated_norms(e, map_), tail.features)
+        slopes = wide_map(slopes_along(e, map_, e.detach()), tail.features)
+        evidence = vecdot(features, slopes, dim=1)
+        offset = mean.square().sum(1) - evidence.sum((1, 2))
+        return SpatialRun(features, slopes, evidence, mean, squared, offset)
+    if map_.shape[1:] != tail.shape or e.shape[1] != len(tail.sums):
         forget()
         return None
-    slopes, norms = _slopes(e, map_, e.detach()), tail.squared_norms.to(map_.device)
-    expected = (mean.unsqueeze(2) * tail.sums.to(mean)).sum(1)
-    found, offset = _place_sums(slopes, tail.signs.to(slopes), tail.features), expected[:, -1]
-    length = mean.square().sum(1)
-    missing = length - (features * slopes).flatten(1).sum(1) - offset
-    apart = torch.linalg.vector_norm(found - expected[:, :-1], math.inf, dim=1)
-    largest = torch.linalg.vector_norm(found, math.inf, dim=1)
+    slopes = wide_map(slopes_along(e, map_, e.detach()), tail.features)
+    apart, offset = _compared(slopes, tail.signs.to(slopes), mean, tail.sums.to(mean))
+    evidence, length = vecdot(features, slopes, dim=1), vecdot(mean, mean)
+    missing = length - evidence.sum((1, 2)) - offset
+    halved = min(map_.dtype.itemsize, e.dtype.itemsize) < 4  # as autocast does, at any time
+    close = tail.width * (max(share, tolerance(e)) if halved else tail.rounding)
 
     def still(numbers: list[float]) -> bool:
         parts = (numbers[i :: len(mean)] for i in range(len(mean)))  # of each image
         return all(
-            not math.isfinite(whole) or (abs(off) <= share * whole and wrong <= 2 * share * most)
-            for whole, off, wrong, most in parts
+            not math.isfinite(whole)
+            or (abs(off) <= share * whole and wrong <= close * math.sqrt(whole))
+            for whole, off, wrong in parts
         )
 
-    if not holds((length, missing, apart, largest), still, forget):
+    if not holds((length, missing, apart), still, forget):
         return None
-    return _spatial_run(tail.features, features, slopes, mean, norms, offset)
+    norms = tail.squared_norms.to(map_.device)
+    return SpatialRun(features, slopes, evidence, mean, norms, offset)
 
 
-def _place_sums(slopes: Tensor, signs: Tensor, place: Place) -> Tensor:
-    """(B, places), of a map's slopes."""
-    return as_map(slopes * signs, place).sum(1).flatten(1)
-
-
-def _spatial_run(
-    place: Place, features: Tensor, slopes: Tensor, mean: Tensor, norms: Tensor, offset: Tensor
-) -> SpatialRun:
-    """With channels first."""
-    of_all = norms.ndim < features.ndim
-    norms = as_map(norms[None] if of_all else norms, place)
-    a, j = as_map(features, place), as_map(slopes, place)
-    return SpatialRun(a, j, mean, norms[0] if of_all else norms, offset)
-
-
-def _slopes(embedding: Tensor, map_: Tensor, direction: Tensor) -> Tensor:
-    """How the embeddings' components along a direction follow the map; of its shape."""
-    direction = direction.expand_as(embedding)
-    (slopes,) = torch.autograd.grad(embedding, map_, direction, retain_graph=True)
-    return at_least_float32(slopes)
-
-
-def _estimated_norms(embedding: Tensor, map_: Tensor) -> Tensor:
-    """‖J_k‖² of each image, of the map's shape: the mean square slope along fixed ±1."""
-    coins = signs_on(_PROBES, (embedding.shape[1],), 0, embedding.device).to(embedding.dtype)
-    total = torch.zeros_like(at_least_float32(map_.detach()))
-    for coin in coins:
-        total += _slopes(embedding, map_, coin).square()
-    return total / _PROBES
+def _compared(slopes: Tensor, signs: Tensor, mean: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Return by how much an image's sums over a place's channels are off, at most, and e·b."""
+    found = vecdot(slopes, signs, dim=1).flatten(1)
+    expected = vecdot(mean.unsqueeze(2), sums, dim=1)
+    wrong = found - expected.narrow(1, 0, found.shape[1])
+    return torch.linalg.vector_norm(wrong, math.inf, dim=1), expected.select(1, -1)
 
 
 def _explore(
@@ -301,15 +294,22 @@ def _explore(
     affine = all(bool(bend.detach().abs().max() <= scale) for bend in bends)
     if not affine or not may_be_affine:
         return _linearised(tail, model, map_, e, run, dropout)
-    squared = torch.zeros_like(at_least_float32(map_[0].detach()))
+    squared = torch.zeros_like(wide_map(map_[:1].detach(), tail.features)[0])
     signs = signs_on(1, tuple(squared.shape), 0, squared.device)[0].to(squared)
     rows = []
     for row in torch.eye(e.shape[1]).to(e):
-        slopes = _slopes(e[:1], map_, row)[:1]
-        squared += slopes[0].square()
-        rows.append(_place_sums(slopes, signs, tail.features)[0])
-    sums = torch.column_stack([torch.stack(rows), at_least_float32(bias[0].detach())])
-    return _Affine(tail.structure, tail.features, tail.embedding, squared, signs, sums)
+        slopes = wide_map(slopes_along(e[:1], map_, row)[:1], tail.features)[0]
+        squared += slopes.square()
+        rows.append((slopes * signs).sum(0).flatten())
+    sums = torch.stack(rows)
+    width = max(float(sums.norm(dim=0).max()), 1e-30)
+    sums = torch.column_stack([sums, at_least_float32(bias[0].detach())])
+    mean = at_least_float32(e.detach())
+    slopes = wide_map(slopes_along(e, map_, e.detach()), tail.features)
+    off = float((_compared(slopes, signs, mean, sums)[0] / mean.norm(dim=1)).max()) / width
+    rounding = max(_LEAST_ROUNDING, min(tolerance(map_), _MARGIN * off))
+    found = (map_.shape[1:], squared, signs, sums, width, rounding)
+    return _Affine(tail.structure, tail.features, tail.embedding, *found)
 
 
 def _linearised(
@@ -322,7 +322,7 @@ def _linearised(
 ) -> _Linearised:
     """A tail linearised at each image, held against sampled dropout of the map."""
     features, mean = map_.detach(), at_least_float32(e.detach())
-    norms = _estimated_norms(e, map_)
+    norms = estimated_norms(e, map_)
     rate = dropout / (1 - dropout)
     expected = rate * (at_least_float32(features).square() * norms).flatten(1).sum(1)
     generator = torch.Generator("cpu").manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional.local import (
     PlaceShares,
-    place_shares,
+    place_noise,
     quality_from_snr,
     signal_to_noise,
 )
@@ -77,7 +78,7 @@ class SpatialSERFIQ(nn.Module):
     @reads_once
     def forward(self, *inputs: object) -> Tensor:
         """Return the quality of each image, (B,)."""
-        return quality_from_snr(signal_to_noise(self.shares(*inputs)))
+        return quality_from_snr(self.shares_with_snr(*inputs)[1])
 
     @never_compiled
     @reads_once
@@ -96,18 +97,40 @@ class SpatialSERFIQ(nn.Module):
                 :class:`~captum_plq.errors.UnusableImagesError` for NaN pixels and embeddings that
                 are not finite or all zero.
         """
+        return self._shares(inputs)[0]
+
+    @never_compiled
+    @reads_once
+    def shares_with_snr(self, *inputs: object) -> tuple[PlaceShares, Tensor]:
+        """Return :meth:`shares` and their signal-to-noise ratio.
+
+        Args:
+
+            inputs: As for :meth:`shares`.
+
+        Returns:
+            *tuple[PlaceShares, Tensor]*: the latter (B,), of which the quality is a function.
+
+        Raises:
+            ValueError: as :meth:`shares`.
+
+        Examples::
+
+            >>> shares, snr = SpatialSERFIQ(model).shares_with_snr(images)
+        """
         return self._shares(inputs)
 
-    def _shares(self, inputs: tuple[object, ...], forward: Forward | None = None) -> PlaceShares:
+    def _shares(
+        self, inputs: tuple[object, ...], forward: Forward | None = None
+    ) -> tuple[PlaceShares, Tensor]:
         check_images(inputs[:1])
         run = self.tail.run(self.model, inputs, self.dropout, forward)
         with torch.no_grad():
-            shares = place_shares(
-                run.features, run.slopes, run.squared_norms, run.offset, self.dropout
-            )
-            quality = quality_from_snr(signal_to_noise(shares))
-        refuse_uninformative(inputs[0], run.embedding, quality)
-        return shares
+            noise = place_noise(run.features, run.squared_norms, self.dropout)
+            shares = PlaceShares(run.evidence, noise, run.offset)
+            snr = signal_to_noise(shares)
+        refuse_uninformative(inputs[0], run.embedding, snr, unmoved=math.inf)
+        return shares, snr
 
     @never_compiled
     @reads_once
@@ -141,7 +164,7 @@ class SpatialSERFIQ(nn.Module):
             told.append(serfiq.assess_through(network, *given, standard_error=standard_error))
             return told[-1].embedding
 
-        shares = self._shares(inputs, forward)
+        shares, _ = self._shares(inputs, forward)
         return told[-1]._replace(embedding=told[-1].embedding.detach()), shares
 
     def extra_repr(self) -> str:

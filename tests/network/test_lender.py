@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -109,6 +110,22 @@ def test_a_container_that_comes_to_hold_modules(net):
     assert lent(lender, net)[0] is not first
 
 
+@dataclass(frozen=True)
+class Options:
+    name: str
+    sizes: tuple[int, ...]
+    more: list[object]
+
+
+def test_what_a_settled_value_holds_may_come_to_hold_modules(net):
+    lender = Lender()
+    net.shape = Options("small", (3, 3), [])
+    first, _ = lent(lender, net)
+    assert lent(lender, net)[0] is first
+    net.shape.more.append(functools.partial(net.head))
+    assert lent(lender, net)[0] is not first
+
+
 def test_two_calls_at_once_have_two_copies_and_a_failed_one_gives_none_back(net):
     lender = Lender()
     with lender.lend(net) as one, lender.lend(net) as other:
@@ -124,7 +141,10 @@ def test_a_hook_left_behind_is_met_by_no_other_call(net):
     lender = Lender()
     with lender.lend(net) as (network, _):
         hookable(network).register_forward_hook(lambda *_: torch.zeros(()))
-    assert torch.equal(lent(lender, net)[1], net(X))
+        hookable(network.head).register_forward_pre_hook(lambda *_: (torch.zeros(2, 144),))
+    again, found = lent(lender, net)
+    assert again is network
+    assert torch.equal(found, net(X))
 
 
 def test_copies_of_a_holder_hold_no_copies(net):

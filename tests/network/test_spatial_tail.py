@@ -164,6 +164,17 @@ def test_weights_that_change_in_any_way_are_noticed():
         before = found
 
 
+@pytest.mark.parametrize("change", [0.98, 1.02])
+def test_weights_that_change_a_little_at_a_single_place_are_noticed(change):
+    net, x = build(Flat), faces(2)
+    kept = SpatialSERFIQ(net)
+    before = kept.shares(x).noise
+    net.head[1].weight.data.view(16, 24, 16)[:, :, 5] *= change
+    noise = kept.shares(x).noise
+    torch.testing.assert_close(noise, SpatialSERFIQ(net).shares(x).noise)
+    torch.testing.assert_close(noise[:, 1, 1], before[:, 1, 1] * change**2)
+
+
 def test_a_layer_behind_the_embedding_that_did_nothing_is_noticed_once_it_does_something():
     net, x = build(lambda: nn.Sequential(build(Flat), nn.BatchNorm1d(16))), faces(2)
     net[1].reset_parameters()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from captum_plq._base.late import look, reads_once
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
-from captum_plq.network.independence import refuse_not_finite
+from captum_plq.network.independence import refuse_not_finite, refuse_zeros
 from captum_plq.network.output import OutputSelector, embed
 from captum_plq.network.spatial_tail import SpatialTail
 from captum_plq.network.state import check_images
@@ -87,9 +87,9 @@ class EmbeddingNorm(Score):
         run = self.tail.run(self.model, inputs)
         with torch.no_grad():
             refuse_not_finite(run.embedding)
+            refuse_zeros(run.embedding)
             norm = run.embedding.norm(dim=1)
-            evidence = (at_least_float32(run.features) * run.slopes).sum(1)
-            return evidence / norm[:, None, None], run.offset / norm
+            return run.evidence / norm[:, None, None], run.offset / norm
 
 
 def _refuse_unit_length(norms: list[float]) -> None:

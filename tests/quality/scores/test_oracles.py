@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from captum_plq.errors import UnusableImagesError
 from captum_plq.models import FaceModel, ModelSpec, iresnet
 from captum_plq.models.architectures.adaface import ADAFACE_SPEC, AdaFaceIR
 from captum_plq.models.architectures.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
@@ -58,6 +59,16 @@ def test_no_places_where_the_end_is_not_affine():
     waves = build(head(lambda net, x: (20 * net.embed(x)).sin()))
     with pytest.raises(SpatialTailError):
         EmbeddingNorm(waves).at_places(faces())
+
+
+def test_an_embedding_that_becomes_zero_has_no_places():
+    net = build(BatchNormTail)
+    score = EmbeddingNorm(net)
+    score.at_places(faces())
+    net.bn.weight.data.zero_()
+    net.bn.bias.data.zero_()
+    with pytest.raises(UnusableImagesError, match="zeros"):
+        score.at_places(faces())
 
 
 # --- GraFIQs

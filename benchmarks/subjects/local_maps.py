@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.subjects.methods import Attribute
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import SpatialSERFIQ
-from captum_plq.functional.enlargement import enlarge
+from captum_plq.functional.enlargement import enlarge, interpolate
 from captum_plq.functional.local import (
     LocalReference,
     PlaceShares,
@@ -25,26 +25,26 @@ _BOX = 5
 
 def local(network: ExplainedNetwork) -> Attribute:
     """Return local quality against the better half of the reference faces, in units of Q."""
-    shares = _shares(network)
+    spatial, shares = _shares(network)
     reference = _reference(network, shares)
 
     def explain(images: Tensor) -> Tensor:
         maps, _ = local_quality(shares(images), reference.snr)
-        return enlarge(maps, (images.shape[-2], images.shape[-1])).to(images.dtype)
+        size = (images.shape[-2], images.shape[-1])
+        return enlarge(maps, size, spatial.tail.centres).to(images.dtype)
 
     return explain
 
 
 def local_z(network: ExplainedNetwork) -> Attribute:
     """Return local quality in standard deviations of these faces at each place."""
-    shares = _shares(network)
+    spatial, shares = _shares(network)
     reference = _reference(network, shares)
 
     def explain(images: Tensor) -> Tensor:
         maps = local_zscore(shares(images), reference)
-        pixels = images[0, 0].numel() / maps[0].numel()  # enlarging divides by it
         size = (images.shape[-2], images.shape[-1])
-        return (enlarge(maps, size) * pixels).to(images.dtype)
+        return interpolate(maps, size, spatial.tail.centres).to(images.dtype)
 
     return explain
 
@@ -64,9 +64,11 @@ def eigenface(network: ExplainedNetwork) -> Attribute:
     return explain
 
 
-def _shares(network: ExplainedNetwork) -> Callable[[Tensor], PlaceShares]:
+def _shares(
+    network: ExplainedNetwork,
+) -> tuple[SpatialSERFIQ, Callable[[Tensor], PlaceShares]]:
     spatial = SpatialSERFIQ(network.model, dropout=network.dropout)
-    return lambda images: network.once("shares", images, lambda: spatial.shares(images))
+    return spatial, lambda images: network.once("shares", images, lambda: spatial.shares(images))
 
 
 def _reference(

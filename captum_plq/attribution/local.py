@@ -125,7 +125,7 @@ class LocalQuality(PlaceAttribution):
                 told.append(quality_from_snr(snr))
             if return_convergence_delta:
                 told.append(self._delta(maps, offset, snr))
-            return self._answer(maps, told, inputs, at_places)
+            return self._answer(maps, told, inputs, at_places, self.spatial.tail.centres)
 
     def compute_convergence_delta(
         self,

@@ -13,6 +13,7 @@ from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.place_attribution import PlaceAttribution, only_images
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
+from captum_plq.network.spatial_tail import SpatialTail
 from captum_plq.quality.scores.base import QualityScore
 
 __all__ = ["DivisibleScore", "LocalScore"]
@@ -103,7 +104,9 @@ class LocalScore(PlaceAttribution):
             told.append(maps.sum((1, 2)) + rest)
         if return_convergence_delta:
             told.append(self._delta(maps, rest, images, additional_forward_args))
-        return self._answer(maps, told, inputs, at_places)
+        tail = getattr(self.score, "tail", None)
+        centres = tail.centres if isinstance(tail, SpatialTail) else None
+        return self._answer(maps, told, inputs, at_places, centres)
 
     def compute_convergence_delta(
         self,

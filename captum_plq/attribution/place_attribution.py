@@ -7,7 +7,7 @@ from typing import Any
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_plq.functional.enlargement import enlarge
+from captum_plq.functional.enlargement import PlaceCentres, enlarge
 
 __all__ = ["PlaceAttribution", "only_images"]
 
@@ -34,13 +34,14 @@ class PlaceAttribution(Attribution):  # type: ignore[misc]
         told: list[Tensor],
         inputs: Tensor | tuple[Tensor, ...],
         at_places: bool,
+        centres: PlaceCentres | None,
     ) -> Any:
         """Maps (B, h, w) in the shape of the images, or as they are, in front of what is told."""
         if not at_places:
             images = inputs[0] if isinstance(inputs, tuple) else inputs
             channels, height, width = images.shape[1:]
             even = (maps / channels).unsqueeze(1).expand(-1, channels, -1, -1)
-            pixels = enlarge(even.flatten(0, 1), (height, width))
+            pixels = enlarge(even.flatten(0, 1), (height, width), centres)
             maps = pixels.view(len(maps), channels, height, width).to(images.dtype)
         attributions = (maps,) if isinstance(inputs, tuple) else maps
         return (attributions, *told) if told else attributions

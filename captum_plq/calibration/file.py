@@ -27,6 +27,7 @@ from captum_plq.calibration.regions import RegionLosses, require_region_losses
 from captum_plq.calibration.settings import MethodSettings, network_digest, network_name
 from captum_plq.calibration.thresholds import QualityThresholds
 from captum_plq.functional import QualityScaling
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
 from captum_plq.models import FaceModel
@@ -159,6 +160,8 @@ class Calibration:
             header["smoothed"] = self.reference.blur_size
         if self.local is not None:
             header["snr"] = self.local.snr
+            if self.local.centres is not None:
+                header["place_centres"] = self.local.centres._asdict()
         if self.region_losses is not None:
             header["region_losses"] = self.region_losses.in_file()
         return header
@@ -309,13 +312,21 @@ def _from_parts(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Cali
     if any(name.startswith("local_") for name in arrays) or "snr" in header:
         center, spread = (_floats(arrays, name) for name in ("local_center", "local_spread"))
         smoothed = _floats(arrays, "local_smoothed") if "local_smoothed" in arrays else None
-        local = LocalReference(header["snr"], center, spread, smoothed)
+        places = header.get("place_centres")  # files of before have none: equal cells
+        centres = None if places is None else _centres(places)
+        local = LocalReference(header["snr"], center, spread, smoothed, centres)
     losses = header.get("region_losses")  # files of before have none
     if losses is not None:
         values["region_losses"] = RegionLosses.from_file(losses)
     if header.get("thresholds") is not None:
         values["thresholds"] = QualityThresholds.from_file(header["thresholds"])
     return Calibration(reference=reference, local=local, **values)
+
+
+def _centres(found: object) -> PlaceCentres:
+    if not isinstance(found, dict) or not all(isinstance(x, list) for x in found.values()):
+        raise ValueError("place_centres: expected pairs by name")
+    return PlaceCentres(**{name: tuple(pair) for name, pair in found.items()})
 
 
 def _floats(arrays: dict[str, NDArray[Any]], name: str) -> Tensor:

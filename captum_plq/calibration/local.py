@@ -75,6 +75,7 @@ class LocalMeasurement:
             return None
         try:
             found = local_reference(_together(shares))
+            found = found._replace(centres=self._spatial.tail.centres)
             require_local_reference(found)
         except (ValueError, RuntimeError) as error:
             self.missing = str(error)
@@ -97,7 +98,8 @@ class LocalMeasurement:
             *RegionLosses*: of these faces.
         """
         maps, _ = local_quality(_together(shares), reference.snr)
-        return RegionLosses.of(lost_by_region(maps, spec.alignment, spec.input_size).numpy())
+        lost = lost_by_region(maps, spec.alignment, spec.input_size, reference.centres)
+        return RegionLosses.of(lost.numpy())
 
 
 def _together(shares: Sequence[PlaceShares | None]) -> PlaceShares:
@@ -125,6 +127,10 @@ def require_local_reference(reference: LocalReference) -> None:
             raise ValueError("a local reference needs a median and a spread of smoothed scores")
         for known, x in zip((medians, spreads), reference.smoothed, strict=True):
             known.append(x)
+    if reference.centres is not None:
+        require_field_types(reference.centres)
+        if not all(step > 0 for step in reference.centres.step):
+            raise ValueError("a local reference cannot have places without a distance")
     shapes = {tuple(x.shape) for x in (*medians, *spreads)}
     if reference.center.ndim != 2 or len(shapes) > 1 or not 0 < medians[0].numel() <= LARGEST_GRID:
         raise ValueError(

@@ -80,7 +80,7 @@ class Extremes:
         """Draw the faces kept, each beside its map, the lowest quality first."""
         faces = self.ranked()
         found = [face.explanation for face in faces]
-        local = [e.local.maps[0] for e in found if e.local is not None]
+        local = [e.local for e in found if e.local is not None]
         maps: list[NDArray[np.float32]] = [e.maps[0] for e in found]
         order = f"{len(faces)} faces, lowest quality first"
         if self.count > len(faces):
@@ -89,7 +89,8 @@ class Extremes:
         return plot_contact_sheet(
             [e.images[0] for e in found],
             titles,
-            local_maps=local if len(local) == len(found) else None,
+            local_maps=[one.maps[0] for one in local] if len(local) == len(found) else None,
+            centres=local[0].centres if local else None,
             quality_maps=maps,
             caption=order,
         )

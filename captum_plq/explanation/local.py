@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_plq.calibration.file import Calibration
 from captum_plq.faces import REGION_WORDS, REGIONS
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.functional.local import (
     LocalReference,
     local_quality,
@@ -45,6 +46,8 @@ class LocalMaps(NamedTuple):
             :data:`~captum_plq.faces.REGIONS` takes from Q: minus the sum of the map over it.
             Negative where it adds. Minus ``offset``, they add up to ``reference_quality`` -
             ``quality``.
+        centres (PlaceCentres, optional): Where the places lie in the image. ``None``: they share
+            it out in equal cells.
     """
 
     maps: NDArray[np.float32]
@@ -55,6 +58,7 @@ class LocalMaps(NamedTuple):
     layer: str
     gap: float
     lost: NDArray[np.float64]
+    centres: PlaceCentres | None = None
 
     def part(self, faces: slice) -> LocalMaps:
         """Return those of some of the faces."""
@@ -82,6 +86,7 @@ class LocalMaps(NamedTuple):
         common = {
             "layer": self.layer,
             "grid": list(self.maps.shape[1:]),
+            "place_centres": None if self.centres is None else self.centres._asdict(),
             "linearisation_gap": self.gap or None,
         }
         return [
@@ -144,7 +149,10 @@ class LocalExplainer:
             reference.quality,
             layer,
             tail.gap or 0.0,
-            lost_by_region(maps, self._spec.alignment, self._spec.input_size).cpu().numpy(),
+            lost_by_region(maps, self._spec.alignment, self._spec.input_size, reference.centres)
+            .cpu()
+            .numpy(),
+            reference.centres,
         )
 
 

@@ -187,6 +187,7 @@ class Explanation:
             zscores=list(local.zscores),
             notes=[f"Q̂ = {q:.2f}" for q in self.scaled_quality or []],
             caption=self.caption,
+            centres=local.centres,
         )
 
     def _faces(self, names: Sequence[str] | None) -> list[dict[str, Any]]:

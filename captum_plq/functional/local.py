@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.linalg import vecdot
 
 from captum_plq._base.precision import at_least_float32
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.functional.quality import quality_from_distance
 
 __all__ = [
@@ -73,12 +74,15 @@ class LocalReference(NamedTuple):
         smoothed (Tensor, optional): (2, H, W), the median and the standard deviation, > 0, of
             standard scores that are averaged with those around them. ``None``: they are not
             averaged.
+        centres (PlaceCentres, optional): Where the places lie in the image. ``None``: they share
+            it out in equal cells.
     """
 
     snr: float
     center: Tensor
     spread: Tensor
     smoothed: Tensor | None = None
+    centres: PlaceCentres | None = None
 
     @property
     def quality(self) -> float:

@@ -116,6 +116,12 @@ class FaceScorer:
         return None if self.without_local or self._local is None else self._local.quality
 
     @property
+    def place_centres(self) -> dict[str, Any] | None:
+        """Where the places of local quality lie; ``None``: equal cells, or there is none."""
+        centres = None if self.without_local or self._local is None else self._local.centres
+        return None if centres is None else centres._asdict()
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of the numbers must be told."""
         found = [self.spec.note, "" if self.calibration is None else self.calibration.note]
@@ -181,7 +187,9 @@ class FaceScorer:
             maps = embedding.new_empty((len(images), 0, 0))
             if shares is not None and self._local is not None:
                 maps, offset = local_quality(shares, self._local.snr)
-                lost = lost_by_region(maps, self.spec.alignment, self.spec.input_size)
+                lost = lost_by_region(
+                    maps, self.spec.alignment, self.spec.input_size, self._local.centres
+                )
                 columns["local_quality"] = quality_from_snr(signal_to_noise(shares))
                 columns["lost_offset"] = -offset
                 columns |= dict(zip(map(lost_column, self.regions), lost.T, strict=True))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_plq.errors import extra
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.gallery.schema import metadata_of, regions_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ class GalleryResult:
         """Q₀, that of the median high-quality face; ``None``: there is no local quality."""
         quality: float | None = self.metadata.get("reference_quality")
         return quality
+
+    @property
+    def place_centres(self) -> PlaceCentres | None:
+        """Where the places of local quality lie in a face; ``None``: equal cells, or no maps."""
+        found = self.metadata.get("place_centres")
+        if found is None:
+            return None
+        return PlaceCentres(**{name: tuple(pair) for name, pair in found.items()})
 
     def table(self, columns: Sequence[str] | None = None, filter: Any = None) -> pa.Table:
         """Read rows into memory, in the order of the source.

@@ -157,8 +157,8 @@ def metadata_of(schema: pa.Schema) -> dict[str, Any]:
 
     Returns:
         *dict*: ``parameters``, ``model``, ``calibration`` (or ``None``), ``reference_quality``
-        (Q₀, or ``None``), ``without_local`` (why there is no local quality, or ``""``), ``source``
-        and ``versions``.
+        (Q₀, or ``None``), ``place_centres`` (of local quality; ``None``: equal cells),
+        ``without_local`` (why there is no local quality, or ``""``), ``source`` and ``versions``.
 
     Raises:
         ValueError: if it is not the schema of a result.

@@ -242,6 +242,7 @@ def schema_of(
         "parameters": settings.deciding(),
         **scorer.identity(),
         "reference_quality": scorer.reference_quality,
+        "place_centres": scorer.place_centres,
         "without_local": scorer.without_local,
         "alignment": scorer.spec.alignment,
         "input_size": list(scorer.spec.input_size),

@@ -16,6 +16,7 @@ from captum_plq._base.late import holds
 from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional.directions import signs_on
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.network.borrowed import borrowed
 from captum_plq.network.exploration import first_images, structure_of
 from captum_plq.network.independence import refuse_not_finite, refuse_zeros
@@ -137,6 +138,11 @@ class SpatialTail:
     def layer_name(self) -> str | None:
         """Name of the module that gives, or takes, the last spatial map, once it was found."""
         return None if self._tail is None else self._tail.features.module
+
+    @property
+    def centres(self) -> PlaceCentres | None:
+        """Where the places of the map lie in the image, once it was found; ``None``: not known."""
+        return None if self._tail is None else self._tail.features.centres
 
     @property
     def gap(self) -> float | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_plq.faces import REGIONS, face_regions
 from captum_plq.faces.align import Template
-from captum_plq.functional.enlargement import area_weights
+from captum_plq.functional.enlargement import PlaceCentres, area_weights
 
 __all__ = ["LEAST_TOLD", "lost_by_region", "worst_region"]
 
@@ -20,7 +20,9 @@ LEAST_TOLD = 0.01
 each region, on the networks of this package."""
 
 
-def lost_by_region(maps: Tensor, template: Template, size: tuple[int, int]) -> Tensor:
+def lost_by_region(
+    maps: Tensor, template: Template, size: tuple[int, int], centres: PlaceCentres | None = None
+) -> Tensor:
     """Sum what local quality takes from Q over the regions of the face.
 
     Each place's value is shared between the regions as
@@ -33,6 +35,8 @@ def lost_by_region(maps: Tensor, template: Template, size: tuple[int, int]) -> T
             ``LocalQuality.attribute(..., at_places=True)``.
         template (str): As of :func:`~captum_plq.faces.face_regions`.
         size (tuple[int, int]): Height and width of the network's input, in pixels.
+        centres (PlaceCentres, optional): Where the places lie, of ``SpatialSERFIQ.tail`` or a
+            calibration. ``None``: they share the image out in equal cells.
 
     Returns:
         *Tensor*: (n, 9), float64, one column for each of :data:`~captum_plq.faces.REGIONS`, in
@@ -48,7 +52,7 @@ def lost_by_region(maps: Tensor, template: Template, size: tuple[int, int]) -> T
         >>> lost = lost_by_region(maps, "arcface", (112, 112))
         >>> [REGIONS[worst] for worst in lost.argmax(1)]  # of each face
     """
-    weights = _weights(template, size, (maps.shape[1], maps.shape[2])).to(maps.device)
+    weights = _weights(template, size, (maps.shape[1], maps.shape[2]), centres).to(maps.device)
     return -torch.einsum("nhw,rhw->nr", maps.double(), weights)
 
 
@@ -74,7 +78,12 @@ def worst_region(lost: ArrayLike) -> str | None:
 
 
 @lru_cache(maxsize=8)
-def _weights(template: Template, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+def _weights(
+    template: Template,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    centres: PlaceCentres | None,
+) -> Tensor:
     """Return which part of each place lies in which region: (9, h, w)."""
     regions = np.stack(list(face_regions(template, size).values()))
-    return area_weights(torch.from_numpy(regions), grid)
+    return area_weights(torch.from_numpy(regions), grid, centres)

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.visualization.local_maps import local_views
 from captum_plq.visualization.panels import draw
 from captum_plq.visualization.quality_maps import quality_views
@@ -25,6 +26,7 @@ def plot_faces(
     zscores: Sequence[ArrayLike] | torch.Tensor | None = None,
     notes: Sequence[str] = (),
     caption: str = "",
+    centres: PlaceCentres | None = None,
 ) -> Figure:
     """Draw one face beside its maps, or several above theirs.
 
@@ -40,6 +42,8 @@ def plot_faces(
         zscores (sequence of arrays, optional): Likewise.
         notes (sequence of str): n notes below the paper's maps.
         caption (str): Below everything, wrapped to the figure's width.
+        centres (PlaceCentres, optional): As for
+            :func:`~captum_plq.visualization.plot_local_quality`.
 
     Returns:
         *Figure*: each kind of map with its colour bar.
@@ -55,6 +59,6 @@ def plot_faces(
     given = (quality_maps, titles, relative_maps, local_maps, zscores, notes or None)
     if not images or any(len(g) != len(images) for g in given if g is not None):
         raise ValueError("There must be as many images, titles, notes and maps of each kind.")
-    local = [] if local_maps is None else local_views(images, local_maps, zscores)
+    local = [] if local_maps is None else local_views(images, local_maps, zscores, centres)
     views = [*local, *quality_views(images, quality_maps, relative_maps, notes)]
     return draw(images, views, titles, caption, beside=len(images) == 1)[0]

@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from captum_plq.functional.enlargement import enlarge
+from captum_plq.functional.enlargement import PlaceCentres, interpolate
 from captum_plq.visualization.panels import View, draw
 
 __all__ = [
@@ -54,6 +54,7 @@ def plot_local_quality(
     zscores: Sequence[ArrayLike] | torch.Tensor | None = None,
     *,
     caption: str = "",
+    centres: PlaceCentres | None = None,
 ) -> tuple[Figure, NDArray[Any]]:
     """Draw one image beside its local quality, or several above theirs.
 
@@ -67,6 +68,8 @@ def plot_local_quality(
         zscores (sequence of arrays, optional): n maps (h, w), in standard deviations, from
             :func:`~captum_plq.functional.local.local_zscore`, for a second view.
         caption (str): Below everything, wrapped to the figure's width.
+        centres (PlaceCentres, optional): Where the places lie in the image, e.g. of a calibration's
+            ``local``. ``None``: they share it out in equal cells.
 
     Returns:
         *tuple[Figure, ndarray of Axes]*: the figure and its axes, (2, n) or (3, n), or (2,) or
@@ -85,7 +88,7 @@ def plot_local_quality(
         raise ValueError("There must be as many images, maps, titles and z-scores.")
     if n == 0:
         raise ValueError("There is no image.")
-    views = local_views(images, local_maps, zscores)
+    views = local_views(images, local_maps, zscores, centres)
     return draw(images, views, titles, caption, beside=n == 1)
 
 
@@ -93,6 +96,7 @@ def local_views(
     images: Sequence[ArrayLike],
     local_maps: Sequence[ArrayLike] | torch.Tensor,
     zscores: Sequence[ArrayLike] | torch.Tensor | None = None,
+    centres: PlaceCentres | None = None,
 ) -> list[View]:
     """Return the view in units of Q and, if z-scores are given, the standardised one.
 
@@ -101,6 +105,7 @@ def local_views(
         images (sequence of arrays): n images (H, W, 3).
         local_maps (sequence of arrays): n maps (h, w), in units of Q.
         zscores (sequence of arrays, optional): n maps (h, w), in standard deviations.
+        centres (PlaceCentres, optional): As for :func:`plot_local_quality`.
 
     Returns:
         *list[View]*: one or two, of maps (H, W) in these units per place.
@@ -108,13 +113,13 @@ def local_views(
     Raises:
         ValueError: if a shape is wrong or a map is not finite.
     """
-    maps, (rows, columns) = _enlarged(local_maps, images)
+    maps, (rows, columns) = _enlarged(local_maps, images, centres)
     limit, grid = QUALITY_LIMIT / (rows * columns), f"{rows}×{columns} places"
     ticks = {-limit: f"−{_short(limit)}", 0.0: "0", limit: f"+{_short(limit)}"}
     name = f"local quality: lost (−) or gained (+) at {grid}"
     views = [View(name, "Q per place", maps, LOCAL_COLOURS, (-limit, limit), ticks, True)]
     if zscores is not None:
-        maps, _ = _enlarged(zscores, images)
+        maps, _ = _enlarged(zscores, images, centres)
         limit, label = ZSCORE_LIMIT, "z, in standard\ndeviations"
         ticks = {-limit: f"−{limit:g}", 0.0: "0", limit: f"+{limit:g}"}
         name = f"how unusual for a high-quality face here, at {grid}"
@@ -122,13 +127,16 @@ def local_views(
     return views
 
 
-def local_picture(local_map: ArrayLike, size: tuple[int, int]) -> NDArray[np.uint8]:
+def local_picture(
+    local_map: ArrayLike, size: tuple[int, int], centres: PlaceCentres | None = None
+) -> NDArray[np.uint8]:
     """Return a map in the colours of :func:`plot_local_quality`, as pixels.
 
     Args:
 
         local_map (array): (h, w), at places, in units of Q.
         size (tuple[int, int]): Height and width of the picture, in pixels.
+        centres (PlaceCentres, optional): As for :func:`plot_local_quality`.
 
     Returns:
         *ndarray*: (*size, 3), uint8, RGB.
@@ -141,7 +149,7 @@ def local_picture(local_map: ArrayLike, size: tuple[int, int]) -> NDArray[np.uin
         >>> local_picture(np.zeros((7, 7)), (112, 112))[0, 0]  # nothing lost or gained
         array([246, 246, 246], dtype=uint8)
     """
-    view = local_views([np.zeros((*size, 3))], [local_map])[0]
+    view = local_views([np.zeros((*size, 3))], [local_map], centres=centres)[0]
     low, high = view.limits
     level = ((view.maps[0] - low) / (high - low)).clip(0, 1)
     pixels: NDArray[np.uint8] = colormaps[view.colours](level, bytes=True)[..., :3]
@@ -179,7 +187,9 @@ def quality_in_words(quality: float, reference_quality: float) -> str:
 
 
 def _enlarged(
-    maps: Sequence[ArrayLike] | torch.Tensor, images: Sequence[ArrayLike]
+    maps: Sequence[ArrayLike] | torch.Tensor,
+    images: Sequence[ArrayLike],
+    centres: PlaceCentres | None,
 ) -> tuple[list[NDArray[Any]], tuple[int, int]]:
     """(H, W) maps in units per place, and the grid that they come from."""
     arrays = [np.asarray(m, dtype=np.float64) for m in maps]
@@ -198,9 +208,7 @@ def _enlarged(
                 "infinite."
             )
         size = (shape[0], shape[1])
-        pixels_per_place = size[0] * size[1] / values.size
-        enlarged = enlarge(torch.from_numpy(values)[None], size)[0].numpy()
-        found.append(enlarged * pixels_per_place)
+        found.append(interpolate(torch.from_numpy(values)[None], size, centres)[0].numpy())
     return found, (grid[0], grid[1])
 
 

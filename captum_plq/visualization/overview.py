@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.visualization.local_maps import local_views
 from captum_plq.visualization.panels import View
 from captum_plq.visualization.quality_maps import quality_views
@@ -81,6 +82,7 @@ def plot_contact_sheet(
     titles: Sequence[str],
     *,
     local_maps: Sequence[ArrayLike] | None = None,
+    centres: PlaceCentres | None = None,
     quality_maps: Sequence[ArrayLike] | None = None,
     columns: int = 6,
     caption: str = "",
@@ -92,6 +94,8 @@ def plot_contact_sheet(
         images (sequence of arrays): n images (H, W, 3), 0–255, of one size.
         titles (sequence of str): n, of one or two lines; long lines are cut.
         local_maps (sequence of arrays, optional): n maps (h, w) at places, in units of Q.
+        centres (PlaceCentres, optional): As for
+            :func:`~captum_plq.visualization.plot_local_quality`.
         quality_maps (sequence of arrays, optional): n maps (H, W) of the paper's, in [0, 1], drawn
             if there are no ``local_maps``.
         columns (int): Faces a row.
@@ -110,7 +114,7 @@ def plot_contact_sheet(
     pixels = [np.asarray(image) for image in images]
     if not pixels or len({p.shape for p in pixels}) > 1 or len(titles) != len(pixels):
         raise ValueError("A contact sheet needs images of one size, and as many titles.")
-    view = _view(pixels, local_maps, quality_maps)
+    view = _view(pixels, local_maps, centres, quality_maps)
     wide = 1 if view is None else 2
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
@@ -146,10 +150,11 @@ def plot_contact_sheet(
 def _view(
     images: Sequence[NDArray[Any]],
     local_maps: Sequence[ArrayLike] | None,
+    centres: PlaceCentres | None,
     quality_maps: Sequence[ArrayLike] | None,
 ) -> View | None:
     if local_maps is not None:
-        return local_views(images, local_maps)[0]
+        return local_views(images, local_maps, centres=centres)[0]
     return None if quality_maps is None else quality_views(images, quality_maps, None)[0]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from captum_plq import __version__
 from captum_plq.calibration.known import load_calibration
-from captum_plq.explanation import Explainer, Explanation, matching_calibration
+from captum_plq.explanation import Explainer, Explanation, LocalMaps, matching_calibration
 from captum_plq.faces import (
     REGION_WORDS,
     REGIONS,
@@ -125,7 +125,7 @@ class PhotoAssessor:
             "verdict": feedback.verdict,
             "reasons": [_reason(reason, found) for reason in feedback.reasons],
             "face": data_url(face.shown),
-            "map": None if local is None else data_url(overlay(local.zscores[0], self._shown_size)),
+            "map": None if local is None else self._overlay(local),
             "map_scale": None if local is None else map_scale(),
             "regions": {
                 name: {
@@ -223,6 +223,9 @@ class PhotoAssessor:
             calibration=self._explainer.calibration,
         )
         return found, feedback
+
+    def _overlay(self, local: LocalMaps) -> str:
+        return data_url(overlay(local.zscores[0], self._shown_size, local.centres))
 
     def _unusual(self, found: Explanation) -> NDArray[np.float64] | None:
         calibration = self._explainer.calibration

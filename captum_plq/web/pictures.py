@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from captum_plq.errors import extra
 from captum_plq.faces import face_regions
 from captum_plq.faces.align import Template
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.visualization.local_maps import LOCAL_COLOURS, ZSCORE_LIMIT, local_views
 
 __all__ = ["data_url", "map_scale", "overlay", "region_outlines"]
@@ -40,7 +41,9 @@ def data_url(pixels: NDArray[np.uint8]) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def overlay(zscores: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+def overlay(
+    zscores: NDArray[np.float32], size: tuple[int, int], centres: PlaceCentres | None = None
+) -> NDArray[np.uint8]:
     """Draw the standardised local map, to be laid over the face.
 
     The colours are those of :func:`~captum_plq.visualization.plot_local_quality`; what is as in
@@ -50,11 +53,12 @@ def overlay(zscores: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.u
 
         zscores (ndarray): (h, w), at places, in standard deviations.
         size (tuple[int, int]): Height and width of the picture, in pixels.
+        centres (PlaceCentres, optional): Where the places lie in the face.
 
     Returns:
         *ndarray*: (*size, 4), uint8, RGBA.
     """
-    view = local_views([np.zeros((*size, 3))], [zscores], [zscores])[1]
+    view = local_views([np.zeros((*size, 3))], [zscores], [zscores], centres)[1]
     level = (view.maps[0] / ZSCORE_LIMIT).clip(-1, 1)
     pixels: NDArray[np.uint8] = colormaps[view.colours]((level + 1) / 2, bytes=True)
     pixels[..., 3] = np.rint(255 * _SHOWN * np.abs(level))

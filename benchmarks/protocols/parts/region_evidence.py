@@ -62,12 +62,13 @@ class MapEvidence(RegionEvidence):
             self.calibrated = False
             parts = [self._spatial.shares(part) for part in reference.split(_BATCH)]
             shares = PlaceShares(*(torch.cat(own) for own in zip(*parts, strict=True)))
-            self._snr = local_reference(shares).snr
+            self._snr, self._centres = local_reference(shares).snr, self._spatial.tail.centres
             super().__init__(lambda images: self._of(self._spatial.shares(images)), reference)
         else:
             self.calibrated = True
             self._lost = lambda images: self._of(self._spatial.shares(images))
-            self._snr, self.losses = local.snr, calibration.region_losses
+            self._snr, self._centres = local.snr, local.centres
+            self.losses = calibration.region_losses
 
     def with_quality(self, images: Tensor) -> tuple[NDArray[np.float64], Tensor]:
         """Return what each region loses, (n, 9), and Q, (n,), from one forward."""
@@ -81,7 +82,7 @@ class MapEvidence(RegionEvidence):
     def _of(self, shares: PlaceShares) -> Tensor:
         with torch.no_grad():
             maps, _ = local_quality(shares, self._snr)
-        return lost_by_region(maps, self._spec.alignment, self._spec.input_size)
+        return lost_by_region(maps, self._spec.alignment, self._spec.input_size, self._centres)
 
 
 def of_eigenfaces(reference: Tensor, spec: ModelSpec) -> RegionEvidence:

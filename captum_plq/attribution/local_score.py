@@ -13,7 +13,7 @@ from captum_plq._base.late import reads_once
 from captum_plq._base.tracing import never_compiled
 from captum_plq.attribution.place_attribution import PlaceAttribution, only_images
 from captum_plq.attribution.quality_gradient import Inputs, extra_arguments
-from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.spatial.tail import SpatialTail
 from captum_plq.quality.scores.base import QualityScore
 
 __all__ = ["DivisibleScore", "LocalScore"]

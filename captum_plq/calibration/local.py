@@ -129,8 +129,11 @@ def require_local_reference(reference: LocalReference) -> None:
             known.append(x)
     if reference.centres is not None:
         require_field_types(reference.centres)
-        if not all(step > 0 for step in reference.centres.step):
-            raise ValueError("a local reference cannot have places without a distance")
+        first, step = reference.centres
+        if not all(abs(x) <= 1 for x in first) or not all(0 < x <= 1 for x in step):
+            raise ValueError(
+                "a local reference cannot have places far outside the image, or in one"
+            )
     shapes = {tuple(x.shape) for x in (*medians, *spreads)}
     if reference.center.ndim != 2 or len(shapes) > 1 or not 0 < medians[0].numel() <= LARGEST_GRID:
         raise ValueError(

@@ -33,7 +33,7 @@ from captum_plq.functional.local import (
 from captum_plq.gallery.schema import lost_column
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.models import FaceModel, load_model
-from captum_plq.network.spatial_map import SpatialTailError
+from captum_plq.network.spatial.map import SpatialTailError
 from captum_plq.quality import Assessment, SpatialSERFIQ, lost_by_region
 
 __all__ = ["FaceScorer", "Measured"]

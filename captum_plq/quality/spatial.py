@@ -19,8 +19,8 @@ from captum_plq.functional.local import (
 from captum_plq.network.forward_function import as_module
 from captum_plq.network.independence import refuse_uninformative
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.spatial_map import Forward
-from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.spatial.map import Forward
+from captum_plq.network.spatial.tail import SpatialTail
 from captum_plq.network.state import check_images
 from captum_plq.quality.serfiq import SERFIQ, Assessment
 
@@ -38,7 +38,7 @@ class SpatialSERFIQ(nn.Module):
     Args:
 
         model (nn.Module or Callable): Embedding network, (B, C, H, W) → (B, d), affine from its
-            last spatial map on, see :class:`~captum_plq.network.spatial_tail.SpatialTail`.
+            last spatial map on, see :class:`~captum_plq.network.spatial.tail.SpatialTail`.
         dropout (float): p in (0, 1). Default: 0.5, the paper's.
         output (int, str, Callable or None): Which part of the model's output is the embedding.
 
@@ -93,7 +93,7 @@ class SpatialSERFIQ(nn.Module):
             *PlaceShares*: (B, H, W) and (B,), from one forward.
 
         Raises:
-            ValueError: as :class:`~captum_plq.network.spatial_map.SpatialTailError`, or as
+            ValueError: as :class:`~captum_plq.network.spatial.map.SpatialTailError`, or as
                 :class:`~captum_plq.errors.UnusableImagesError` for NaN pixels and embeddings that
                 are not finite or all zero.
         """

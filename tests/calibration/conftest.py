@@ -7,6 +7,7 @@ from torch import nn
 from captum_plq import QualityScaling
 from captum_plq.calibration import Calibration
 from captum_plq.calibration.settings import MethodSettings, network_digest
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
 from captum_plq.models import FaceModel, ModelSpec
@@ -45,7 +46,11 @@ def calibration():
         versions={"torch": "2.6", "dlib-bin": None},
         note="a note",
         local=LocalReference(
-            4.5, torch.arange(6.0).view(2, 3) - 3, 1 + torch.rand(2, 3), torch.rand(2, 2, 3)
+            4.5,
+            torch.arange(6.0).view(2, 3) - 3,
+            1 + torch.rand(2, 3),
+            torch.rand(2, 2, 3),
+            PlaceCentres((0.1, 0.05), (0.5, 0.25)),
         ),
         local_layer="backbone.last",
     )

@@ -67,7 +67,9 @@ def test_a_calibration_of_a_face_network_has_those_of_its_good_faces(tmp_path):
     q = SERFIQ(model)(images)
     good = images[q >= q.quantile(0.5)]
     maps = LocalQuality(model, reference=found.local).attribute(good, at_places=True)
-    lost = lost_by_region(maps, model.spec.alignment, model.spec.input_size)
+    centres = found.local.centres
+    assert centres is not None
+    lost = lost_by_region(maps, model.spec.alignment, model.spec.input_size, centres)
     expected = RegionLosses.of(lost.numpy())
     for region in REGIONS:
         assert found.region_losses.quantiles[region] == pytest.approx(
@@ -76,6 +78,7 @@ def test_a_calibration_of_a_face_network_has_those_of_its_good_faces(tmp_path):
     found.save(tmp_path / "c.npz")
     again = Calibration.load(tmp_path / "c.npz")
     assert again.region_losses == found.region_losses
+    assert again.local.centres == centres
     assert again.header() == found.header()
     assert calibrate(model.backbone, images.split(7)).region_losses is None
 

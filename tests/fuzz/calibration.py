@@ -12,6 +12,7 @@ from captum_plq.calibration import Calibration, MethodSettings
 from captum_plq.calibration.regions import RegionLosses
 from captum_plq.faces import REGIONS
 from captum_plq.functional import QualityScaling
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.functional.local import LocalReference
 from captum_plq.functional.relative import GradientReference
 from tests.fuzz.mutations import archive, damaged_archive, flip, spoil
@@ -33,7 +34,7 @@ _SHAPES = (
 _SHARES = ("low_quality", "high_quality", "centre_quality", "border_quality", "gamma_holds")
 _OPTIONAL = {
     *_SHARES, "network_digest", "directions", "pool", "pooled_spread", "smoothed", "local_layer",
-    "snr", "region_losses",
+    "snr", "region_losses", "place_centres",
 }  # fmt: skip
 
 
@@ -49,7 +50,8 @@ class CalibrationFiles(FileTarget):
         common = ("net", (20, 20), settings, QualityScaling(130.0, 0.88), 7.5)
         measured = ("0123456789abcdef", 300, 2, 75, 0.85, 0.9, 0.7, 0.3, 0.9)
         told = {"versions": {"torch": "2.6", "dlib": None}, "networks": ("net",), "note": "α"}
-        told |= {"local": LocalReference(4.5, mean[:7, :7], mean[:7, :7].exp())}
+        centres = PlaceCentres((0.1, 0.1), (0.2, 0.2))
+        told |= {"local": LocalReference(4.5, mean[:7, :7], mean[:7, :7].exp(), centres=centres)}
         told |= {"local_layer": "trunk"}
         lost = np.linspace(-0.1, 0.1, 90).reshape(10, 9)
         told |= {"region_losses": RegionLosses.of(lost)}

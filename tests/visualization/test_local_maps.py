@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.visualization import plot_local_quality, quality_in_words
 from captum_plq.visualization.local_maps import QUALITY_LIMIT, ZSCORE_LIMIT
 
@@ -50,6 +51,14 @@ def test_a_pixel_shows_the_value_of_its_place():
     assert shown.min() == pytest.approx(-0.01, rel=0.1)
     even = plot_local_quality([IMAGE], np.full((1, 7, 7), 0.003), ["a"])[1][1]
     np.testing.assert_allclose(even.images[0].get_array(), 0.003, rtol=1e-5)
+
+
+def test_a_place_is_shown_where_it_lies():
+    centres = PlaceCentres((0.5 / 112, 0.5 / 112), (1 / 7, 1 / 7))
+    _, axes = plot_local_quality([IMAGE], LOST[None], ["a"], centres=centres)
+    shown = np.asarray(axes[1].images[0].get_array())
+    assert np.unravel_index(shown.argmin(), shown.shape) == (32, 80)
+    assert shown.min() == pytest.approx(-0.01, rel=1e-5)
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (7, 6)])

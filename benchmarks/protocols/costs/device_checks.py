@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.protocol import Record
 from captum_plq import SERFIQ, LocalQuality, PixelQualityAttribution
-from captum_plq.network.spatial_map import SpatialTailError
+from captum_plq.network.spatial.map import SpatialTailError
 from captum_plq.quality.estimators import Estimator
 
 TOLERANCES = {"float64": 1e-6, "float32": 1e-3}

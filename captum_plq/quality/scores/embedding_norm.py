@@ -12,7 +12,7 @@ from captum_plq._base.precision import at_least_float32
 from captum_plq._base.tracing import never_compiled
 from captum_plq.network.independence import refuse_not_finite, refuse_zeros
 from captum_plq.network.output import OutputSelector, embed
-from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.spatial.tail import SpatialTail
 from captum_plq.network.state import check_images
 from captum_plq.quality.scores.base import Score, UnsuitableNetworkError
 
@@ -74,7 +74,7 @@ class EmbeddingNorm(Score):
             the latter holds what its linearisation misses.
 
         Raises:
-            ValueError: as :class:`~captum_plq.network.spatial_map.SpatialTailError` if the
+            ValueError: as :class:`~captum_plq.network.spatial.map.SpatialTailError` if the
                 embedding is not, even nearly, an affine function of a spatial map; as
                 :class:`~captum_plq.errors.UnusableImagesError`.
 

@@ -14,7 +14,7 @@ from benchmarks.protocols.parts.discard_areas import FLOOR, discarded
 from benchmarks.protocols.parts.face_scores import FaceScores, sharpness
 from captum_plq import SpatialSERFIQ
 from captum_plq.metrics import error_versus_discard, partial_area
-from captum_plq.network.spatial_map import SpatialTailError
+from captum_plq.network.spatial.map import SpatialTailError
 from captum_plq.quality.scores import SCORES
 from tests.conftest import small_face_net
 from tests.support.face_network import NETWORK, write_pairs

@@ -12,7 +12,7 @@ from captum_plq.models import FaceModel, ModelSpec, iresnet
 from captum_plq.models.architectures.adaface import ADAFACE_SPEC, AdaFaceIR
 from captum_plq.models.architectures.crfiqa import CRFIQA_SPEC, CRFIQAIResNet
 from captum_plq.models.architectures.magface import MAGFACE_SPEC, MagFaceIResNet
-from captum_plq.network.spatial_map import SpatialTailError
+from captum_plq.network.spatial.map import SpatialTailError
 from captum_plq.quality.scores import UnsuitableNetworkError, make_score
 from captum_plq.quality.scores.embedding_norm import EmbeddingNorm
 from captum_plq.quality.scores.grafiqs import GraFIQsStyle

@@ -22,7 +22,7 @@ from captum_plq.network.exploration import first_images, structure_of
 from captum_plq.network.independence import refuse_not_finite, refuse_zeros
 from captum_plq.network.lender import Lender
 from captum_plq.network.output import OutputSelector
-from captum_plq.network.spatial_map import (
+from captum_plq.network.spatial.map import (
     Forward,
     Place,
     SpatialTailError,

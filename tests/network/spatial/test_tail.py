@@ -8,8 +8,8 @@ from torch.autograd.functional import jacobian
 
 from captum_plq.errors import UnusableImagesError
 from captum_plq.functional.local import quality_from_snr, signal_to_noise
-from captum_plq.network.spatial_map import SpatialTailError
-from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.spatial.map import SpatialTailError
+from captum_plq.network.spatial.tail import SpatialTail
 from captum_plq.quality.spatial import SpatialSERFIQ
 from tests.conftest import assert_untouched, in_mixed_state, snapshot
 from tests.support.architectures import SIZE, AdaFace, IResNet, build, faces, trunk

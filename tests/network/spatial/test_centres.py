@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captum_plq.functional.enlargement import PlaceCentres
-from captum_plq.network.spatial_tail import SpatialTail
+from captum_plq.network.spatial.tail import SpatialTail
 
 HEIGHT, WIDTH = 48, 40
 

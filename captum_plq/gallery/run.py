@@ -81,7 +81,8 @@ class RunSummary:
         computed (int): Images that this run has done.
         rows (int): In the result.
         counts (dict[str, int]): Rows that are ``"ok"``, and for each reason those that are not.
-        seconds (dict[str, float]): Spent on each stage, in all processes and runs together.
+        seconds (dict[str, float]): Spent on each stage, in all threads, processes and runs
+            together; ``wait`` for images by the one that hands them out.
         elapsed (float): Seconds that this run took.
         notes (list[str]): What a reader of the numbers must be told.
     """

@@ -45,7 +45,7 @@ class Scored(NamedTuple):
         table (pyarrow.Table): Its rows.
         maps (ndarray): (rows, h, w), float32, local quality; NaN in rows without one. (rows, 0, 0)
             where none was asked for or is to be had.
-        seconds (dict[str, float]): Spent on each stage, in all processes together.
+        seconds (dict[str, float]): Spent on each stage, in all threads and processes together.
     """
 
     table: pa.Table

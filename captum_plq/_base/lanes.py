@@ -35,8 +35,8 @@ def lanes_on(device: torch.device) -> int:
 
     Examples::
 
-        >>> lanes_on(torch.device("cpu"))
-        2
+        >>> lanes_on(torch.device("cuda"))
+        1
     """
     return min(torch.get_num_threads(), _MOST) if device.type == "cpu" else 1
 
@@ -63,8 +63,8 @@ def in_lanes(work: Callable[[T], R], items: Iterable[T], lanes: int) -> Generato
 
     Examples::
 
-        >>> with closing(in_lanes(network, batches, lanes_on(device))) as embeddings:
-        ...     together = torch.cat(list(embeddings))
+        >>> list(in_lanes(abs, [-1, 2, -3], lanes=2))
+        [1, 2, 3]
     """
     if lanes < 2:
         yield from map(work, items)

@@ -175,20 +175,20 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "forehead covered",
-        (at_least("forehead share", 0.15), at_least("forehead unusual", 4)),
+        (at_least("forehead share", 0.3), at_least("forehead unusual", 4.4)),
         "The forehead or brows are covered: take off the cap, or move the hair away.",
         "forehead",
     ),
     Rule(
         "lower face covered",
-        (at_least("lower face share", 0.31), at_least("lower face unusual", 9)),
+        (at_least("lower face share", 0.2), at_least("lower face unusual", 9)),
         "The lower face is covered: take off the mask or scarf.",
         "lower face",
     ),
     Rule(
         "eyes covered",
         (
-            at_least("eyes share", 0.3),
+            at_least("eyes share", 0.46),
             at_least("eyes unusual", 3),
             at_most("lower face share", 0.14),
             at_most("scaled_quality", 0.6),
@@ -198,7 +198,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "face partly covered",
-        (at_least("middle unusual", 7), at_least("eyes unusual", 3)),
+        (at_least("middle unusual", 6), at_least("eyes unusual", 3)),
         "A part of the face is covered: take your hand, or what else is there, away from it.",
         "middle",
     ),

@@ -83,10 +83,11 @@ class LocalMaps(NamedTuple):
 
     def records(self) -> list[dict[str, Any]]:
         """Return what the record says of each face."""
+        centres = None if self.centres is None else self.centres._asdict()
         common = {
             "layer": self.layer,
             "grid": list(self.maps.shape[1:]),
-            "place_centres": None if self.centres is None else self.centres._asdict(),
+            "place_centres": centres and {name: list(pair) for name, pair in centres.items()},
             "linearisation_gap": self.gap or None,
         }
         return [

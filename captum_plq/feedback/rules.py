@@ -16,8 +16,8 @@ What conditions are about:
   :meth:`~captum_plq.calibration.regions.RegionLosses.unusual`.
 
 The limits were set on people of LFW's fold 4, with causes drawn on their faces, and measured on
-fold 5 (``benchmarks/results/feedback.md``). They leave at least 97.5 % of the faces alone on
-which nothing was drawn, and name about as many causes as any that do. Those of regions are for the
+fold 5 (``benchmarks/results/feedback.md``): for the highest macro F1, with a price on more than
+2.5 % of the faces on which nothing was drawn not being left alone. Those of regions are for the
 network that is shipped, in units that are made to hold for others. The limit on ``cut_off`` is one
 of those that call none of these people's whole faces cut off, and all that lack a quarter
 (``benchmarks/results/photos.md``); that on ``detector_score`` is where detections are called weak.

@@ -100,7 +100,7 @@ def test_the_region_that_loses_most_is_the_covered_one():
     lost = [record["lost"] for record in found.records()]
     more = {name: lost[1][name] - lost[0][name] for name in REGIONS}
     lower = ("nose", "mouth", "chin", "left_cheek", "right_cheek")
-    assert sum(more[name] for name in lower) > 0.8 * sum(more.values()) > 0
+    assert sum(more[name] for name in lower) > 0.7 * sum(more.values()) > 0
     worst = max(lost[1], key=lost[1].get)
     assert worst in lower
     assert f"largest loss: {REGION_WORDS[worst]} (." in found.words()[1]

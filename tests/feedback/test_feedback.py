@@ -71,7 +71,7 @@ def test_blur_comes_first_and_makes_evidence_of_regions_weak():
 def test_at_most_three_reasons():
     worst = blur(CHIP, 4)
     points = template_landmarks("arcface", 112) / 10
-    values = lost(mouth=0.05, chin=0.05, forehead=0.05, left_eye=0.05)
+    values = lost(mouth=0.05, chin=0.05, forehead=0.1, left_eye=0.05)
     found = give_feedback(
         worst, SPEC, landmarks=points, scaled_quality=0.01, lost=values, calibration=CALIBRATION
     )

@@ -197,10 +197,6 @@ def test_files_of_before_have_none(calibration, tmp_path):
 def test_shipped_calibrations_say_what_a_score_means(name):
     found = shipped_calibration(name).thresholds
     assert 0.6 < found.good[0] < found.good[100] < 0.8
-
-
-def test_that_of_the_default_network_has_failure_rates():
-    found = shipped_calibration("mobilefacenet-places").thresholds
     assert [one.fmr for one in found.failures] == [1e-3, 1e-2]
     assert (found.people, found.pairs) == (146, 900)
     assert "fold 4" in found.source

@@ -160,8 +160,8 @@ class Calibration:
             header["smoothed"] = self.reference.blur_size
         if self.local is not None:
             header["snr"] = self.local.snr
-            if self.local.centres is not None:
-                header["place_centres"] = self.local.centres._asdict()
+            if (centres := self.local.centres) is not None:
+                header["place_centres"] = {x: list(getattr(centres, x)) for x in centres._fields}
         if self.region_losses is not None:
             header["region_losses"] = self.region_losses.in_file()
         return header

@@ -181,6 +181,8 @@ def give_feedback(
     seen = [rule for rule in RULES if rule.holds(numbers)]
     if len(seen) > 1:  # the last says that no cause was found
         seen = [rule for rule in seen if rule is not RULES[-1]]
+    if NO_FACE in seen:  # then regions may be those of a piece of the background
+        seen = [rule for rule in seen if not rule.group]
     scores = np.full(len(REGIONS), math.nan)
     if known is not None and losses is not None:
         scores = losses.unusual(np.asarray(known)[None])[0]

@@ -34,4 +34,5 @@ def test_a_cut_off_face_and_what_is_perhaps_none_are_said(visit, files, tmp_path
     expect(reasons.first).to_contain_text("Detector score 0.10")
     for i in range(reasons.count()):
         expect(reasons.nth(i).locator(".badge")).to_have_text("Weak evidence")
-    assert reasons.count() == 2
+    assert reasons.count() == 1
+    expect(page.locator("#compare")).to_be_hidden()

@@ -116,8 +116,9 @@ function unusualInWords(unusual) {
 const sentence = (text) => capital(text) + (/[.!?…]$/.test(text) ? "" : ".");
 
 export function showComparison(before, after) {
-  byId("compare").hidden = !before;
-  if (!before) return "";
+  const faces = before && [before, after].every((x) => x.answer.verdict !== "perhaps no face");
+  byId("compare").hidden = !faces;
+  if (!faces) return "";
   const words = `${scoreInWords(before.answer)} before, ${valueOf(after.answer)} now: ${changeInWords(before.answer, after.answer)}.`;
   byId("compare-words").textContent = words;
   byId("compare-pair").replaceChildren(

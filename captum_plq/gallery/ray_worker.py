@@ -6,28 +6,22 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_plq.gallery.compute import FaceScorer
-from captum_plq.gallery.loader import Waited, chunks_of, chunks_one_by_one, is_lost_worker
-from captum_plq.gallery.prepare import Chunk, source_state
 from captum_plq.gallery.result import MANIFEST
 from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.gallery.shards import Record, write_shard
-from captum_plq.gallery.source import Entries
 from captum_plq.models import FaceModel
+from captum_plq.preparation import Entries, Waited, chunks_of, chunks_one_by_one, source_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Order", "ShardWorker", "manifest_digest"]
-
-_LOSSES = 2
-"""Loader processes lost on one shard before its images are prepared one by one."""
 
 
 @dataclass(frozen=True)
@@ -117,21 +111,10 @@ class ShardWorker:
             OSError: if it cannot be written.
             RuntimeError: if the network or its device fails.
         """
-        for losses in range(_LOSSES + 1):
-            try:
-                return self._attempt(shard, carefully or losses == _LOSSES)
-            except RuntimeError as error:
-                if losses == _LOSSES or not is_lost_worker(error):
-                    raise
-        raise AssertionError
-
-    def _attempt(self, shard: int, carefully: bool) -> Record:
         order = self._order
-        chunks: Iterable[Chunk]
-        if carefully:
-            chunks = chunks_one_by_one(order.entries, shard, self._how, order.settings)
-        else:
-            chunks = chunks_of(order.entries, [shard], self._how, order.settings)
+        places = order.settings.chunks([shard], len(order.entries))
+        prepared = chunks_one_by_one if carefully else chunks_of
+        chunks = prepared(order.entries, places, self._how, order.settings.processes())
         waited = Waited(chunks)
         scored = score_chunks(waited, self._scorer, order.settings, self._schema)
         start, directory = time.perf_counter(), Path(order.directory)

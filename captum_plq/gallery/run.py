@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from captum_plq._base.choices import require_choice
 from captum_plq._base.whole_file import write_json
 from captum_plq.explanation.run_record import folder_lock
 from captum_plq.gallery.compute import FaceScorer
-from captum_plq.gallery.loader import Waited, chunks_of, chunks_one_by_one, is_lost_worker
 from captum_plq.gallery.manifest import Manifest, open_manifest
-from captum_plq.gallery.prepare import Chunk, Preparation
 from captum_plq.gallery.ray_engine import work_on_ray
 from captum_plq.gallery.ray_worker import Order
 from captum_plq.gallery.score import (
@@ -31,8 +29,8 @@ from captum_plq.gallery.score import (
 )
 from captum_plq.gallery.settings import ScoreSettings
 from captum_plq.gallery.shards import make_folders, shards_to_do, write_shard
-from captum_plq.gallery.source import Entries, list_entries
 from captum_plq.models import FaceModel
+from captum_plq.preparation import Entries, Preparation, Waited, chunks_of, list_entries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,14 +41,10 @@ __all__ = [
     "RunSummary",
     "finish_run",
     "score_gallery",
-    "source_of",
 ]
 
 Engine = Literal["local", "ray"]
 """Who computes: this machine, or a Ray cluster."""
-
-_LOSSES = 2
-"""Workers lost on one shard before its images are prepared one by one."""
 
 
 class Progress(NamedTuple):
@@ -119,7 +113,7 @@ def score_gallery(
 
     Args:
 
-        source (str or PathLike): As for :func:`~captum_plq.gallery.source.list_entries`.
+        source (str or PathLike): As for :func:`~captum_plq.preparation.list_entries`.
         result (str or PathLike): The folder; made if it is missing. One run at a time.
         settings (ScoreSettings, optional): The choices. Default: ``ScoreSettings()``.
         column (str, optional): Of a table, the one of paths.
@@ -172,7 +166,7 @@ def score_gallery(
         identity = {
             "parameters": settings.deciding(),
             **scorer.identity(),
-            "source": source_of(entries),
+            "source": entries.identity(),
         }
         with open_manifest(directory, identity) as manifest:
             todo = shards_to_do(manifest, entries, settings, schema, retry)
@@ -188,11 +182,6 @@ def score_gallery(
                 run.tell = tell
                 run.work(todo)
             return finish_run(manifest, entries, before, began, scorer.notes)
-
-
-def source_of(entries: Entries) -> dict[str, Any]:
-    """Return what tells one source from another: how many images, and a fingerprint of the list."""
-    return {"images": len(entries), "digest": entries.digest()}
 
 
 def finish_run(
@@ -258,27 +247,10 @@ class _Run:
     tell: Callable[[int, str], None] = lambda images, note: None
 
     def work(self, todo: list[int]) -> None:
-        """Do shards in order; those on which a worker was lost once more."""
-        lost: Counter[int] = Counter()
-        while todo := [shard for shard in todo if shard not in self.manifest.records]:
-            self._counted = 0
-            try:
-                if lost[todo[0]] < _LOSSES:
-                    self._score(chunks_of(self.entries, todo, self.how, self.settings, self.lock))
-                else:
-                    self._score(
-                        chunks_one_by_one(self.entries, todo[0], self.how, self.settings, self.lock)
-                    )
-            except RuntimeError as error:
-                if not is_lost_worker(error):
-                    raise
-                left = [shard for shard in todo if shard not in self.manifest.records]
-                if left:
-                    lost[left[0]] += 1
-                self.tell(-self._counted, f"{error} It is begun again.")
-
-    def _score(self, chunks: Iterable[Chunk]) -> None:
-        """Score the chunks of some shards, and write each shard when it is complete."""
+        """Score shards in order, and write each when it is complete."""
+        places, workers = self.settings.chunks(todo, len(self.entries)), self.settings.processes
+        tell = partial(self.tell, 0)
+        chunks = chunks_of(self.entries, places, self.how, workers(self.lock), tell)
         self._waited = Waited(chunks)
         with closing(measured_chunks(self._waited, self.scorer, self.settings)) as measured:
             for shard, own in groupby(measured, self._shard_of):
@@ -297,7 +269,7 @@ class _Run:
                 f"{self.manifest.directory} cannot be written to ({error.strerror or error}): mend "
                 "that, and run the same again to go on."
             ) from error
-        self._waited.seconds, self._counted = 0.0, 0
+        self._waited.seconds = 0.0
 
     def _shard_of(self, measured: MeasuredChunk) -> int:
         return measured.chunk.start // self.settings.shard_size
@@ -306,7 +278,4 @@ class _Run:
         """Pass on what was measured, and tell of it."""
         for one in measured:
             yield one
-            self._counted += one.chunk.entries
             self.tell(one.chunk.entries, "")
-
-    _counted: int = 0

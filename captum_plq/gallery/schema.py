@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from captum_plq._base.whole_file import json_bytes
 from captum_plq.errors import extra
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METADATA_KEY",
-    "REASONS",
-    "Status",
     "lost_column",
     "metadata_of",
     "regions_of",
@@ -25,29 +23,6 @@ __all__ = [
 
 METADATA_KEY = b"captum_plq"
 """Of the schema's metadata: parameters, model, calibration and versions, as JSON."""
-
-Status = Literal["ok", "refused", "failed"]
-"""``"ok"``: the row has a quality; ``"refused"``: the image was looked at and cannot be used;
-``"failed"``: it could not be looked at, and might be another time."""
-
-REASONS: dict[str, Status] = {
-    "not_an_image": "refused",
-    "not_a_file": "refused",
-    "empty": "refused",
-    "damaged": "refused",
-    "too_large": "refused",
-    "too_small": "refused",
-    "unknown_range": "refused",
-    "no_face": "refused",
-    "proportions": "refused",
-    "uninformative": "refused",
-    "missing": "failed",
-    "unreadable": "failed",
-    "timeout": "failed",
-    "crash": "failed",
-    "error": "failed",
-}
-"""What the column ``reason`` may say, and the status that goes with it."""
 
 _LOST = "lost_"
 _OFFSET = "lost_offset"
@@ -80,7 +55,7 @@ def result_schema(
       has it; ``sha256`` (string): of the file's bytes, in hexadecimal.
     - ``face`` (int16): the face's number within the image, from 1; ``faces`` (int16): how many
       were found. Both are null where none was looked for or found.
-    - ``status``, ``reason``, ``detail`` (string): see :data:`Status` and :data:`REASONS`;
+    - ``status``, ``reason``, ``detail`` (string): see :data:`~captum_plq.preparation.REASONS`;
       ``detail`` is the sentence. Null for ``"ok"``, as everything that follows is for the rest.
     - ``quality``, ``standard_error``, ``scaled_quality``, ``embedding_norm`` (float32): Q, its
       standard error, Q̂ (null where α and r are unknown), and the length of the embedding.

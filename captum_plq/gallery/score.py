@@ -17,10 +17,16 @@ from captum_plq._base.lanes import in_lanes, lanes_on
 from captum_plq._base.versions import package_versions
 from captum_plq.gallery.compute import FaceScorer, Measured
 from captum_plq.gallery.feedback import add_feedback
-from captum_plq.gallery.prepare import Chunk, Preparation, prepare_chunk, source_state
-from captum_plq.gallery.schema import REASONS, result_schema, table_of
+from captum_plq.gallery.schema import result_schema, table_of
 from captum_plq.gallery.settings import ScoreSettings
-from captum_plq.gallery.source import Entry
+from captum_plq.preparation import (
+    REASONS,
+    Chunk,
+    Entry,
+    Preparation,
+    prepare_chunk,
+    source_state,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +94,7 @@ def score_shard(
             process, and kept.
         source (dict, optional): What the schema's metadata says of the source.
         anchor (str): Folder or archive that has to be there, see
-            :meth:`~captum_plq.gallery.source.Entries.anchor`; empty: not checked.
+            :meth:`~captum_plq.preparation.Entries.anchor`; empty: not checked.
 
     Returns:
         *Scored*: its rows, in the order of the entries.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from captum_plq._base.choices import require_choice
 from captum_plq.models import DEFAULT_MODEL
+from captum_plq.preparation.loader import Workers
 from captum_plq.quality import Estimator
 
 __all__ = ["Maps", "ScoreSettings"]
@@ -41,8 +42,8 @@ class ScoreSettings:
         feedback (bool): Say of each face whether it should be taken again, and why.
         shard_size (int): Images of the source per file of the result.
         batch_size (int): Images that the network is given at once, at most.
-        workers (int, optional): Processes that decode and align; 0: none but this one. ``None``:
-            one less than there are processors, at least one.
+        workers (int, optional): Processes that decode and align, as of
+            :class:`~captum_plq.preparation.Workers`.
         device (str): Where the network computes, e.g. ``"cpu"`` or ``"cuda"``.
         timeout (float): Seconds after which an image is given up.
 
@@ -92,10 +93,11 @@ class ScoreSettings:
         """Return the places in a source of so many images that a shard holds."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, images))
 
-    def worker_count(self) -> int:
-        """Return how many processes decode and align."""
-        if self.workers is not None:
-            return self.workers
-        usable = getattr(os, "sched_getaffinity", None)
-        processors = len(usable(0)) if usable is not None else os.cpu_count() or 1
-        return max(1, processors - 1)
+    def chunks(self, shards: Iterable[int], images: int) -> list[tuple[int, int]]:
+        """Return first place, and that after the last, of what is prepared at once of shards."""
+        step, held = self.batch_size, (self.places_of(shard, images) for shard in shards)
+        return [(start, min(start + step, own.stop)) for own in held for start in own[::step]]
+
+    def processes(self, lock: int | None = None) -> Workers:
+        """Return who decodes and aligns."""
+        return Workers(self.workers, self.device.startswith("cuda"), lock)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from captum_plq._base.whole_file import remove_unfinished, whole_file
 from captum_plq.gallery.manifest import Manifest
 from captum_plq.gallery.result import MAPS, SHARDS
-from captum_plq.gallery.schema import METADATA_KEY, REASONS
+from captum_plq.gallery.schema import METADATA_KEY
 from captum_plq.gallery.score import Scored
 from captum_plq.gallery.settings import Maps, ScoreSettings
-from captum_plq.gallery.source import Entries
+from captum_plq.preparation import REASONS, Entries
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from captum_plq.faces import sample_face
-from captum_plq.gallery import loader, prepare, read_result, run, score_gallery
-from captum_plq.gallery.schema import REASONS
+from captum_plq.gallery import read_result, run, score_gallery
+from captum_plq.preparation import REASONS, loader, prepare
 from tests.gallery.conftest import rows_of, write_crops
-from tests.gallery.test_source import EVIL, archive  # noqa: F401
+from tests.preparation.test_listing import EVIL, archive  # noqa: F401
 
 data = pytest.importorskip("skimage.data", reason="needs scikit-image")
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX file system")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from captum_plq.gallery import read_result
-from captum_plq.gallery.schema import REASONS
+from captum_plq.preparation import REASONS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how_to" / "gallery.md"
 

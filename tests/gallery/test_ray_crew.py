@@ -17,7 +17,7 @@ from captum_plq.gallery.ray_engine import share_of
 from captum_plq.gallery.ray_worker import Order, ShardWorker, manifest_digest
 from captum_plq.gallery.score import schema_of
 from captum_plq.gallery.shards import make_folders, shard_path
-from captum_plq.gallery.source import list_entries
+from captum_plq.preparation import list_entries
 from tests.gallery.conftest import FAST, rows_of
 
 GPU_NODE = {"CPU": 32.0, "GPU": 4.0}

@@ -22,7 +22,7 @@ IMAGES, SHARD = 40, 4
 NETWORK = """
 import os, time, torch
 from torch import nn
-from captum_plq.gallery import prepare
+from captum_plq.preparation import prepare
 from captum_plq.models import FaceModel, ModelSpec
 
 LOG, BOMB = {log!r}, b"BOMB"

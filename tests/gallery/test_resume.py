@@ -12,7 +12,7 @@ import time
 import pytest
 
 from captum_plq.gallery import read_result, score_gallery, shards
-from captum_plq.gallery.source import SourceGoneError
+from captum_plq.preparation import SourceGoneError
 from tests.gallery.conftest import IMAGES, rows_of, write_crops
 
 SHARDS = -(-IMAGES // 4)

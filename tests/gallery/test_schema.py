@@ -9,7 +9,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 from captum_plq.gallery import read_result  # noqa: E402
 from captum_plq.gallery.schema import (  # noqa: E402
-    REASONS,
     metadata_of,
     regions_of,
     result_schema,
@@ -47,7 +46,6 @@ def test_the_metadata_and_the_regions_come_back():
     with pytest.raises(ValueError, match="not the result"):
         metadata_of(pa.schema([pa.field("index", pa.int64())]))
     assert "embedding" in result_schema([], embeddings=True).names
-    assert set(REASONS.values()) == {"refused", "failed"}
 
 
 def test_a_result_is_read_in_the_order_of_its_shards(tmp_path):

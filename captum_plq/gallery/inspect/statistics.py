@@ -33,7 +33,7 @@ class Refusals(NamedTuple):
 
     Args:
 
-        reason (str): As of :data:`~captum_plq.gallery.schema.REASONS`.
+        reason (str): As of :data:`~captum_plq.preparation.REASONS`.
         status (str): ``"refused"`` or ``"failed"``.
         rows (int): How many.
         path (str): The first of them.

@@ -2,13 +2,15 @@
 
 import io
 import os
+import sys
 import tarfile
 
 import pytest
 from PIL import Image
 
+from captum_plq.errors import MissingExtraError
 from captum_plq.faces import ImageError
-from captum_plq.gallery.source import list_entries, read_entry
+from captum_plq.preparation import list_entries, list_photos, read_entry
 
 pa = pytest.importorskip("pyarrow")
 
@@ -165,7 +167,8 @@ def test_names_that_are_not_utf_8(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     (entry,) = list_entries(tmp_path)
-    assert entry.path == "\\xff.png"
+    assert os.fsencode(entry.path) == b"\xff.png"
+    assert entry.text == "\\xff.png"
     assert read_entry(entry) == png()
 
 
@@ -176,3 +179,45 @@ def test_the_anchor_is_the_deepest_folder_of_all(tmp_path, folder):
     lines.write_text(f"photos/a/1.png\n{folder}/a/../b/2.png\n")
     assert folder.is_relative_to(list_entries(lines).anchor())
     assert list_entries(folder / "3.JPG").anchor() == str(folder)
+
+
+def test_several_sources_are_named_as_seen_from_here(folder, archive, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder / "list.txt").write_text("a/1.png\n/elsewhere/2.png\n")
+    (folder / "notes.md").write_text("no image")
+    given = ["gone.png", "photos", "photos/list.txt", "evil.tar", "*/3.JPG", "photos/notes.md"]
+    entries = list_photos(given)
+    found = [entry.path for entry in entries]
+    expected = ["gone.png", "photos/3.JPG", "photos/a/1.png", "photos/b/2.png"]
+    expected += ["photos/a/1.png", "/elsewhere/2.png"]
+    expected += [entry.path for entry in list_entries("evil.tar")]
+    assert found == [*expected, "photos/3.JPG", "photos/notes.md"]
+    assert [entry.index for entry in entries] == list(range(len(found)))
+    for index in (1, 4, found.index("evil.tar::last.png"), len(found) - 2):
+        assert read_entry(entries[index]) == png()
+    assert entries.anchor() == os.sep
+    again = list_photos(given[::-1])
+    assert (len(again), again.digest() == entries.digest()) == (len(entries), False)
+
+
+def test_results_of_earlier_runs_are_no_photos(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    for source in ("photos", "photos/**/*.*"):
+        names = [entry.path for entry in list_photos([source], results="photos/b")]
+        assert "photos/a/1.png" in names
+        assert not any(name.startswith("photos/b") for name in names)
+    assert len(list_photos(["photos/b/2.png"], results="photos/b")) == 1  # named by itself
+    with pytest.raises(ValueError, match="would lie among the photos of photos/b"):
+        list_photos(["photos/b"], results="photos/b")
+    with pytest.raises(ValueError, match="but the results of earlier runs"):
+        list_photos(["photos/b"], results="photos")
+
+
+def test_only_tables_need_pyarrow(folder, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (folder / "t.csv").write_text("path\na/1.png\n")
+    assert len(list_photos([folder, folder / "3.JPG", f"{folder}/*/*.png"])) == 6
+    with pytest.raises(MissingExtraError, match=r"pip install 'captum-plq\[gallery\]'"):
+        list_photos([folder / "t.csv"])

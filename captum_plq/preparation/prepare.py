@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,16 +18,47 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_plq.faces import (
+    AlignedFace,
     ImageError,
     NoFaceError,
     aligned_faces,
     decode_image,
 )
 from captum_plq.faces.align import Template
-from captum_plq.gallery.schema import REASONS
-from captum_plq.gallery.source import Entry, SourceGoneError, read_entry
+from captum_plq.preparation.entries import Entry, SourceGoneError, read_entry
 
-__all__ = ["Chunk", "Preparation", "lost_chunk", "prepare_chunk", "source_state"]
+__all__ = [
+    "REASONS",
+    "Chunk",
+    "Preparation",
+    "Status",
+    "lost_chunk",
+    "prepare_chunk",
+    "source_state",
+]
+
+Status = Literal["ok", "refused", "failed"]
+"""``"ok"``: the row has a quality; ``"refused"``: the image was looked at and cannot be used;
+``"failed"``: it could not be looked at, and might be another time."""
+
+REASONS: dict[str, Status] = {
+    "not_an_image": "refused",
+    "not_a_file": "refused",
+    "empty": "refused",
+    "damaged": "refused",
+    "too_large": "refused",
+    "too_small": "refused",
+    "unknown_range": "refused",
+    "no_face": "refused",
+    "proportions": "refused",
+    "uninformative": "refused",
+    "missing": "failed",
+    "unreadable": "failed",
+    "timeout": "failed",
+    "crash": "failed",
+    "error": "failed",
+}
+"""What the column ``reason`` may say, and the status that goes with it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +96,7 @@ class Chunk:
         rows (list[dict]): One per face, or per image without one; columns → values.
         places (list[int]): For each chip, its row.
         chips (ndarray): (n, H, W, 3), uint8.
+        faces (list[AlignedFace]): Of each chip, what is known of its face, without the chip.
         seconds (dict[str, float]): Spent on reading, decoding and aligning.
         entries (int): How many there are.
         pinned (Tensor, optional): The chips in memory that a GPU copies from by itself.
@@ -74,6 +106,7 @@ class Chunk:
     rows: list[dict[str, Any]]
     places: list[int]
     chips: NDArray[np.uint8]
+    faces: list[AlignedFace]
     seconds: dict[str, float] = field(default_factory=dict)
     entries: int = 0
     pinned: Tensor | None = None
@@ -86,6 +119,9 @@ class Chunk:
     def tensor(self) -> Tensor:
         """Return the chips as a tensor, pinned if they are."""
         return torch.from_numpy(self.chips) if self.pinned is None else self.pinned
+
+
+_ONE_COLOUR = "shows one colour only, so there is no face to judge."
 
 
 class _TooLongError(BaseException):
@@ -119,17 +155,17 @@ def prepare_chunk(entries: list[Entry], how: Preparation) -> Chunk:
     rows: list[dict[str, Any]] = []
     places: list[int] = []
     chips: list[NDArray[np.uint8]] = []
+    faces: list[AlignedFace] = []
     seconds = {"read": 0.0, "decode": 0.0, "align": 0.0}
     for entry in entries:
-        for row, chip in _prepare(entry, how, seconds):
-            if chip is not None and _is_of_one_colour(chip):
-                row |= _why("uninformative", "shows one colour only, so there is no face to judge.")
-            elif chip is not None:
+        for row, face in _prepare(entry, how, seconds):
+            if face is not None and face.chip is not None:
                 places.append(len(rows))
-                chips.append(chip)
+                chips.append(face.chip)
+                faces.append(replace(face, chip=None))
             rows.append(row)
     stacked = np.stack(chips) if chips else np.empty((0, *how.size, 3), np.uint8)
-    return Chunk(entries[0].index, rows, places, stacked, seconds, len(entries))
+    return Chunk(entries[0].index, rows, places, stacked, faces, seconds, len(entries))
 
 
 def lost_chunk(entry: Entry, how: Preparation, reason: str, detail: str) -> Chunk:
@@ -143,7 +179,7 @@ def lost_chunk(entry: Entry, how: Preparation, reason: str, detail: str) -> Chun
         detail (str): The sentence.
     """
     chips = np.empty((0, *how.size, 3), np.uint8)
-    return Chunk(entry.index, [_failure(entry, reason, detail, {})], [], chips, {}, 1)
+    return Chunk(entry.index, [_failure(entry, reason, detail, {})], [], chips, [], {}, 1)
 
 
 def _is_of_one_colour(chip: NDArray[np.uint8]) -> bool:
@@ -154,8 +190,8 @@ def _is_of_one_colour(chip: NDArray[np.uint8]) -> bool:
 
 def _prepare(
     entry: Entry, how: Preparation, seconds: dict[str, float]
-) -> list[tuple[dict[str, Any], NDArray[np.uint8] | None]]:
-    """The rows of an image, each with its chip if it has one."""
+) -> list[tuple[dict[str, Any], AlignedFace | None]]:
+    """The rows of an image, each with its face if that can be judged."""
     known: dict[str, Any] = {}
     try:
         with _time_limit(how.timeout):
@@ -185,7 +221,7 @@ def _prepare(
 
 
 def _failure(entry: Entry, reason: str, detail: str, known: dict[str, Any]) -> dict[str, Any]:
-    return {"index": entry.index, "path": entry.path, **known, **_why(reason, detail)}
+    return {"index": entry.index, "path": entry.text, **known, **_why(reason, detail)}
 
 
 def _why(reason: str, detail: str) -> dict[str, Any]:
@@ -195,13 +231,13 @@ def _why(reason: str, detail: str) -> dict[str, Any]:
 
 def _faces(
     entry: Entry, how: Preparation, seconds: dict[str, float], known: dict[str, Any]
-) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8] | None]]:
+) -> Iterator[tuple[dict[str, Any], AlignedFace | None]]:
     with _clock(seconds, "read"):
         data = read_entry(entry)
         known["sha256"] = hashlib.sha256(data).hexdigest()
     with _clock(seconds, "decode"):
         image = decode_image(data, entry.file if entry.offset < 0 else entry.path)
-    row = {"index": entry.index, "path": entry.path, "status": "ok", **known}
+    row = {"index": entry.index, "path": entry.text, "status": "ok", **known}
     with _clock(seconds, "align"):
         for found in aligned_faces(
             image,
@@ -220,8 +256,10 @@ def _faces(
                     "cut_off": found.cut_off,
                 }
             if found.chip is None:
-                told = _failure(entry, "no_face", found.problem, {**known, **told})
-            yield {**row, **told}, found.chip
+                told |= _why("no_face", found.problem)
+            elif _is_of_one_colour(found.chip):
+                told |= _why("uninformative", _ONE_COLOUR)
+            yield {**row, **told}, found if "reason" not in told else None
 
 
 @contextmanager

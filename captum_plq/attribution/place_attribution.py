@@ -40,9 +40,8 @@ class PlaceAttribution(Attribution):  # type: ignore[misc]
         if not at_places:
             images = inputs[0] if isinstance(inputs, tuple) else inputs
             channels, height, width = images.shape[1:]
-            even = (maps / channels).unsqueeze(1).expand(-1, channels, -1, -1)
-            pixels = enlarge(even.flatten(0, 1), (height, width), centres)
-            maps = pixels.view(len(maps), channels, height, width).to(images.dtype)
+            pixels = enlarge(maps / channels, (height, width), centres).to(images.dtype)
+            maps = pixels.unsqueeze(1).expand(-1, channels, -1, -1).contiguous()
         attributions = (maps,) if isinstance(inputs, tuple) else maps
         return (attributions, *told) if told else attributions
 

@@ -47,8 +47,7 @@ def enlarge(maps: Tensor, size: tuple[int, int], centres: PlaceCentres | None = 
     Returns:
         *Tensor*: (B, H, W), per pixel.
     """
-    rows, columns = _both(maps, size, centres, keeps_sums=True)
-    return rows.T @ maps @ columns
+    return _spread(maps, *_both(maps, size, centres, keeps_sums=True))
 
 
 def interpolate(maps: Tensor, size: tuple[int, int], centres: PlaceCentres | None = None) -> Tensor:
@@ -68,8 +67,7 @@ def interpolate(maps: Tensor, size: tuple[int, int], centres: PlaceCentres | Non
     Returns:
         *Tensor*: (B, H, W), in the maps' unit, beyond the outermost places as they are.
     """
-    rows, columns = _both(maps, size, centres, keeps_sums=False)
-    return rows.T @ maps @ columns
+    return _spread(maps, *_both(maps, size, centres, keeps_sums=False))
 
 
 def area_weights(
@@ -102,6 +100,11 @@ def area_weights(
     size = (shares.shape[1], shares.shape[2])
     rows, columns = _both(places, size, centres, keeps_sums=True)
     return rows @ shares @ columns.T
+
+
+def _spread(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows.T @ maps @ columns
 
 
 def _both(

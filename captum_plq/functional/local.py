@@ -29,9 +29,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.linalg import vecdot
 
-from captum_plq._base.precision import at_least_float32
+from captum_plq._base.precision import at_least_float32, dot, finite_or_nan
 from captum_plq.functional.enlargement import PlaceCentres
 from captum_plq.functional.quality import quality_from_distance
 
@@ -114,7 +113,7 @@ def place_shares(
     """
     a = at_least_float32(features)
     noise = place_noise(a, squared_norms, dropout)
-    return PlaceShares(vecdot(a, slopes.to(a), dim=1), noise, offset.to(a))
+    return PlaceShares(dot(a, slopes.to(a), dim=1), noise, offset.to(a))
 
 
 def place_noise(features: Tensor, squared_norms: Tensor, dropout: float = 0.5) -> Tensor:
@@ -136,7 +135,7 @@ def place_noise(features: Tensor, squared_norms: Tensor, dropout: float = 0.5) -
         *Tensor*: (B, H, W), float32, or float64 if ``features`` are.
     """
     a = at_least_float32(features)
-    noise: Tensor = vecdot(a.square(), squared_norms.to(a), dim=-3) * (dropout / (1 - dropout))
+    noise: Tensor = dot(a.square(), squared_norms.to(a), dim=-3) * (dropout / (1 - dropout))
     return noise
 
 
@@ -151,7 +150,7 @@ def signal_to_noise(shares: PlaceShares) -> Tensor:
         *Tensor*: (B,), ≥ 0 but for rounding; NaN where there is no noise, or shares are not finite.
     """
     total = shares.noise.sum((1, 2))
-    return _finite((shares.evidence.sum((1, 2)) + shares.offset) / total)
+    return finite_or_nan((shares.evidence.sum((1, 2)) + shares.offset) / total)
 
 
 def quality_from_snr(snr: Tensor) -> Tensor:
@@ -283,7 +282,7 @@ def local_zscore(shares: PlaceShares, reference: LocalReference) -> Tensor:
 def _contributions(shares: PlaceShares, reference: float) -> Tensor:
     """(B, H, W), the summands of ρ - ρ₀."""
     total = shares.noise.sum((1, 2), keepdim=True)
-    return _finite((shares.evidence - reference * shares.noise) / total)
+    return finite_or_nan((shares.evidence - reference * shares.noise) / total)
 
 
 def _around(scores: Tensor) -> Tensor:
@@ -321,7 +320,3 @@ def _chord(snr: Tensor, reference: float | Tensor | None) -> Tensor:
         factor = u_0**2 / (4 * math.cosh(u_0 / 2))
     h = (u - u_0) / 2 + 1e-30  # sinh(h) / h is 1 at 0
     return factor * (h.sinh() / h) * u.square() / ((u + u_0) * (u / 2).cosh())
-
-
-def _finite(x: Tensor) -> Tensor:
-    return x.masked_fill(x.isinf(), torch.nan)

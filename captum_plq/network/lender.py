@@ -126,10 +126,10 @@ def _held(modules: list[nn.Module]) -> tuple[Iterable[str], Iterable[Any]]:
 
 
 def _contents(modules: list[nn.Module], parents: list[nn.Module]) -> list[Any]:
-    """Return what modules hold, then the names of children, then these."""
+    """Return the attributes of modules, then the names of children, then these."""
     children = [vars(module)["_modules"] for module in parents]
     return [
-        *chain.from_iterable(map(dict.values, map(vars, modules))),
+        *map(vars, modules),
         *chain.from_iterable(children),
         *chain.from_iterable(map(dict.values, children)),
     ]
@@ -192,7 +192,7 @@ class _Kept(NamedTuple):
             own=_Own.of(own),
             pytorchs=pytorchs,
             parents=parents,
-            contents=_contents(pytorchs, parents),
+            contents=[x.copy() if type(x) is dict else x for x in _contents(pytorchs, parents)],
             copies=_Own.of(copies),
             loose=[
                 x for module in own for x in own_attributes(module).values() if not is_settled(x)

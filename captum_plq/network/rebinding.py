@@ -79,8 +79,8 @@ def may_hold_modules(value: object) -> bool:
 
 def is_settled(value: object) -> bool:
     """Tell whether a value holds no module, and is of a kind that is not written to."""
-    if type(value) in (tuple, frozenset):
-        return all(map(is_settled, value))  # type: ignore[call-overload]
+    if isinstance(value, (tuple, frozenset)) and not hasattr(value, "__dict__"):
+        return all(map(is_settled, value))
     if is_dataclass(value) and not isinstance(value, type):
         frozen = value.__dataclass_params__.frozen  # type: ignore[attr-defined]
         return frozen and all(is_settled(getattr(value, one.name)) for one in fields(value))

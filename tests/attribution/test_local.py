@@ -27,6 +27,17 @@ def test_attributions_and_offset_add_up_to_the_quality_lost(make, output, refere
     torch.testing.assert_close(moved, torch.full_like(moved, 0.01 * places[0].numel()))
 
 
+def test_autocast_lowers_the_network_only():
+    net, x = build(IResNet).float(), faces(4).float()
+    local = LocalQuality(net, reference=5.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pixels, delta = local.attribute(x, return_convergence_delta=True)
+        places, quality = local.attribute(x, at_places=True, return_quality=True)
+    assert delta.dtype == places.dtype == quality.dtype == torch.float32
+    assert (delta.abs() <= 1e-5 * quality).all()
+    torch.testing.assert_close(pixels.sum((1, 2, 3)), places.sum((1, 2)), rtol=0, atol=1e-6)
+
+
 def test_without_an_offset_the_sum_alone_is_the_quality_lost():
     net, x = build(BatchNormTail), faces(3)
     net.fc.bias.data.zero_()

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.linalg import vecdot
 
 from captum_plq._base.late import holds
-from captum_plq._base.precision import at_least_float32
+from captum_plq._base.precision import at_least_float32, dot
 from captum_plq._base.tracing import never_compiled
 from captum_plq.functional.directions import signs_on
 from captum_plq.functional.enlargement import PlaceCentres
@@ -230,7 +229,7 @@ def _run(
     if isinstance(tail, _Linearised):
         squared = wide_map(estimated_norms(e, map_), tail.features)
         slopes = wide_map(slopes_along(e, map_, e.detach()), tail.features)
-        evidence = vecdot(features, slopes, dim=1)
+        evidence = dot(features, slopes, dim=1)
         offset = mean.square().sum(1) - evidence.sum((1, 2))
         return SpatialRun(features, slopes, evidence, mean, squared, offset)
     if map_.shape[1:] != tail.shape or e.shape[1] != len(tail.sums):
@@ -238,7 +237,7 @@ def _run(
         return None
     slopes = wide_map(slopes_along(e, map_, e.detach()), tail.features)
     apart, offset = _compared(slopes, tail.signs.to(slopes), mean, tail.sums.to(mean))
-    evidence, length = vecdot(features, slopes, dim=1), vecdot(mean, mean)
+    evidence, length = dot(features, slopes, dim=1), dot(mean, mean)
     missing = length - evidence.sum((1, 2)) - offset
     halved = min(map_.dtype.itemsize, e.dtype.itemsize) < 4  # as autocast does, at any time
     close = tail.width * (max(share, tolerance(e)) if halved else tail.rounding)
@@ -259,8 +258,8 @@ def _run(
 
 def _compared(slopes: Tensor, signs: Tensor, mean: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     """Return by how much an image's sums over a place's channels are off, at most, and e·b."""
-    found = vecdot(slopes, signs, dim=1).flatten(1)
-    expected = vecdot(mean.unsqueeze(2), sums, dim=1)
+    found = dot(slopes, signs, dim=1).flatten(1)
+    expected = dot(mean.unsqueeze(2), sums, dim=1)
     wrong = found - expected.narrow(1, 0, found.shape[1])
     return torch.linalg.vector_norm(wrong, math.inf, dim=1), expected.select(1, -1)
 

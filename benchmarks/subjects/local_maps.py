@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.subjects.methods import Attribute
+from benchmarks.subjects.methods import Attribute, Build
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq import SpatialSERFIQ
 from captum_plq.functional.enlargement import enlarge, interpolate
+from captum_plq.functional.guided import guided_by_image
 from captum_plq.functional.local import (
     LocalReference,
     PlaceShares,
@@ -47,6 +48,16 @@ def local_z(network: ExplainedNetwork) -> Attribute:
         return interpolate(maps, size, spatial.tail.centres).to(images.dtype)
 
     return explain
+
+
+def guided(build: Build) -> Build:
+    """Return a map whose outlines follow those of the image."""
+
+    def guided_map(network: ExplainedNetwork) -> Attribute:
+        explain = build(network)
+        return lambda images: guided_by_image(explain(images), images)
+
+    return guided_map
 
 
 def eigenface(network: ExplainedNetwork) -> Attribute:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.subjects.attributions import METHODS, plq, sum_gradient
-from benchmarks.subjects.local_maps import eigenface, local, local_z
+from benchmarks.subjects.local_maps import eigenface, guided, local, local_z
 from benchmarks.subjects.methods import Attribute, Build, Method, check_maps, select
 from benchmarks.subjects.network import ExplainedNetwork
 from captum_plq.functional import merge_channels
@@ -149,6 +149,10 @@ def _registry() -> Iterator[Method]:
     yield Method("local", "plq", local, words, gives="map", signed=True)
     words = "local quality, in standard deviations of high-quality faces"
     yield Method("local-z", "plq", local_z, words, gives="map", signed=True)
+    words = "local quality, in units of Q, outlines from the image"
+    yield Method("local-guided", "plq", guided(local), words, gives="map", signed=True)
+    words = "local quality, standardised, outlines from the image"
+    yield Method("local-z-guided", "plq", guided(local_z), words, gives="map", signed=True)
     merged = _merged("saliency-sum", sum_gradient)
     gradient = Method("saliency-sum", "control", merged, "gradient of Σe, no quality in it")
     yield gradient

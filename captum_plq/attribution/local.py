@@ -48,6 +48,9 @@ class LocalQuality(PlaceAttribution):
             are compared with: the median of high-quality faces, see
             :func:`~captum_plq.functional.local.local_reference`. ``None``: each image's own, so
             that places are compared within the image, and the map adds up to about 0.
+        guided (bool): Let the map at pixels follow the image's edges, its sum kept, see
+            :func:`~captum_plq.functional.guided.guided_by_image`; for pictures, as it takes longer
+            than the network. Default: ``False``, bilinear.
 
     Raises:
         TypeError: for a model that is neither.
@@ -66,6 +69,7 @@ class LocalQuality(PlaceAttribution):
         model: nn.Module | Callable[..., object],
         *,
         reference: float | LocalReference | None = None,
+        guided: bool = False,
     ) -> None:
         if isinstance(model, SERFIQ):
             model = SpatialSERFIQ.of(model)
@@ -74,6 +78,7 @@ class LocalQuality(PlaceAttribution):
         if snr is not None and not 0 < snr < float("inf"):
             raise ValueError(f"The reference must be a positive number, but is {snr!r}.")
         self.reference = None if snr is None else float(snr)
+        self.guided = guided
         Attribution.__init__(self, self.spatial)
 
     @log_usage()  # type: ignore[untyped-decorator]
@@ -125,7 +130,8 @@ class LocalQuality(PlaceAttribution):
                 told.append(quality_from_snr(snr))
             if return_convergence_delta:
                 told.append(self._delta(maps, offset, snr))
-            return self._answer(maps, told, inputs, at_places, self.spatial.tail.centres)
+            centres = self.spatial.tail.centres
+            return self._answer(maps, told, inputs, at_places, centres, self.guided)
 
     def compute_convergence_delta(
         self,

@@ -8,6 +8,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_plq.functional.enlargement import PlaceCentres, enlarge
+from captum_plq.functional.guided import guided_by_image
 
 __all__ = ["PlaceAttribution", "only_images"]
 
@@ -35,12 +36,16 @@ class PlaceAttribution(Attribution):  # type: ignore[misc]
         inputs: Tensor | tuple[Tensor, ...],
         at_places: bool,
         centres: PlaceCentres | None,
+        guided: bool = False,
     ) -> Any:
         """Maps (B, h, w) in the shape of the images, or as they are, in front of what is told."""
         if not at_places:
             images = inputs[0] if isinstance(inputs, tuple) else inputs
             channels, height, width = images.shape[1:]
-            pixels = enlarge(maps / channels, (height, width), centres).to(images.dtype)
+            pixels = enlarge(maps / channels, (height, width), centres)
+            if guided:
+                pixels = guided_by_image(pixels, images)
+            pixels = pixels.to(images.dtype)
             maps = pixels.unsqueeze(1).expand(-1, channels, -1, -1).contiguous()
         attributions = (maps,) if isinstance(inputs, tuple) else maps
         return (attributions, *told) if told else attributions

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from captum_plq.functional.enlargement import PlaceCentres, interpolate
+from captum_plq.functional.guided import guided_by_image
 from captum_plq.visualization.panels import View, draw
 
 __all__ = [
@@ -57,6 +58,9 @@ def plot_local_quality(
     centres: PlaceCentres | None = None,
 ) -> tuple[Figure, NDArray[Any]]:
     """Draw one image beside its local quality, or several above theirs.
+
+    Between the places, maps follow the edges of the image, see
+    :func:`~captum_plq.functional.guided.guided_by_image`.
 
     Args:
 
@@ -114,7 +118,8 @@ def local_views(
         ValueError: if a shape is wrong or a map is not finite.
     """
     maps, (rows, columns) = _enlarged(local_maps, images, centres)
-    limit, grid = QUALITY_LIMIT / (rows * columns), f"{rows}×{columns} places"
+    limit = QUALITY_LIMIT / (rows * columns)
+    grid = f"{rows}×{columns} places, outlines from the image"
     ticks = {-limit: f"−{_short(limit)}", 0.0: "0", limit: f"+{_short(limit)}"}
     name = f"local quality: lost (−) or gained (+) at {grid}"
     views = [View(name, "Q per place", maps, LOCAL_COLOURS, (-limit, limit), ticks, True)]
@@ -128,28 +133,28 @@ def local_views(
 
 
 def local_picture(
-    local_map: ArrayLike, size: tuple[int, int], centres: PlaceCentres | None = None
+    local_map: ArrayLike, image: ArrayLike, centres: PlaceCentres | None = None
 ) -> NDArray[np.uint8]:
     """Return a map in the colours of :func:`plot_local_quality`, as pixels.
 
     Args:
 
         local_map (array): (h, w), at places, in units of Q.
-        size (tuple[int, int]): Height and width of the picture, in pixels.
+        image (array): (H, W, 3), 0–255, the face.
         centres (PlaceCentres, optional): As for :func:`plot_local_quality`.
 
     Returns:
-        *ndarray*: (*size, 3), uint8, RGB.
+        *ndarray*: (H, W, 3), uint8, RGB.
 
     Raises:
-        ValueError: if the map is not of such a shape, not finite, or larger than the picture.
+        ValueError: if the map is not of such a shape, not finite, or larger than the image.
 
     Examples::
 
-        >>> local_picture(np.zeros((7, 7)), (112, 112))[0, 0]  # nothing lost or gained
+        >>> local_picture(np.zeros((7, 7)), chip)[0, 0]  # nothing lost or gained
         array([246, 246, 246], dtype=uint8)
     """
-    view = local_views([np.zeros((*size, 3))], [local_map], centres=centres)[0]
+    view = local_views([image], [local_map], centres=centres)[0]
     low, high = view.limits
     level = ((view.maps[0] - low) / (high - low)).clip(0, 1)
     pixels: NDArray[np.uint8] = colormaps[view.colours](level, bytes=True)[..., :3]
@@ -208,7 +213,9 @@ def _enlarged(
                 "infinite."
             )
         size = (shape[0], shape[1])
-        found.append(interpolate(torch.from_numpy(values)[None], size, centres)[0].numpy())
+        pixels = torch.from_numpy(np.asarray(image, dtype=np.float64)).permute(2, 0, 1)[None]
+        smooth = interpolate(torch.from_numpy(values)[None], size, centres)
+        found.append(guided_by_image(smooth, pixels)[0].numpy())
     return found, (grid[0], grid[1])
 
 

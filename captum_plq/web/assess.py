@@ -125,7 +125,7 @@ class PhotoAssessor:
             "verdict": feedback.verdict,
             "reasons": [_reason(reason, found) for reason in feedback.reasons],
             "face": data_url(face.shown),
-            "map": None if local is None else self._overlay(local),
+            "map": None if local is None else self._overlay(found.images[0], local),
             "map_scale": None if local is None else map_scale(),
             "regions": {
                 name: {
@@ -224,8 +224,8 @@ class PhotoAssessor:
         )
         return found, feedback
 
-    def _overlay(self, local: LocalMaps) -> str:
-        return data_url(overlay(local.zscores[0], self._shown_size, local.centres))
+    def _overlay(self, chip: NDArray[np.uint8], local: LocalMaps) -> str:
+        return data_url(overlay(local.zscores[0], chip, self._shown_size, local.centres))
 
     def _unusual(self, found: Explanation) -> NDArray[np.float64] | None:
         calibration = self._explainer.calibration

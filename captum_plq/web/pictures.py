@@ -7,6 +7,8 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from captum_plq.errors import extra
 from captum_plq.faces import face_regions
 from captum_plq.faces.align import Template
-from captum_plq.functional.enlargement import PlaceCentres
-from captum_plq.visualization.local_maps import LOCAL_COLOURS, ZSCORE_LIMIT, local_views
+from captum_plq.functional.enlargement import PlaceCentres, interpolate
+from captum_plq.functional.guided import guided_by_image
+from captum_plq.visualization.local_maps import LOCAL_COLOURS, ZSCORE_LIMIT
 
 __all__ = ["data_url", "map_scale", "overlay", "region_outlines"]
 
@@ -42,7 +45,10 @@ def data_url(pixels: NDArray[np.uint8]) -> str:
 
 
 def overlay(
-    zscores: NDArray[np.float32], size: tuple[int, int], centres: PlaceCentres | None = None
+    zscores: NDArray[np.float32],
+    face: NDArray[np.uint8],
+    size: tuple[int, int],
+    centres: PlaceCentres | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the standardised local map, to be laid over the face.
 
@@ -52,15 +58,18 @@ def overlay(
     Args:
 
         zscores (ndarray): (h, w), at places, in standard deviations.
+        face (ndarray): (H, W, 3), uint8, whose edges the map follows.
         size (tuple[int, int]): Height and width of the picture, in pixels.
         centres (PlaceCentres, optional): Where the places lie in the face.
 
     Returns:
         *ndarray*: (*size, 4), uint8, RGBA.
     """
-    view = local_views([np.zeros((*size, 3))], [zscores], [zscores], centres)[1]
-    level = (view.maps[0] / ZSCORE_LIMIT).clip(-1, 1)
-    pixels: NDArray[np.uint8] = colormaps[view.colours]((level + 1) / 2, bytes=True)
+    smooth = interpolate(torch.from_numpy(zscores)[None], (face.shape[0], face.shape[1]), centres)
+    image = torch.from_numpy(face).permute(2, 0, 1)[None]
+    shown = F.interpolate(guided_by_image(smooth, image)[None], size, mode="bilinear")[0, 0]
+    level = (shown.numpy() / ZSCORE_LIMIT).clip(-1, 1)
+    pixels: NDArray[np.uint8] = colormaps[LOCAL_COLOURS]((level + 1) / 2, bytes=True)
     pixels[..., 3] = np.rint(255 * _SHOWN * np.abs(level))
     return pixels
 

@@ -38,6 +38,16 @@ def test_autocast_lowers_the_network_only():
     torch.testing.assert_close(pixels.sum((1, 2, 3)), places.sum((1, 2)), rtol=0, atol=1e-6)
 
 
+def test_a_guided_map_keeps_the_sum_and_is_the_same_in_any_batch():
+    net, x = build(IResNet).float(), faces(3).float()
+    local = LocalQuality(net, reference=4.0, guided=True)
+    pixels, quality, delta = local.attribute(x, return_quality=True, return_convergence_delta=True)
+    assert (delta.abs() <= 1e-5 * quality).all()
+    assert (local.compute_convergence_delta(pixels, x).abs() <= 1e-5 * quality).all()
+    assert not torch.allclose(pixels, LocalQuality(net, reference=4.0).attribute(x))
+    torch.testing.assert_close(local.attribute(x[1:2])[0], pixels[1], rtol=1e-3, atol=1e-7)
+
+
 def test_without_an_offset_the_sum_alone_is_the_quality_lost():
     net, x = build(BatchNormTail), faces(3)
     net.fc.bias.data.zero_()

@@ -81,8 +81,7 @@ def pictures_of(
             continue
         values = computed.get(i, there)
         if values is not None and picture.chip is not None:
-            shape = picture.chip.shape
-            colours = local_picture(values, (shape[0], shape[1]), result.place_centres)
+            colours = local_picture(values, picture.chip, result.place_centres)
             picture = replace(picture, map=colours, limit=QUALITY_LIMIT / values.size)
         found.append(picture)
     return found

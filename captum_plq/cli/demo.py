@@ -29,7 +29,7 @@ command = App("demo", help_epilogue="Example:\n  captum-plq demo -o demo-output"
 def demo(*, options: Explaining) -> None:
     """Explain a portrait, as it is and degraded in three ways; needs no download."""
     explainer = load_explainer(options)
-    extra = options.extra("skimage.data.astronaut(), NASA, public domain")
+    extra = {"source": "skimage.data.astronaut(), NASA, public domain", **options.extra()}
     for line in run_demo(options.output, explainer, extra):
         tell(line)
 
@@ -56,9 +56,9 @@ def run_demo(
     """
     import numpy as np
 
+    from captum_plq._base.folder_lock import folder_lock
     from captum_plq.explanation import Explainer, matching_calibration
     from captum_plq.explanation.names import result_names
-    from captum_plq.explanation.run_record import folder_lock
     from captum_plq.faces import blur, cover_eye, surgical_mask
     from captum_plq.models import DEFAULT_MODEL, load_model
 

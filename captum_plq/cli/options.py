@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aligned",
+    "Column",
     "Directory",
     "Estimating",
     "Explaining",
     "Method",
     "Network",
     "OwnCalibration",
+    "Timeout",
     "Whole",
+    "WorkerCount",
 ]
 
 
@@ -42,6 +45,16 @@ OwnCalibration = Annotated[
     ),
 ]
 Aligned = Annotated[bool, Parameter(help="Images are aligned face crops.", show_default=False)]
+WorkerCount = Annotated[
+    int | None,
+    Parameter(
+        help="Processes that decode and align. Default: processors less one; none for images that "
+        "are computed at once.",
+        converter=_whole,
+    ),
+]
+Timeout = Annotated[float, Parameter(help="Seconds until an image is given up.")]
+Column = Annotated[str | None, Parameter(help="Column of paths, of a table.")]
 Directory = Annotated[Path, Parameter(name="DIR", help="Folder of photos, with its subfolders.")]
 
 
@@ -135,7 +148,6 @@ class Explaining(Method):
         """Return the settings that these options ask for."""
         return replace(super().settings(), gamma=self.gamma)
 
-    def extra(self, source: object) -> dict[str, Any]:
-        """Return what the record of an explanation says of its input files."""
-        found = {"source": source, "checkpoint": self.checkpoint}
-        return {key: str(value) for key, value in found.items() if value is not None}
+    def extra(self) -> dict[str, Any]:
+        """Return what the record of an explanation says of these options beside the settings."""
+        return {} if self.checkpoint is None else {"checkpoint": str(self.checkpoint)}

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from captum_plq.cli.options import Aligned, Estimating, OwnCalibration, Whole
+from captum_plq.cli.options import (
+    Aligned,
+    Column,
+    Estimating,
+    OwnCalibration,
+    Timeout,
+    Whole,
+    WorkerCount,
+)
 from captum_plq.cli.terminal import held, table, tell
 
 if TYPE_CHECKING:
@@ -52,12 +60,9 @@ class Scoring(Estimating):
         Parameter(help="Say of each face whether to take it again, and why.", show_default=False),
     ] = False
     batch_size: Annotated[Whole, Parameter(help="Images given to the network at once.")] = 16
-    workers: Annotated[
-        int | None,
-        Parameter(help="Processes that decode and align. Default: processors less one."),
-    ] = None
+    workers: WorkerCount = None
     shard_size: Annotated[Whole, Parameter(help="Images per file of the result.")] = 1024
-    timeout: Annotated[float, Parameter(help="Seconds until an image is given up.")] = 60.0
+    timeout: Timeout = 60.0
 
     def scoring(self) -> ScoreSettings:
         """Return the settings that these options ask for."""
@@ -84,7 +89,7 @@ def score(
         Path,
         Parameter(name=("--output", "-o"), help="Folder of the result; a run goes on there."),
     ],
-    column: Annotated[str | None, Parameter(help="Column of paths, of a table.")] = None,
+    column: Column = None,
     engine: Annotated[
         Literal["local", "ray"],
         Parameter(help="This machine, or a Ray cluster whose machines share SOURCE and RESULT."),

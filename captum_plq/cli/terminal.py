@@ -167,13 +167,19 @@ class Progress:
 
         total (int): Images.
         settled (int): From how many on the rate is told.
+        before (int): How many were done before.
         now (Callable): A clock, in seconds.
     """
 
     def __init__(
-        self, total: int, *, settled: int = 1, now: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        *,
+        settled: int = 1,
+        before: int = 0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total, self.settled, self.done = total, settled, 0
+        self.total, self.settled, self.before, self.done = total, settled, before, before
         self._now, self._start = now, now()
 
     def prefix(self) -> str:
@@ -181,8 +187,9 @@ class Progress:
         if self.total < 2:
             return ""
         left = ""
-        if self.settled <= self.done < self.total:
-            seconds = (self._now() - self._start) / self.done * (self.total - self.done)
+        here = self.done - self.before
+        if self.settled <= here and self.done < self.total:
+            seconds = (self._now() - self._start) / here * (self.total - self.done)
             left = f", {duration(seconds)} left"
         return f"[{self.done}/{self.total}{left}] "
 

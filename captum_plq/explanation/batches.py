@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_plq.explanation.run_record import FacePlace
 from captum_plq.faces import AlignedFace
 
 if TYPE_CHECKING:
@@ -26,21 +26,20 @@ class PhotoFace:
 
     Args:
 
-        path (Path): The photograph.
+        place (FacePlace): Which face of which photograph, and how many of it are taken.
+        image (str): The photograph.
         stem (str): Name of its results, without ending.
-        face (AlignedFace): With its ``chip``.
-        count (int): How many faces of the photograph are taken.
+        face (AlignedFace): What is known of it, without its chip.
+        chip (ndarray): (H, W, 3), uint8, RGB.
+        sha256 (str): Of the photograph's bytes.
     """
 
-    path: Path
+    place: FacePlace
+    image: str
     stem: str
     face: AlignedFace
-    count: int = 1
-
-    @property
-    def last(self) -> bool:
-        """Whether it is the last face of its photograph."""
-        return self.face.number >= self.count
+    chip: NDArray[np.uint8]
+    sha256: str
 
     def detection(self) -> dict[str, Any]:
         """Return what the record says of its detection; nothing for an aligned crop."""
@@ -80,7 +79,7 @@ def explained_in_batches(
 
 def _explained(explainer: Explainer, batch: list[PhotoFace]) -> Iterator[Explanation | Exception]:
     try:
-        found = explainer(np.stack([_chip(face) for face in batch]))
+        found = explainer(np.stack([face.chip for face in batch]))
     except Exception as error:  # whatever a network raises
         if len(batch) == 1:
             yield error
@@ -89,9 +88,3 @@ def _explained(explainer: Explainer, batch: list[PhotoFace]) -> Iterator[Explana
             yield from _explained(explainer, [face])
         return
     yield from found.split()
-
-
-def _chip(face: PhotoFace) -> NDArray[np.uint8]:
-    if face.face.chip is None:
-        raise ValueError(face.face.problem)
-    return face.face.chip

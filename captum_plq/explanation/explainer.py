@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from captum_plq._base.device import device_name
 from captum_plq._base.versions import package_versions
+from captum_plq._base.whole_file import json_bytes
 from captum_plq.attribution import scaling_factor
 from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.known import shipped_calibration
 from captum_plq.calibration.sample_gamma import GAMMA_RULE, gamma_of_sample
+from captum_plq.calibration.settings import network_digest
 from captum_plq.errors import refuse_images
 from captum_plq.explanation.local import LocalExplainer
 from captum_plq.explanation.result import Explanation
@@ -131,6 +134,19 @@ class Explainer:
             self._gamma = gamma_of_sample(self.spec.name, self.spec.input_size, merged)
         return self._gamma
 
+    def identity(self) -> dict[str, Any]:
+        """Return which network and calibration this is, ready for JSON.
+
+        Returns:
+            *dict*: ``model``: name and a digest of the weights; ``calibration``: where it comes
+            from and a digest of all in it, or ``None``.
+        """
+        model = self.plq.quality_model.serfiq.model
+        return {
+            "model": {"name": self.spec.name, "digest": network_digest(model)},
+            "calibration": None if self.calibration is None else _identity_of(self.calibration),
+        }
+
     def _images(self, chips: NDArray[np.uint8]) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2)
         return pixels.float().to(self.settings.device)
@@ -205,6 +221,23 @@ def matching_calibration(model: FaceModel, settings: Settings | None = None) -> 
         except ValueError:
             return None
     return found
+
+
+def _identity_of(calibration: Calibration) -> dict[str, Any]:
+    """Its origin, and a digest of everything in it."""
+    known = calibration.thresholds
+    texts = [calibration.header(), None if known is None else known.in_file()]
+    digest = hashlib.sha256(json_bytes(texts))
+    for value in (*(calibration.reference or ()), *(calibration.local or ())):
+        if isinstance(value, Tensor):
+            digest.update(value.float().cpu().numpy().tobytes())
+    return {
+        "network": calibration.network,
+        "date": calibration.date,
+        "source": calibration.source,
+        "failures_of": "" if known is None else known.measured_on(),
+        "digest": digest.hexdigest()[:16],
+    }
 
 
 def _refuse_uninformative(merged: Tensor, quality: Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,15 +23,17 @@ class Scored:
     Args:
 
         quality (float): Q.
-        order (int): Its place in the run.
+        place (tuple[int, int]): Of its photo in the source, and its number there.
         name (str): What to call it.
-        explanation (Explanation): Of it alone.
+        row (dict): What the summary says of it.
+        explanation (Explanation, optional): Of it alone; ``None``: an earlier run explained it.
     """
 
     quality: float
-    order: int
+    place: tuple[int, int]
     name: str = field(compare=False)
-    explanation: Explanation = field(compare=False)
+    row: dict[str, Any] = field(compare=False)
+    explanation: Explanation | None = field(compare=False, default=None)
 
 
 class Extremes:
@@ -43,59 +46,53 @@ class Extremes:
     Examples::
 
         >>> extremes = Extremes(20)
-        >>> extremes.add("a.jpg", explanation)
+        >>> extremes.add(Scored(0.7, (0, 1), "a.jpg", {}, explanation))
         >>> [face.name for face in extremes.ranked()]
         ['a.jpg']
     """
 
     def __init__(self, each: int) -> None:
         self.each, self.count = each, 0
-        self._lowest: list[tuple[float, int, Scored]] = []
-        self._highest: list[tuple[float, int, Scored]] = []
+        self._lowest: list[Scored] = []
+        self._highest: list[Scored] = []
 
-    def add(self, name: str, explanation: Explanation) -> None:
+    def add(self, face: Scored) -> None:
         """Note a face.
 
         Args:
 
-            name (str): What to call it.
-            explanation (Explanation): Of it alone.
+            face (Scored): The face.
         """
-        scored = Scored(explanation.quality[0], self.count, name, explanation)
         self.count += 1
-        for heap, sign in ((self._lowest, -1), (self._highest, 1)):
-            item = (sign * scored.quality, sign * scored.order, scored)
-            if len(heap) < self.each:
-                heapq.heappush(heap, item)
-            else:
-                heapq.heappushpop(heap, item)
+        self._lowest = sorted([*self._lowest, face])[: self.each]
+        self._highest = sorted([*self._highest, face])[-self.each :]
 
     def ranked(self) -> list[Scored]:
         """Return the faces kept, each once, the lowest quality first."""
-        return sorted(
-            {scored.order: scored for _, _, scored in self._lowest + self._highest}.values()
-        )
+        return sorted({face.place: face for face in self._lowest + self._highest}.values())
 
-    def contact_sheet(self) -> Figure:
-        """Draw the faces kept, each beside its map, the lowest quality first."""
-        faces = self.ranked()
-        found = [face.explanation for face in faces]
+    def contact_sheet(self, missing: Mapping[tuple[int, int], Explanation]) -> Figure:
+        """Draw the faces kept, each beside its map, the lowest quality first.
+
+        Args:
+
+            missing (Mapping): By their places, explanations of those that were kept without; the
+                others are left out.
+        """
+        known = {face: face.explanation or missing.get(face.place) for face in self.ranked()}
+        faces = [face for face, explanation in known.items() if explanation is not None]
+        found = [explanation for explanation in known.values() if explanation is not None]
         local = [e.local for e in found if e.local is not None]
         maps: list[NDArray[np.float32]] = [e.maps[0] for e in found]
         order = f"{len(faces)} faces, lowest quality first"
         if self.count > len(faces):
             order = f"The {self.each} faces of lowest and of highest quality, of {self.count}"
-        titles = [_title(face) for face in faces]
+        titles = [", ".join(e.titles()[0].splitlines()) for e in found]
         return plot_contact_sheet(
             [e.images[0] for e in found],
-            titles,
+            [f"{face.name}\n{title}" for face, title in zip(faces, titles, strict=True)],
             local_maps=[one.maps[0] for one in local] if len(local) == len(found) else None,
             centres=local[0].centres if local else None,
             quality_maps=maps,
             caption=order,
         )
-
-
-def _title(face: Scored) -> str:
-    quality = ", ".join(face.explanation.titles()[0].splitlines())
-    return f"{face.name}\n{quality}"

@@ -1,38 +1,59 @@
-"""What a run over many images has done, on disk as it is done."""
+"""What a run over many photos has done, on disk as it is done, so that the next one goes on."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from captum_plq._base.whole_file import json_bytes, remove_unfinished, require_folder, whole_file
+from captum_plq._base.differences import differences
+from captum_plq._base.folder_lock import folder_lock
+from captum_plq._base.whole_file import json_bytes, whole_file
 
-__all__ = ["RunRecord", "folder_lock"]
+__all__ = ["FacePlace", "RunRecord"]
 
-_LOCK = ".captum-plq.lock"
+_FORMAT, _VERSION = "captum-plq explain", 1
+
+
+class FacePlace(NamedTuple):
+    """Which face a row is of.
+
+    Args:
+
+        photo (int): The photo's place in the source, from 0.
+        face (int): Its number in the photo, from 1; 0: a photo without one.
+        rows (int): How many rows the photo has.
+    """
+
+    photo: int
+    face: int = 1
+    rows: int = 1
 
 
 class RunRecord:
     """The rows of a run that writes into a folder, and its summary.
 
     Each row is appended to ``summary.jsonl`` and brought to the disk at once. When the block
-    ends, for whatever reason, ``summary.json`` is written from it, whole, in place of that of an
-    earlier run, and the rows are removed. If the block raised, the summary says what under
-    ``interrupted``, and how many images were ``not_reached``; a run that raised before its first
-    row leaves an earlier summary as it is. The rows of a run that was killed stay: the next run
-    gives their file another name. Memory does not grow with the number of rows.
+    ends, for whatever reason, ``summary.json`` is written from it, whole, in the order of the
+    photos, in place of that of an earlier run. If the block raised, the summary says what under
+    ``interrupted``, and how many photos were ``not_reached``, and the rows stay, as they do if the
+    run is killed: the next run of the same identity goes on with the faces that were explained.
+    One of another identity gives their file another name. A run that raised before its first row
+    leaves an earlier summary as it is.
+
+    Attributes tell of the run: ``reached``, how many photos are done, by earlier runs too;
+    ``failures``; ``replaces``, whether there was a summary; ``left_by_another``, where the rows of
+    a run of another identity are now, and how it ``differs``.
 
     Args:
 
         directory (Path): Made if it is missing. One run at a time writes into it.
-        images (int): How many images there are.
+        images (int): How many photos there are.
+        identity (dict): What decides about the rows, ready for JSON.
         undisturbed (Callable): Makes a context in which rows are noted and the summary is
             written, such as one that holds signals.
 
@@ -42,33 +63,38 @@ class RunRecord:
 
     Examples::
 
-        >>> with RunRecord(Path("results"), images=2) as record:
-        ...     record.explained({"image": "a.jpg", "quality": 0.7})
-        ...     record.failed("b.jpg", "is not an image.")
+        >>> with RunRecord(Path("results"), images=2, identity={"passes": 100}) as record:
+        ...     record.explained(FacePlace(0), {"image": "a.jpg", "quality": 0.7})
+        ...     record.failed(FacePlace(1, 0), "b.jpg", "is not an image.")
     """
 
     def __init__(
         self,
         directory: Path,
         images: int,
+        identity: dict[str, Any],
         undisturbed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.directory, self.images, self._undisturbed = directory, images, undisturbed
         self.summary = directory / "summary.json"
-        self.failures = self._reached = self._count = 0
+        self.failures = self.reached = 0
         self.replaces = False
         self.left_by_another: Path | None = None
-        self._rows_path = directory / "summary.jsonl"
-        self._rows = -1
+        self.differs = ""
+        self.lock = -1
+        self._identity: dict[str, Any] = json.loads(json_bytes(identity))
+        self._path = directory / "summary.jsonl"
+        self._file = -1
+        self._places: dict[int, dict[int, int]] = {}
+        self._counts: dict[int, int] = {}
+        self._noted = False
         self._stack = ExitStack()
 
     def __enter__(self) -> RunRecord:
         with ExitStack() as stack:
-            stack.enter_context(folder_lock(self.directory))
+            self.lock = stack.enter_context(folder_lock(self.directory))
             self.replaces = self.summary.exists()
-            self._keep_rows_of_another()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
-            self._rows = os.open(self._rows_path, flags, 0o666)
+            self._open()
             self._stack = stack.pop_all()
         return self
 
@@ -79,161 +105,186 @@ class RunRecord:
         traceback: TracebackType | None,
     ) -> None:
         with self._undisturbed(), self._stack:
-            os.close(self._rows)
-            if error is None or self._count or not self.replaces:
+            os.close(self._file)
+            if error is None or self._noted or not self.replaces:
                 try:
                     self._write_summary(error)
                 except OSError:
                     if error is None:
                         raise
                     return  # the rows stay, and what went wrong first is told
-            with suppress(OSError):
-                self._rows_path.unlink()
+            if error is None or not self._places:
+                with suppress(OSError):
+                    self._path.unlink()
 
-    def explained(self, row: dict[str, Any], *, last: bool = True) -> None:
+    def explained(self, place: FacePlace, row: dict[str, Any]) -> None:
         """Note a face whose results are written.
 
         Args:
 
+            place (FacePlace): Which.
             row (dict): What the summary says of it.
-            last (bool): Whether it is the last face of its image.
         """
-        with self._undisturbed():
-            self._append({"explained": row})
-            self._reached += last
+        self._append(place, {"explained": row})
 
-    def failed(self, image: str, reason: str, *, last: bool = True) -> None:
-        """Note an image, or a face of it, that could not be explained.
+    def failed(self, place: FacePlace, image: str, reason: str) -> None:
+        """Note a photo, or a face of it, that could not be explained; the next run tries it anew.
 
         Args:
 
-            image (str): The image.
+            place (FacePlace): Which.
+            image (str): The photo.
             reason (str): Why.
-            last (bool): As of :meth:`explained`.
         """
-        with self._undisturbed():
-            self._append({"failed": {"image": image, "reason": reason}})
-            self._reached += last
-            self.failures += 1
+        self._append(place, {"failed": {"image": image, "reason": reason}})
+        self.failures += 1
 
-    def _append(self, row: dict[str, Any]) -> None:
-        line = json_bytes(row) + b"\n"
-        before = os.fstat(self._rows).st_size
-        if os.write(self._rows, line) != len(line):
-            os.ftruncate(self._rows, before)
-            raise OSError(f"{self._rows_path} cannot be written: no space is left.")
-        os.fsync(self._rows)
-        self._count += 1
+    def begins(self, stem: str) -> None:
+        """Note which files are about to be written; what a killed run left of them is removed.
+
+        Args:
+
+            stem (str): Their name without ending.
+        """
+        self._write({"begun": stem})
+
+    def forget(self, index: int) -> None:
+        """Drop the rows of a photo, which is another one now."""
+        self._drop(index)
+        self._write({"forget": index})
+
+    def rows(self, index: int) -> dict[FacePlace, dict[str, Any]]:
+        """Return the rows of a photo's explained faces.
+
+        Args:
+
+            index (int): The photo's place in the source.
+        """
+        places = self._places.get(index)
+        if places is None:
+            return {}
+        with self._path.open("rb") as file:
+            found = {face: self._read(file, offset) for face, offset in sorted(places.items())}
+        count = self._counts[index]
+        return {
+            FacePlace(index, face, count): row["explained"]
+            for face, row in found.items()
+            if "explained" in row
+        }
+
+    def complete(self) -> list[int]:
+        """Return the places of the photos all of whose faces are noted."""
+        return [index for index in self._places if self._is_complete(index)]
+
+    def _append(self, place: FacePlace, row: dict[str, Any]) -> None:
+        with self._undisturbed():
+            self._keep(place, self._write({"at": list(place), **row}))
+            os.fsync(self._file)
+            self._noted = True
+
+    def _keep(self, place: FacePlace, offset: int) -> None:
+        index = place.photo
+        self.reached -= self._is_complete(index)
+        self._places.setdefault(index, {})[place.face] = offset
+        self._counts[index] = place.rows
+        self.reached += self._is_complete(index)
+
+    def _drop(self, index: int) -> None:
+        self.reached -= self._is_complete(index)
+        self._places.pop(index, None)
+
+    def _is_complete(self, index: int) -> bool:
+        return index in self._places and len(self._places[index]) >= self._counts[index]
+
+    def _write(self, line: dict[str, Any]) -> int:
+        """Append a line, whole or not at all, and return where it begins."""
+        data, before = json_bytes(line) + b"\n", os.fstat(self._file).st_size
+        if os.write(self._file, data) != len(data):
+            os.ftruncate(self._file, before)
+            raise OSError(f"{self._path} cannot be written: no space is left.")
+        return before
+
+    def _open(self) -> None:
+        """Go on with the rows of a run that was the same, or begin anew."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if os.path.lexists(self._path) and not self._goes_on():
+            self._keep_rows_of_another()
+        begins = not os.path.lexists(self._path)
+        self._file = os.open(self._path, flags | (os.O_EXCL if begins else 0), 0o666)
+        if begins:
+            self._write({"format": _FORMAT, "version": _VERSION, "identity": self._identity})
+
+    def _goes_on(self) -> bool:
+        if self._path.is_symlink() or not self._path.is_file():
+            return False
+        with self._path.open("rb") as file:
+            header = _parsed(file.readline())
+            if (header.get("format"), header.get("version")) != (_FORMAT, _VERSION):
+                return False
+            self.differs = differences(header.get("identity", {}), self._identity)
+            if self.differs:
+                return False
+            begun, end = "", file.tell()
+            while (line := file.readline()).endswith(b"\n"):
+                row = _parsed(line)
+                begun = row.get("begun", "")
+                if "explained" in row:
+                    self._keep(FacePlace(*row["at"]), end)
+                self._drop(row.get("forget", -1))
+                end = file.tell()
+        os.truncate(self._path, end)  # a line that a killed run had begun
+        if begun and not (self.directory / f"{begun}.json").exists():
+            for ending in (".png", ".npz"):
+                (self.directory / f"{begun}{ending}").unlink(missing_ok=True)
+        return True
 
     def _keep_rows_of_another(self) -> None:
-        """Give the rows of a run that was killed another name."""
-        if not os.path.lexists(self._rows_path):
-            return
-        if not self._rows_path.is_file():
-            raise ValueError(f"{self._rows_path} is no regular file: name another folder.")
-        if self._rows_path.stat().st_size == 0:
-            self._rows_path.unlink()
+        """Give the rows of a run that was another one another name, if there are any."""
+        if not self._path.is_file():
+            raise ValueError(f"{self._path} is no regular file: name another folder.")
+        whole = self._path.read_bytes().split(b"\n")[:-1]
+        if all("format" in _parsed(line) for line in whole):
+            self._path.unlink()
             return
         number = 2
         while os.path.lexists(kept := self.directory / f"summary-{number}.jsonl"):
             number += 1
-        self._rows_path.rename(kept)
+        self._path.rename(kept)
         self.left_by_another = kept
 
     def _write_summary(self, error: BaseException | None) -> None:
-        with whole_file(self.summary) as file:
+        with whole_file(self.summary) as file, self._path.open("rb") as rows:
             file.write(b'{\n  "explained": [')
-            self._copy(file, "explained")
+            self._copy(rows, file, "explained")
             file.write(b'],\n  "failed": [')
-            self._copy(file, "failed")
+            self._copy(rows, file, "failed")
             file.write(b"]")
             if error is not None:
                 why = json_bytes(str(error) or type(error).__name__)
-                left = self.images - self._reached
+                left = self.images - self.reached
                 file.write(b',\n  "interrupted": %b,\n  "not_reached": %d' % (why, left))
             file.write(b"\n}\n")
 
-    def _copy(self, file: BinaryIO, kind: str) -> None:
+    def _copy(self, rows: BinaryIO, file: BinaryIO, kind: str) -> None:
         before = b"\n    "
-        with self._rows_path.open("rb") as rows:
-            for line in rows:
-                row = json.loads(line)
+        for _, faces in sorted(self._places.items()):
+            for _, offset in sorted(faces.items()):
+                row = self._read(rows, offset)
                 if kind in row:
                     file.write(before + json_bytes(row[kind], indent=2).replace(b"\n", b"\n    "))
                     before = b",\n    "
         if before[:1] == b",":
             file.write(b"\n  ")
 
+    @staticmethod
+    def _read(file: BinaryIO, offset: int) -> dict[str, Any]:
+        file.seek(offset)
+        return _parsed(file.readline())
 
-@contextmanager
-def folder_lock(directory: Path) -> Iterator[int]:
-    """Keep a folder from other runs of this program until the block ends.
 
-    The lock is the operating system's, on a file in the folder: it ends with the process, however
-    that ends.
-
-    Args:
-
-        directory (Path): Made if it is missing.
-
-    Yields:
-        *int*: the lock's file descriptor. A forked process shares the lock until it closes it.
-
-    Raises:
-        ValueError: if the folder cannot be written to, or another run has it.
-
-    Examples::
-
-        >>> with folder_lock(Path("results")):
-        ...     pass
-    """
-    require_folder(directory)
-    path = directory / _LOCK
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            _lock(descriptor, directory)
-            mine = os.path.samestat(os.fstat(descriptor), os.stat(path))
-        except FileNotFoundError:  # another run ended between the two lines and removed it
-            mine = False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if mine:
-            break
-        os.close(descriptor)
+def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        remove_unfinished(directory)
-        yield descriptor
-    finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, directory: Path) -> None:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(descriptor, 1000, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        process = os.read(descriptor, 20).decode("ascii", "replace")
-        raise ValueError(
-            f"Another run (process {process}) writes into {directory}: wait until it ends, or name "
-            "another folder."
-        ) from error
-    except OSError as error:
-        warnings.warn(
-            f"{directory} cannot be locked ({error.strerror}): let no other run write there.",
-            stacklevel=2,
-        )
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

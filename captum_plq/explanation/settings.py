@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from captum_plq._base.device import usable_device
 from captum_plq.attribution import PixelQualityAttribution, TargetScalar
 from captum_plq.functional import NodeWeights
 from captum_plq.models import FaceModel
+from captum_plq.preparation import require_preparing
 from captum_plq.quality.serfiq import SERFIQ, Estimator
 
-__all__ = ["Settings"]
+__all__ = ["PhotoSettings", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,41 @@ class Settings:
             target_scalar=self.target_scalar,
             directions=self.directions,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoSettings:
+    """How photos are read, and what is written of their faces.
+
+    Args:
+
+        aligned (bool): They are aligned crops; nothing is detected.
+        all_faces (bool): Explain every face found, not the surest alone, and number them.
+        feedback (bool): Say of each face whether to take the photo again, and why.
+        write (tuple[str, ...]): What is written beside each record: ``"figure"``, ``"arrays"``.
+        batch_size (int): Faces computed at once.
+        workers (int, optional): Processes that decode and align, as of
+            :class:`~captum_plq.preparation.Workers`.
+        timeout (float): Seconds after which a photo is given up.
+
+    Raises:
+        ValueError: for a value that is out of range.
+    """
+
+    aligned: bool = False
+    all_faces: bool = False
+    feedback: bool = False
+    write: tuple[str, ...] = ("figure", "arrays")
+    batch_size: int = 16
+    workers: int | None = None
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        require_preparing(self.batch_size, self.workers, self.timeout)
+        if unknown := set(self.write) - {"figure", "arrays"}:
+            raise ValueError(f"{min(unknown)!r} is not figure or arrays.")
+
+    def deciding(self) -> dict[str, Any]:
+        """Return those that decide about what is written, ready for JSON."""
+        how = ("batch_size", "workers", "timeout")
+        return {name: value for name, value in vars(self).items() if name not in how}

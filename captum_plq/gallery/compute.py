@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_plq._base.device import device_name
-from captum_plq.calibration.file import Calibration
 from captum_plq.calibration.known import load_calibration
-from captum_plq.calibration.settings import network_digest
 from captum_plq.errors import (
     PixelScaleWarning,
     UninformativeWarning,
@@ -99,7 +96,7 @@ class FaceScorer:
         explainer = Explainer(model, method, calibration)
         self.model, self.spec, self.calibration = model, explainer.spec, calibration
         self.device = torch.device(settings.device)
-        self._digest = network_digest(model)
+        self._identity = explainer.identity()
         self._scaling = explainer.scaling
         self._serfiq = explainer.plq.quality_model.serfiq
         self._spatial = SpatialSERFIQ.of(self._serfiq)
@@ -131,12 +128,7 @@ class FaceScorer:
 
     def identity(self) -> dict[str, Any]:
         """Return which network and calibration decide about the rows, ready for JSON."""
-        found = self.calibration
-        known = None if found is None else _identity_of(found)
-        return {
-            "model": {"name": self.spec.name, "digest": self._digest},
-            "calibration": known,
-        }
+        return self._identity
 
     def device_name(self) -> str:
         """Return what the device is called."""
@@ -305,23 +297,3 @@ class FaceScorer:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return bool(((a - b).abs() <= 1e-5 * b.abs().max()).all())
-
-
-def _identity_of(calibration: Calibration) -> dict[str, Any]:
-    """What a calibration decides: its numbers that reach the rows."""
-    local = calibration.local
-    deciding: tuple[Any, ...] = (calibration.scaling, local and local.snr)
-    if calibration.region_losses is not None:
-        deciding += (calibration.region_losses.in_file(),)
-    if calibration.thresholds is not None:
-        deciding += (calibration.thresholds.in_file(),)
-    numbers = hashlib.sha256(repr(deciding).encode())
-    return {
-        "network": calibration.network,
-        "date": calibration.date,
-        "source": calibration.source,
-        "failures_of": ""
-        if calibration.thresholds is None
-        else calibration.thresholds.measured_on(),
-        "digest": numbers.hexdigest()[:16],
-    }

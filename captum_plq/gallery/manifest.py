@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from captum_plq._base.differences import differences
 from captum_plq._base.versions import package_versions
 from captum_plq._base.whole_file import json_bytes, write_json
 from captum_plq.gallery.result import MANIFEST
@@ -100,7 +101,11 @@ def open_manifest(directory: Path, identity: dict[str, Any]) -> Iterator[Manifes
     path = directory / MANIFEST
     identity = json.loads(json_bytes(identity))
     if os.path.lexists(path):
-        _compare(directory, _read(path), identity)
+        if differ := differences(_read(path), identity):
+            raise ValueError(
+                f"{directory} was begun with {differ}. Go on with what it was begun with, or name "
+                "another folder."
+            )
     else:
         known = {"format": _FORMAT, "version": _VERSION}
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -124,36 +129,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError("it is of something else")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be used ({error}): name another folder.") from error
-
-
-def _compare(directory: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    old, new = _flat({key: there.get(key) for key in here}), _flat(here)
-    differ = [
-        f"{key.replace('_', ' ')} {_word(old.get(key))}, not {_word(new.get(key))}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
-    if differ:
-        raise ValueError(
-            f"{directory} was begun with {'; '.join(differ)}. Go on with what it was begun with, "
-            "or name another folder."
-        )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = key if prefix in ("", "parameters") else f"{prefix} {key}"
-        flat |= (
-            _flat(value, name if prefix or key != "parameters" else key)
-            if isinstance(value, dict)
-            else {name: value}
-        )
-    return flat
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _records(journal: int) -> dict[int, dict[str, Any]]:

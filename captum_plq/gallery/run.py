@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from captum_plq._base.choices import require_choice
+from captum_plq._base.folder_lock import folder_lock
 from captum_plq._base.whole_file import write_json
-from captum_plq.explanation.run_record import folder_lock
 from captum_plq.gallery.compute import FaceScorer
 from captum_plq.gallery.manifest import Manifest, open_manifest
 from captum_plq.gallery.ray_engine import work_on_ray

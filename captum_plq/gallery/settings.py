@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from captum_plq._base.choices import require_choice
 from captum_plq.models import DEFAULT_MODEL
-from captum_plq.preparation.loader import Workers
+from captum_plq.preparation import Workers, require_preparing
 from captum_plq.quality import Estimator
 
 __all__ = ["Maps", "ScoreSettings"]
@@ -75,15 +75,11 @@ class ScoreSettings:
 
     def __post_init__(self) -> None:
         require_choice("maps", self.maps, Maps)
-        for name in ("shard_size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        require_preparing(self.batch_size, self.workers, self.timeout)
+        if self.shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1, but is {self.shard_size}.")
         if self.passes < 3:
             raise ValueError(f"A standard error needs at least 3 passes, not {self.passes}.")
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"workers must not be negative, but is {self.workers}.")
-        if not self.timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, but is {self.timeout}.")
 
     def deciding(self) -> dict[str, Any]:
         """Return those that decide about the rows, ready for JSON."""

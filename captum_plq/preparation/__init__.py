@@ -7,6 +7,7 @@ from captum_plq.preparation.loader import (
     Workers,
     chunks_of,
     chunks_one_by_one,
+    require_preparing,
 )
 from captum_plq.preparation.prepare import (
     REASONS,
@@ -33,5 +34,6 @@ __all__ = [
     "list_photos",
     "prepare_chunk",
     "read_entry",
+    "require_preparing",
     "source_state",
 ]

@@ -116,6 +116,9 @@ class Entries:
         place = int(self.offsets[index]), int(self.sizes[index])
         return Entry(index, f"{archive}::{name}", file, *place)
 
+    def __iter__(self) -> Iterator[Entry]:
+        return self.between(0, len(self))
+
     def between(self, start: int, stop: int) -> Iterator[Entry]:
         """Yield the entries from one place to before another."""
         return map(self.__getitem__, range(start, min(stop, len(self))))

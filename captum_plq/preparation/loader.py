@@ -20,7 +20,7 @@ from captum_plq.faces import AlignedFace
 from captum_plq.preparation.entries import Entries, SourceGoneError
 from captum_plq.preparation.prepare import Chunk, Preparation, lost_chunk, prepare_chunk
 
-__all__ = ["Places", "Waited", "Workers", "chunks_of", "chunks_one_by_one"]
+__all__ = ["Places", "Waited", "Workers", "chunks_of", "chunks_one_by_one", "require_preparing"]
 
 Places = Sequence[tuple[int, int]]
 """Of each chunk, the place of its first entry in the source, and that after its last."""
@@ -58,6 +58,26 @@ class Workers:
         usable = getattr(os, "sched_getaffinity", None)
         processors = len(usable(0)) if usable is not None else os.cpu_count() or 1
         return max(1, processors - 1) if chunks > 1 else 0
+
+
+def require_preparing(batch_size: int, workers: int | None, timeout: float) -> None:
+    """Refuse choices of a run that are out of range.
+
+    Args:
+
+        batch_size (int): Images in a chunk, ≥ 1.
+        workers (int, optional): As of :class:`Workers`, ≥ 0.
+        timeout (float): Seconds after which an image is given up, > 0.
+
+    Raises:
+        ValueError: names it.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, but is {batch_size}.")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must not be negative, but is {workers}.")
+    if not timeout > 0:
+        raise ValueError(f"timeout must be above 0 seconds, but is {timeout}.")
 
 
 _Found = Chunk | Exception

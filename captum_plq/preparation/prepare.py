@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -75,6 +75,8 @@ class Preparation:
         anchor (str): Folder or archive that has to be there.
         state (tuple[int, int], optional): Of ``anchor`` when the run began, from
             :func:`source_state`.
+        known (Mapping[int, str]): Images that are done, place → their bytes' hash; one of which
+            that still holds has a row of the status ``"known"``.
     """
 
     template: Template
@@ -84,6 +86,7 @@ class Preparation:
     timeout: float = 60.0
     anchor: str = ""
     state: tuple[int, int] | None = None
+    known: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -235,9 +238,12 @@ def _faces(
     with _clock(seconds, "read"):
         data = read_entry(entry)
         known["sha256"] = hashlib.sha256(data).hexdigest()
+    row = {"index": entry.index, "path": entry.text, "status": "ok", **known}
+    if how.known.get(entry.index) == known["sha256"]:
+        yield {**row, "status": "known"}, None
+        return
     with _clock(seconds, "decode"):
         image = decode_image(data, entry.file if entry.offset < 0 else entry.path)
-    row = {"index": entry.index, "path": entry.text, "status": "ok", **known}
     with _clock(seconds, "align"):
         for found in aligned_faces(
             image,

@@ -18,7 +18,7 @@ from captum_plq.models import FaceModel, ModelSpec
 class Net(nn.Sequential):
     def forward(self, x):
         time.sleep(0.0)
-        if (x.amax((1, 2, 3)) == x.amin((1, 2, 3))).any():
+        if (x[:, :, 0].amax((1, 2)) == x[:, :, 0].amin((1, 2))).any():  # the first row
             raise ValueError("a blank image")
         return super().forward(x)
 

@@ -46,7 +46,7 @@ def test_help_shows_options_defaults_and_examples(run, capsys):
         ([], "Which command?"),
         (["explode"], "explain, score, inspect, serve, calibrate, suitability, demo, models"),
         (["explan", "x.jpg"], 'Did you mean "explain"?'),
-        (["explain"], "IMAGE requires an argument"),
+        (["explain"], "SOURCE requires an argument"),
         (["explain", "x.jpg"], "--output requires an argument"),
         (["explain", "x.jpg", "-o", "out", "--pases", "5"], "Did you mean --passes?"),
         (["explain", "x.jpg", "-o", "out", "--passes", "5.5"], "--passes"),

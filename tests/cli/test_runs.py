@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captum_plq._base.folder_lock import folder_lock
 from captum_plq.cli import main
 from captum_plq.cli.app import app
 from captum_plq.explanation import Explainer
 from captum_plq.explanation.result import RESULT_ENDINGS
-from captum_plq.explanation.run_record import RunRecord, folder_lock
+from captum_plq.explanation.run_record import RunRecord
 
 
 def summary(folder):
@@ -31,7 +32,7 @@ def program(arguments, reading, stdout, stderr):
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGPIPE", 141)])
 def test_a_signal_or_a_reader_that_goes_away_ends_a_run_in_order(
-    network, crops, small, tmp_path, name, code
+    run, network, crops, small, tmp_path, capsys, name, code
 ):
     network.write_text(network.read_text().replace("sleep(0.0)", "sleep(0.3)"))
     out, errors = tmp_path / "out", tmp_path / "errors"
@@ -55,7 +56,17 @@ def test_a_signal_or_a_reader_that_goes_away_ends_a_run_in_order(
     assert (found["interrupted"], found["not_reached"]) == (name, 4 - len(done))
     stems = {record.removesuffix(".json") for record in done}
     files = {f"{stem}{ending}" for stem in stems for ending in RESULT_ENDINGS}
-    assert {path.name for path in out.iterdir()} == files | {"summary.json"}
+    assert {path.name for path in out.iterdir()} == files | {"summary.json", "summary.jsonl"}
+    network.write_text(network.read_text().replace("sleep(0.3)", "sleep(0.0)"))
+    before = {name: (out / name).stat().st_mtime_ns for name in files}
+    assert run("explain", *crops, *small, "-o", out) == 0
+    printed = capsys.readouterr().out
+    assert f"{len(done)} of 4 images are done by an earlier run" in printed
+    assert "[4/4] " in printed
+    assert len([line for line in printed.splitlines() if line.endswith("-0")]) == 4  # the table
+    assert {name: (out / name).stat().st_mtime_ns for name in files} == before
+    assert [len(rows) for rows in summary(out).values()] == [4, 0]
+    assert not (out / "summary.jsonl").exists()
 
 
 @pytest.mark.parametrize(

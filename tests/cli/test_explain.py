@@ -1,8 +1,10 @@
 """``captum-plq explain`` and ``demo``: what they write, and what bad input does."""
 
+import hashlib
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +245,23 @@ def test_results_do_not_depend_on_the_batch_nor_on_a_bad_image_in_it(
     for size in (3, 16):
         for one, other in zip(found[1], found[size], strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_lists_tables_patterns_and_archives_are_taken_together(run, crops, small, tmp_path, capsys):
+    pytest.importorskip("pyarrow", reason="needs the extra [gallery]")
+    (tmp_path / "list.txt").write_text(f"{crops[0]}\n")
+    (tmp_path / "table.csv").write_text(f"id,face\n1,{crops[1]}\n")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(crops[2], "deep/2.png")
+    pattern = crops[3].parent / "*-0.png"
+    sources = [tmp_path / name for name in ("list.txt", "table.csv", "a.tar")]
+    out, more = tmp_path / "out", ["--column", "face", "--workers", "1", "--batch-size", "1"]
+    assert run("explain", *sources, pattern, *small, *more, "--write", "none", "-o", out) == 0
+    rows = read(out / "summary.json")["explained"]
+    expected = [*map(str, crops[:2]), f"{tmp_path}/a.tar::deep/2.png", str(crops[3])]
+    assert [row["image"] for row in rows] == expected
+    assert [row["record"] for row in rows] == ["00-0.json", "01-0.json", "2.json", "03-0.json"]
+    assert rows[2]["sha256"] == hashlib.sha256(crops[2].read_bytes()).hexdigest()
+    assert read(out / "2.json")["source"] == expected[2]
+    assert run("explain", *sources, *small, "--timeout", "0", "-o", out) == 1
+    assert "timeout must be above 0" in capsys.readouterr().err

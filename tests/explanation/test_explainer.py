@@ -230,3 +230,18 @@ def test_a_calibration_holds_for_one_network_and_one_method(model, chips, calibr
     assert matching_calibration(shipped).network == DEFAULT_MODEL
     assert matching_calibration(shipped, Settings(passes=50)) is None
     assert matching_calibration(model) is None
+
+
+def test_its_identity_is_that_of_the_weights_and_of_all_of_the_calibration(model, calibration):
+    plain, known = Explainer(model).identity(), Explainer(model, None, calibration).identity()
+    assert plain["calibration"] is None
+    assert plain["model"] == known["model"] == {"name": "toy", "digest": known["model"]["digest"]}
+    assert Explainer(model, None, calibration).identity() == known == json.loads(json.dumps(known))
+    shifted = calibration.reference._replace(mean=calibration.reference.mean + 0.01)
+    for changed in ({"gamma": 9.0}, {"reference": shifted}, {"reference": None}):
+        other = Explainer(model, None, replace(calibration, **changed)).identity()
+        assert other["model"] == known["model"]
+        assert other["calibration"]["digest"] != known["calibration"]["digest"]
+    explainer = Explainer(model)
+    next(model.parameters()).data.mul_(1.01)
+    assert explainer.identity()["model"]["digest"] != known["model"]["digest"]

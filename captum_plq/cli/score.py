@@ -116,8 +116,10 @@ def score(
     An image that cannot be used becomes a row that says why. A run that was stopped goes on where
     it was: give the same command again.
     """
+    from captum_plq._base.allocation import keep_freed_memory
     from captum_plq.gallery import score_gallery
 
+    keep_freed_memory()
     settings = options.scoring()
     with _shown() as show:
         summary = score_gallery(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_plq._base.allocation import keep_freed_memory
 from captum_plq.gallery.compute import FaceScorer
 from captum_plq.gallery.result import MANIFEST
 from captum_plq.gallery.score import preparation_of, schema_of, score_chunks
@@ -84,6 +85,7 @@ class ShardWorker:
                 f"The machine {here} does not see the images, {order.anchor}: they must lie where "
                 "all nodes of the cluster see them under the same name."
             )
+        keep_freed_memory()
         self._scorer = FaceScorer(order.settings, order.model)
         self._schema = schema_of(self._scorer, order.settings, order.source)
         self._how = preparation_of(self._scorer, order.settings, order.anchor)

@@ -48,11 +48,14 @@ def test_a_folder_becomes_a_table_and_is_not_scored_twice(run, folder, small, tm
     assert "was begun with passes 5, not 6" in capsys.readouterr().err
 
 
-def test_no_image_with_a_quality_is_a_failure(run, network, tmp_path, capsys):
+def test_no_image_with_a_quality_is_a_failure(run, network, tmp_path, capsys, monkeypatch):
+    kept = []
+    monkeypatch.setattr("captum_plq._base.allocation.keep_freed_memory", lambda: kept.append(True))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.jpg").touch()
     assert run("score", tmp_path / "bad", "-o", tmp_path / "out", "--model", network, *FAST) == 1
     assert "empty  1" in capsys.readouterr().out
+    assert kept == [True]
     assert run("score", tmp_path / "nowhere", "-o", tmp_path / "out") == 1
     assert "There is no folder, pattern" in capsys.readouterr().err
 

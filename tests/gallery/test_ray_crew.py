@@ -194,10 +194,15 @@ def an_order(crops, result, scorer=None, **changed):
         yield Order(**{**given, **changed})
 
 
-def test_a_worker_writes_what_the_local_engine_writes(crops, undisturbed, tmp_path):
+def test_a_worker_writes_what_the_local_engine_writes(crops, undisturbed, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        "captum_plq.gallery.ray_worker.keep_freed_memory", lambda: kept.append(True)
+    )
     with an_order(crops, tmp_path) as order:
         worker = ShardWorker(order)
         worker.begin()
+        assert kept == [True]
         records = [worker.score(shard, shard == 1) for shard in range(4)]
     assert [record["rows"] for record in records] == [4, 4, 4, 2]
     assert shard_path(tmp_path, 3).is_file()

@@ -46,6 +46,7 @@ _SHORT_METHODS = ("PLQ, sampling (paper)", "PLQ, closed form", "IntegratedGradie
 _SQUARES = {
     "local quality": "local",
     "local quality, standardised": "local-z",
+    "the same, outlines from the image": "local-z-guided",
     "PLQ, paper's map": "plq",
     "PLQ, relative": "plq-relative",
     "PLQ, relative, smoothed": "plq-relative-smooth",
@@ -55,6 +56,7 @@ _SQUARES = {
     "distance from eigenfaces, no network": "eigenface",
     "random weights: local quality": "local (random weights)",
     "random weights: local quality, standardised": "local-z (random weights)",
+    "random weights: the same, outlines from the image": "local-z-guided (random weights)",
     "random weights: paper's map": "plq (random weights)",
     "random weights: relative": "plq-relative (random weights)",
     "random weights: relative, smoothed": "plq-relative-smooth (random weights)",

@@ -170,6 +170,8 @@ def _registry() -> Iterator[Method]:
     yield Method("centre", "control", _centre, "Gaussian, σ a quarter of the side", bounded=True)
     words = "minus the distance from a reconstruction by 64 eigenfaces of the reference; no network"
     yield Method("eigenface", "control", eigenface, words, signed=True)
+    words = f"{words}; outlines from the image"
+    yield Method("eigenface-guided", "control", guided(eigenface), words, slow=True, signed=True)
 
 
 MAPS: dict[str, Method] = {method.name: method for method in _registry()}

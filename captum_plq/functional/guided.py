@@ -48,7 +48,8 @@ def guided_by_image(maps: Tensor, images: Tensor) -> Tensor:
 
     Examples::
 
-        >>> outlined = guided_by_image(interpolate(zscores, (112, 112)), images)
+        >>> places = LocalQuality(model, reference=5.0).attribute(images, at_places=True)
+        >>> outlined = guided_by_image(enlarge(places, (112, 112)), images)
     """
     if images.ndim != 4 or maps.shape != (len(images), *images.shape[-2:]):
         raise ValueError(

@@ -24,12 +24,18 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
         >>> differences({"parameters": {"passes": 100}}, {"parameters": {"passes": 50}})
         'passes 100, not 50'
     """
-    old, new = _flat({key: there.get(key) for key in here}), _flat(here)
+    old = _flat({key: _beside(there.get(key), value) for key, value in here.items()})
+    new = _flat({key: _beside(value, there.get(key)) for key, value in here.items()})
     return "; ".join(
         f"{key.replace('_', ' ')} {_word(old.get(key))}, not {_word(new.get(key))}"
         for key in {**old, **new}
         if old.get(key) != new.get(key)
     )
+
+
+def _beside(value: Any, other: Any) -> Any:
+    """A value, or what stands for the whole of it if the other run has nothing there."""
+    return value.get("digest", "another") if isinstance(value, dict) and other is None else value
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -45,4 +51,6 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _word(value: object) -> str:
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value)

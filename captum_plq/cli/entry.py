@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        from cyclopts import CycloptsError
+        from cyclopts import CycloptsError, UnusedCliTokensError
     except ModuleNotFoundError:
         _complain("the command line needs cyclopts: pip install 'captum-plq[cli]'")
         return 1
@@ -46,8 +46,10 @@ def _run(arguments: list[str]) -> int:
             raise CycloptsError(msg="Which command?")
         return app(arguments) or 0
     except CycloptsError as error:
-        command = " ".join(("captum-plq", *(error.command_chain or ())))
-        _complain(f"{error}\nusage: {command} --help")
+        command, text = " ".join(("captum-plq", *(error.command_chain or ()))), str(error)
+        if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+            text = f"{error.unused_tokens[0]} is one argument too many: put a pattern in quotes."
+        _complain(f"{text}\nusage: {command} --help")
         return 2
     except (ValueError, OSError, ImportError) as error:
         _complain(str(error))

@@ -55,7 +55,7 @@ class Teller(Watcher):
         detected = faces[0].detected
         if len(detected) > 1:
             all_faces = self.settings.all_faces
-            which = "all were taken" if all_faces else "the first was taken; --all-faces"
+            which = "all are taken" if all_faces else "only the first is taken (see --all-faces)"
             scores = (f"{face.score:.2f}{' (weak)' if face.weak else ''}" for face in detected)
             found = f"{len(detected)} faces found, with scores {', '.join(scores)}"
             tell(f"{image}: {found}: {which}")

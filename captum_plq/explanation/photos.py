@@ -149,7 +149,7 @@ class _Run:
     ) -> None:
         self.entries, self.explainer, self.settings = entries, explainer, settings
         self.record, self.watcher, self.writer = record, watcher, writer
-        paths = [Path(entry.path) for entry in entries]
+        paths = [Path(os.fsdecode(name)) for name in entries.names]
         self.names = result_names(paths, record.directory, faces=settings.all_faces)
         self.extremes = Extremes(_SHOWN)
         anchor = entries.anchor()

@@ -58,7 +58,8 @@ class RunRecord:
             written, such as one that holds signals.
 
     Raises:
-        ValueError: on entering, if the folder cannot be written to, or another run writes there.
+        ValueError: on entering, if the folder cannot be written to, another run writes there, or
+            it holds the result of a gallery.
         OSError: if a row cannot be written.
 
     Examples::
@@ -93,6 +94,10 @@ class RunRecord:
     def __enter__(self) -> RunRecord:
         with ExitStack() as stack:
             self.lock = stack.enter_context(folder_lock(self.directory))
+            if (self.directory / "shards.jsonl").exists():
+                raise ValueError(
+                    f"{self.directory} holds a result of `captum-plq score`: name another folder."
+                )
             self.replaces = self.summary.exists()
             self._open()
             self._stack = stack.pop_all()

@@ -89,7 +89,8 @@ def open_manifest(directory: Path, identity: dict[str, Any]) -> Iterator[Manifes
         *Manifest*: with what earlier runs have done.
 
     Raises:
-        ValueError: if it was begun with another ``identity``; names what differs. If it is damaged.
+        ValueError: if it was begun with another ``identity``; names what differs. If it is damaged,
+            or holds explanations.
         OSError: if it cannot be written.
 
     Examples::
@@ -107,6 +108,7 @@ def open_manifest(directory: Path, identity: dict[str, Any]) -> Iterator[Manifes
                 "another folder."
             )
     else:
+        _refuse_explanations(directory)
         known = {"format": _FORMAT, "version": _VERSION}
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         told = {**known, **identity, "begun": date, "versions": package_versions()}
@@ -117,6 +119,16 @@ def open_manifest(directory: Path, identity: dict[str, Any]) -> Iterator[Manifes
         yield Manifest(directory, journal, _records(journal))
     finally:
         os.close(journal)
+
+
+def _refuse_explanations(directory: Path) -> None:
+    """Refuse the folder of `captum-plq explain`, whose summary has the same name."""
+    summary, there = directory / "summary.json", (directory / "summary.jsonl").exists()
+    if not there and summary.is_file():
+        with summary.open("rb") as file:
+            there = file.read(40).lstrip(b"{ \n").startswith(b'"explained"')
+    if there:
+        raise ValueError(f"{directory} holds explanations of photos: name another folder.")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -162,13 +162,13 @@ def score_gallery(
     told = {"root": entries.root, "images": len(entries)}
     schema = schema_of(scorer, settings, told)
     with folder_lock(directory) as lock:
-        make_folders(directory, settings.maps)
         identity = {
             "parameters": settings.deciding(),
             **scorer.identity(),
             "source": entries.identity(),
         }
         with open_manifest(directory, identity) as manifest:
+            make_folders(directory, settings.maps)
             todo = shards_to_do(manifest, entries, settings, schema, retry)
             before = len(entries) - _images(todo, entries, settings)
             tell = _Teller(progress, before, len(entries))

@@ -22,6 +22,9 @@ _COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 _LISTS, _COMMAS, _PARQUET = (".txt", ".lst", ".list"), (".csv", ".tsv"), (".parquet", ".pq")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
+_REST = b"what follows"
+"""In the place of a name, where an archive is cut off between two images."""
+
 _Place = tuple[int, int, int]
 """Of an image: its archive, and there its offset and size; -1: it is a file of its own."""
 
@@ -152,9 +155,10 @@ def _listed(text: str, column: str | None, otherwise_image: bool = False) -> _Li
     if not os.path.lexists(path) and glob.has_magic(text):
         found = sorted(file for file in glob.glob(text, recursive=True) if not os.path.isdir(file))
         tars = [file for file in found if file.lower().endswith(".tar")]
-        if not found or (tars and len(tars) < len(found)):
-            what = "matches images and archives" if found else "matches no file"
-            raise ValueError(f"{text} {what}: name files of one kind.")
+        if not found:
+            raise ValueError(f"{text} matches no file: check the pattern.")
+        if tars and len(tars) < len(found):
+            raise ValueError(f"{text} matches images and archives: name files of one kind.")
         return _of_archives("", tars) if tars else _Listed("", list(map(os.fsencode, found)))
     folder, kinds = os.path.dirname(text), (*_LISTS, *_COMMAS, *_PARQUET, ".tar")
     there = os.path.lexists(path)
@@ -230,8 +234,11 @@ def _of_archives(folder: str, files: list[str]) -> _Listed:
 
 
 def _members(file: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, offset and size of what has an image's name in an archive."""
-    seen = False
+    """Yield name, offset and size of what has an image's name in an archive.
+
+    Of one that ends before its time, the last is cut off too: an image, or what stands for the rest.
+    """
+    seen, after, reached = False, None, 0
     try:
         with tarfile.open(file, "r:") as archive:
             for member in archive:
@@ -240,6 +247,14 @@ def _members(file: str) -> Iterator[tuple[bytes, int, int]]:
                 if os.path.splitext(member.name)[1].lower() in IMAGE_ENDINGS:
                     size = member.size if member.isreg() and not member.issparse() else NO_FILE
                     yield member.name.encode("utf-8", "surrogateescape"), member.offset_data, size
+                    reached = member.offset_data + max(size, 0)
+            after = archive.offset  # type: ignore[attr-defined]
     except (tarfile.TarError, OSError) as error:
-        if not seen:  # otherwise the last one that is there is found to be cut off as it is read
+        if not seen:
             raise ValueError(f"{file} is not a tar archive, or is damaged ({error}).") from error
+    with open(file, "rb") as data:
+        length = data.seek(0, os.SEEK_END)
+        data.seek(length if after is None else after)
+        ended = data.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    if not ended and reached <= length:
+        yield _REST, length, tarfile.BLOCKSIZE

@@ -16,7 +16,9 @@ def test_values_are_named_with_where_they_stand():
         "calibration": {"date": "today"},
     }
     assert differences(there, here) == (
-        "batch size 1, not 2; model digest 1, not 2; new null, not true; calibration "
-        "date null, not today"
+        "batch size 1, not 2; model digest 1, not 2; calibration none, not another; "
+        "new none, not true"
     )
+    known = {"model": there["model"], "calibration": {"date": "today", "digest": "3"}}
+    assert differences(known, {**known, "calibration": None}) == "calibration 3, not none"
     assert differences(there, {key: there[key] for key in here}) == ""

@@ -46,6 +46,7 @@ def test_help_shows_options_defaults_and_examples(run, capsys):
         ([], "Which command?"),
         (["explode"], "explain, score, inspect, serve, calibrate, suitability, demo, models"),
         (["explan", "x.jpg"], 'Did you mean "explain"?'),
+        (["score", "a.jpg", "b.jpg", "c.jpg", "-o", "out"], "b.jpg is one argument too many"),
         (["explain"], "SOURCE requires an argument"),
         (["explain", "x.jpg"], "--output requires an argument"),
         (["explain", "x.jpg", "-o", "out", "--pases", "5"], "Did you mean --passes?"),

@@ -253,14 +253,17 @@ def test_lists_tables_patterns_and_archives_are_taken_together(run, crops, small
     (tmp_path / "table.csv").write_text(f"id,face\n1,{crops[1]}\n")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(crops[2], "deep/2.png")
+        archive.add(crops[2], "3.png")
     pattern = crops[3].parent / "*-0.png"
     sources = [tmp_path / name for name in ("list.txt", "table.csv", "a.tar")]
     out, more = tmp_path / "out", ["--column", "face", "--workers", "1", "--batch-size", "1"]
     assert run("explain", *sources, pattern, *small, *more, "--write", "none", "-o", out) == 0
     rows = read(out / "summary.json")["explained"]
-    expected = [*map(str, crops[:2]), f"{tmp_path}/a.tar::deep/2.png", str(crops[3])]
+    members = [f"{tmp_path}/a.tar::{name}" for name in ("deep/2.png", "3.png")]
+    expected = [*map(str, crops[:2]), *members, str(crops[3])]
     assert [row["image"] for row in rows] == expected
-    assert [row["record"] for row in rows] == ["00-0.json", "01-0.json", "2.json", "03-0.json"]
+    records = [f"{name}.json" for name in ("00-0", "01-0", "2", "3", "03-0")]
+    assert [row["record"] for row in rows] == records
     assert rows[2]["sha256"] == hashlib.sha256(crops[2].read_bytes()).hexdigest()
     assert read(out / "2.json")["source"] == expected[2]
     assert run("explain", *sources, *small, "--timeout", "0", "-o", out) == 1

@@ -173,3 +173,12 @@ def test_one_run_at_a_time(tmp_path):
         with pytest.raises(ValueError, match=f"process {os.getpid()}"), opened(tmp_path, 1):
             pass
         assert not (tmp_path / "summary.jsonl").exists()
+
+
+def test_the_result_of_a_gallery_is_left_alone(tmp_path):
+    (tmp_path / "shards.jsonl").touch()
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds a result of `captum-plq score`"):
+        opened(tmp_path, 1).__enter__()
+    assert (tmp_path / "summary.json").read_text() == "{}"
+    assert names(tmp_path) == ["shards.jsonl", "summary.json"]

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from captum_plq.explanation.run_record import FacePlace, RunRecord
 from captum_plq.gallery import read_result, score_gallery, shards
 from captum_plq.preparation import SourceGoneError
 from tests.gallery.conftest import IMAGES, rows_of, write_crops
@@ -239,3 +240,15 @@ def test_links_in_the_result_lead_nowhere(crops, settings, tmp_path):
     with pytest.raises(ValueError, match="is a link"):
         score_gallery(crops, linked, settings())
     assert [path.name for path in outside.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_explanations_are_left_alone(crops, settings, tmp_path, killed):
+    with RunRecord(tmp_path, 1, {"parameters": {}}) as record:
+        record.explained(FacePlace(0), {"image": "a.jpg"})
+    if killed:  # which leaves rows only
+        record.summary.rename(tmp_path / "summary.jsonl")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds explanations of photos: name another folder"):
+        score_gallery(crops, tmp_path, settings())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -113,13 +113,23 @@ def test_an_archive_is_read_in_place(archive):
 
 
 def test_an_archive_that_is_cut_off_or_none(archive, tmp_path):
-    whole = archive.read_bytes()
+    whole, sound = archive.read_bytes(), [entry.path for entry in list_entries(archive)]
     archive.write_bytes(whole[: whole.rindex(b"\x89PNG") + 20])
     *_, last = list_entries(archive)
     assert last.path == "evil.tar::last.png"
     with pytest.raises(ImageError, match="is cut off") as refused:
         read_entry(last)
     assert refused.value.reason == "damaged"
+    header = whole.rindex(b"last.png")  # its header follows a.json
+    for cut in (header, header + 100, header - 600):  # also within a.json, and its header
+        archive.write_bytes(whole[:cut])
+        *images, last = list_entries(archive)
+        assert [entry.path for entry in images] == sound[:-1]
+        assert last.path == "evil.tar::what follows"
+        with pytest.raises(ImageError, match="is cut off: its archive ends before it"):
+            read_entry(last)
+    archive.write_bytes(whole[:header] + b"x" * 512 + whole[header + 512 :])
+    assert [entry.path for entry in list_entries(archive)][-1] == "evil.tar::what follows"
     archive.write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match="not a tar archive, or is damaged"):
         list_entries(archive)

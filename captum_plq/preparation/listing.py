@@ -236,7 +236,7 @@ def _of_archives(folder: str, files: list[str]) -> _Listed:
 def _members(file: str) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, offset and size of what has an image's name in an archive.
 
-    Of one that ends before its time, the last is cut off too: an image, or what stands for the rest.
+    Of one that is cut off, the last that is yielded is too: an image, or what stands for the rest.
     """
     seen, after, reached = False, None, 0
     try:
@@ -248,7 +248,7 @@ def _members(file: str) -> Iterator[tuple[bytes, int, int]]:
                     size = member.size if member.isreg() and not member.issparse() else NO_FILE
                     yield member.name.encode("utf-8", "surrogateescape"), member.offset_data, size
                     reached = member.offset_data + max(size, 0)
-            after = archive.offset  # type: ignore[attr-defined]
+            after = archive.offset
     except (tarfile.TarError, OSError) as error:
         if not seen:
             raise ValueError(f"{file} is not a tar archive, or is damaged ({error}).") from error

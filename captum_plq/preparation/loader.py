@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -227,17 +229,27 @@ def _load(
     others = set(multiprocessing.active_children())
     iterator = iter(loader)
     ours = set(multiprocessing.active_children()) - others
+    end = partial(_kill, ours)
+    atexit.register(end)  # runs before multiprocessing waits for them, should this be interrupted
     try:
         for found in _raising_in_time(iterator) if count else iterator:
             if isinstance(found, Exception):
                 raise found
             yield found
-    except RuntimeError as error:
-        for worker in ours:  # one may hang where no other signal reaches it
-            with suppress(RuntimeError):  # of the loader's handler: it is killed, indeed
-                worker.kill()
-                worker.join(_PATIENCE)
-        raise error
+    except BaseException:
+        end()
+        raise
+    finally:
+        if not any(worker.is_alive() for worker in ours):
+            atexit.unregister(end)
+
+
+def _kill(workers: Iterable[BaseProcess]) -> None:
+    """End processes that may hang, and heed no other signal."""
+    for worker in workers:
+        with suppress(RuntimeError):  # of the loader's handler: it is killed, indeed
+            worker.kill()
+            worker.join(_PATIENCE)
 
 
 def _raising_in_time(chunks: Iterator[_Found]) -> Iterator[_Found]:

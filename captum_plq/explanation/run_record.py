@@ -233,15 +233,24 @@ class RunRecord:
             while (line := file.readline()).endswith(b"\n"):
                 row = _parsed(line)
                 begun = row.get("begun", "")
-                if "explained" in row:
-                    self._keep(FacePlace(*row["at"]), end)
-                self._drop(row.get("forget", -1))
+                if "explained" in row and (place := self._place(row.get("at"))):
+                    self._keep(place, end)
+                if isinstance(forgotten := row.get("forget"), int):
+                    self._drop(forgotten)
                 end = file.tell()
         os.truncate(self._path, end)  # a line that a killed run had begun
-        if begun and not (self.directory / f"{begun}.json").exists():
+        ours = isinstance(begun, str) and begun == Path(begun).name  # and no path to elsewhere
+        if begun and ours and not (self.directory / f"{begun}.json").exists():
             for ending in (".png", ".npz"):
                 (self.directory / f"{begun}{ending}").unlink(missing_ok=True)
         return True
+
+    def _place(self, at: object) -> FacePlace | None:
+        """The place that a row names, if it is one: others may have written to the file."""
+        if not isinstance(at, list) or len(at) != 3 or not all(type(n) is int for n in at):
+            return None
+        place = FacePlace(*at)
+        return place if 0 <= place.photo < self.images and 0 <= place.face <= place.rows else None
 
     def _keep_rows_of_another(self) -> None:
         """Give the rows of a run that was another one another name, if there are any."""

@@ -160,6 +160,22 @@ def test_a_killed_run_leaves_its_rows_and_does_not_block(tmp_path):
         assert names(tmp_path) == ["summary-2.jsonl", "summary.json"]
 
 
+@pytest.mark.parametrize("at", ["[9, 1, 1]", "[-1, 1, 1]", "[0, 3, 2]", "[0]", "7", "[[], 1, 1]"])
+def test_a_row_that_others_have_written_is_passed_over(tmp_path, at):
+    outside = tmp_path / "photo.png"
+    outside.touch()
+    results = tmp_path / "results"
+    with pytest.raises(KeyboardInterrupt), opened(results, 2) as record:  # noqa: PT012
+        record.explained(FacePlace(1), {"image": "b"})
+        raise KeyboardInterrupt
+    with (results / "summary.jsonl").open("a") as file:
+        file.write(f'{{"at": {at}, "explained": {{"image": "x"}}}}\n{{"forget": [1]}}\n')
+        file.write('{"begun": "../photo"}\n')
+    with opened(results, 2) as record:
+        assert record.complete() == [1]
+        assert outside.exists()
+
+
 @pytest.mark.parametrize("text", ["", '{"format": "captum-plq expl', '{"format": "other"}\n'])
 def test_a_file_without_rows_is_not_kept(tmp_path, text):
     (tmp_path / "summary.jsonl").write_text(text)

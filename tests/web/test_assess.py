@@ -92,7 +92,9 @@ def test_a_covered_mouth_is_named_with_its_regions(assessor, masked):
     assert 0.1 < reason["share"] <= 1
     assert reason["unusual"] > 5
     assert "of what is lost" in reason["evidence"]
-    assert pixels(answer["map"])[..., 3].max() > 150
+    shown = pixels(answer["map"])[..., 3]
+    assert shown.max() > 150
+    assert shown[224:].mean() > 4 * shown[:112].mean()  # of a picture of 336 rows
 
 
 def test_a_reason_of_the_whole_image_lights_up_no_region(assessor, portrait):
